@@ -1,0 +1,36 @@
+-- Takes the schema away with all it holds. Roles stay while another database of the server uses them.
+
+drop schema if exists segmentation cascade;
+
+alter default privileges for role segmentation_owner grant execute on functions to public;
+
+do $$
+declare
+  present text := (
+    select split_part(setting, '=', 2)
+    from pg_catalog.pg_db_role_setting,
+         lateral unnest(setconfig) as setting
+    where setdatabase = (select oid from pg_catalog.pg_database where datname = current_database())
+      and setrole = 0
+      and setting like 'search_path=%'
+  );
+  role_name text;
+begin
+  if present is not null then
+    execute format(
+      'alter database %I set search_path = %s',
+      current_database(), regexp_replace(present, ',?\s*"?\msegmentation\M"?', ''));
+  end if;
+  foreach role_name in array array[
+    'segmentation_service', 'segmentation_jobs', 'segmentation_admin',
+    'segmentation_editor', 'segmentation_reader', 'segmentation_owner'
+  ] loop
+    begin
+      execute format('drop role if exists %I', role_name);
+    exception
+      when dependent_objects_still_exist then
+        raise notice 'role "%" stays: another database of this server uses it', role_name;
+    end;
+  end loop;
+end
+$$;

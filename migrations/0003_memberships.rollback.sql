@@ -1,0 +1,2 @@
+drop table segmentation.membership_history;
+drop table segmentation.memberships;

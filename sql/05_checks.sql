@@ -1,0 +1,110 @@
+-- What every public function asks of its arguments, each rule with its message once.
+--
+-- The tables hold the same rules as named constraints, for those who type plain DML; a test keeps both
+-- alike. Here a person is told the value and what to do next. Errors carry a standard condition name,
+-- a HINT, and a DETAIL that is one JSON object.
+--
+-- In calling order: require_user_ids, require_slug, require_description, require_percent,
+-- require_rows.
+
+create or replace function segmentation.require_user_ids (
+  user_ids bigint[]
+)
+  returns void
+  language plpgsql
+  immutable
+  set search_path = ''
+as $$
+declare
+  wrong bigint;
+begin
+  if user_ids is null or array_position(user_ids, null) is not null then
+    raise exception 'a user id is missing'
+      using errcode = 'invalid_parameter_value', hint = 'A user id is a whole number above 0.';
+  end if;
+  select min(u.user_id) into wrong from unnest(user_ids) as u (user_id);
+  if wrong <= 0 then
+    raise exception 'user id % is not above 0', wrong
+      using
+        errcode = 'invalid_parameter_value',
+        detail = json_build_object('user_id', wrong),
+        hint = 'A user id is a whole number from 1 to 9223372036854775807.';
+  end if;
+end
+$$;
+
+create or replace function segmentation.require_slug (
+  slug text
+)
+  returns void
+  language plpgsql
+  immutable
+  set search_path = ''
+as $$
+begin
+  if (slug ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$') is not true then
+    raise exception 'slug % is not valid', coalesce('"' || slug || '"', 'null')
+      using
+        errcode = 'invalid_parameter_value',
+        detail = json_build_object('slug', slug),
+        hint = 'A slug has 1 to 100 letters, digits, dots, hyphens and underscores, the first a letter or digit.';
+  end if;
+end
+$$;
+
+create or replace function segmentation.require_description (
+  description text
+)
+  returns void
+  language plpgsql
+  immutable
+  set search_path = ''
+as $$
+begin
+  if length(description) > 2000 then
+    raise exception 'the description has % characters', length(description)
+      using
+        errcode = 'invalid_parameter_value',
+        detail = json_build_object('length', length(description), 'at_most', 2000),
+        hint = 'Shorten it to at most 2000 characters.';
+  end if;
+end
+$$;
+
+create or replace function segmentation.require_percent (
+  percent numeric
+)
+  returns void
+  language plpgsql
+  immutable
+  set search_path = ''
+as $$
+begin
+  if (percent between 0 and 100 and percent = round(percent, 3)) is not true then
+    raise exception 'percent % is not between 0 and 100 with at most three decimals', coalesce(percent::text, 'null')
+      using
+        errcode = 'invalid_parameter_value',
+        detail = json_build_object('percent', percent::text),
+        hint = 'Give a number such as 10, 33.3 or 0.125.';
+  end if;
+end
+$$;
+
+create or replace function segmentation.require_rows (
+  max_rows integer
+)
+  returns void
+  language plpgsql
+  immutable
+  set search_path = ''
+as $$
+begin
+  if (max_rows > 0) is not true then
+    raise exception 'max_rows % is not above 0', coalesce(max_rows::text, 'null')
+      using
+        errcode = 'invalid_parameter_value',
+        detail = json_build_object('max_rows', max_rows),
+        hint = 'Give the number of rows to return at most.';
+  end if;
+end
+$$;

@@ -1,0 +1,315 @@
+-- Segments: created, described, listed, deleted.
+--
+-- A slug never changes and belongs to one living segment; deleting sets deleted_at, one row, and the
+-- slug may be used again: that is a new segment with a new salt, and the old one's past stays. Writers of
+-- overrides hold their segments' slugs shared, delete_segment holds it alone: nobody is added to a
+-- segment that has just been deleted.
+--
+-- In calling order: living_segments, lock_slugs, segment_id_of, lock_segment, segment_ids_of; then the public
+-- create_segment, get_segment, list_segments, update_segment, delete_segment, segment_history.
+
+-- salt is for those who compute buckets elsewhere.
+create or replace view segmentation.living_segments as
+select
+  s.slug, s.description, coalesce(r.percent, 0) as percent, s.created_at, s.salt
+from segmentation.segments as s
+left join lateral (
+  select r.percent
+  from segmentation.rollouts as r
+  where r.segment_id = s.segment_id and r.starts_at <= segmentation.clock()
+  order by r.starts_at desc
+  limit 1
+) as r on true
+where s.deleted_at = 'infinity';
+
+-- Advisory, on the slug: no row is written, and a rollout change never waits for an import. Always in
+-- the same order, so that two writers cannot block each other.
+create or replace function segmentation.lock_slugs (
+  slugs     text[],
+  exclusive boolean default false
+)
+  returns void
+  language plpgsql
+  set search_path = ''
+as $$
+declare
+  slug_key integer;
+begin
+  for slug_key in
+    select distinct hashtext(s.slug) from unnest(lock_slugs.slugs) as s (slug) order by 1
+  loop
+    if lock_slugs.exclusive then
+      perform pg_advisory_xact_lock(hashtext('segmentation.segments'), slug_key);
+    else
+      perform pg_advisory_xact_lock_shared(hashtext('segmentation.segments'), slug_key);
+    end if;
+  end loop;
+end
+$$;
+
+-- The segment that a caller names alone: the living one; or, given a moment, the one that was living then
+-- or the first to live after it.
+create or replace function segmentation.segment_id_of (
+  slug text,
+  at   timestamptz default null
+)
+  returns integer
+  language plpgsql
+  stable
+  set search_path = ''
+as $$
+declare
+  found_id integer;
+begin
+  select s.segment_id into found_id
+  from segmentation.segments as s
+  where s.slug = segment_id_of.slug collate "C"
+    and (s.deleted_at = 'infinity' or s.deleted_at > segment_id_of.at)
+  order by s.created_at
+  limit 1;
+  if not found then
+    raise exception 'segment % does not exist', coalesce('"' || slug || '"', 'null')
+      using
+        errcode = 'no_data_found',
+        detail = json_build_object('segment', slug),
+        hint = 'List the segments: select * from list_segments(); or GET /v1/segments.';
+  end if;
+  return found_id;
+end
+$$;
+
+-- The living segment of this slug, its row locked: one change of its rollout or description at a time.
+create or replace function segmentation.lock_segment (
+  slug text
+)
+  returns segmentation.segments
+  language plpgsql
+  set search_path = ''
+as $$
+declare
+  segment segmentation.segments;
+begin
+  select s.* into segment
+  from segmentation.segments as s
+  where s.slug = lock_segment.slug collate "C" and s.deleted_at = 'infinity'
+  for no key update;
+  if not found then
+    perform segmentation.segment_id_of(lock_segment.slug);
+  end if;
+  return segment;
+end
+$$;
+
+-- The segments that a caller lists: all living, or an error that names every one that is not. In the
+-- order of the slugs given.
+create or replace function segmentation.segment_ids_of (
+  slugs text[]
+)
+  returns integer[]
+  language plpgsql
+  stable
+  set search_path = ''
+as $$
+declare
+  unknown text[];
+  found_ids integer[];
+begin
+  select
+    array_agg(asked.slug order by asked.slug collate "C") filter (where s.segment_id is null),
+    array_agg(s.segment_id order by asked.position)
+  into unknown, found_ids
+  from unnest(segment_ids_of.slugs) with ordinality as asked (slug, position)
+  left join segmentation.segments as s
+    on s.slug = asked.slug collate "C" and s.deleted_at = 'infinity';
+  if unknown is not null then
+    raise exception 'unknown segments: %', array_to_string(unknown, ', ', 'null')
+      using
+        errcode = 'foreign_key_violation',
+        detail = json_build_object('unknown_segments', unknown),
+        hint = 'Create them first, or correct the slugs; upper and lower case differ.';
+  end if;
+  return coalesce(found_ids, '{}');
+end
+$$;
+
+create or replace function segmentation.create_segment (
+  slug        text,
+  percent     numeric default 0,
+  description text default '',
+  actor       text default session_user,
+  reason      text default null
+)
+  returns setof segmentation.living_segments
+  language plpgsql
+  security definer
+  set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+  new_id integer;
+  new_salt bigint;
+  new_created_at timestamptz;
+begin
+  perform segmentation.require_slug(create_segment.slug);
+  perform segmentation.require_percent(create_segment.percent);
+  perform segmentation.require_description(create_segment.description);
+  perform segmentation.set_author(create_segment.actor, create_segment.reason);
+  insert into segmentation.segments as s (slug, description)
+  values (create_segment.slug, coalesce(create_segment.description, ''))
+  on conflict (slug) where deleted_at = 'infinity' do nothing
+  returning s.segment_id, s.salt, s.created_at into new_id, new_salt, new_created_at;
+  if not found then
+    raise exception 'segment "%" exists already', create_segment.slug
+      using
+        errcode = 'unique_violation',
+        detail = json_build_object('segment', create_segment.slug),
+        hint = 'Choose another slug, or delete the segment first: its past stays.';
+  end if;
+  -- No step at all means 0 %.
+  if create_segment.percent > 0 then
+    insert into segmentation.rollouts (segment_id, salt, percent, starts_at, actor, reason)
+    values (
+      new_id, new_salt, create_segment.percent, new_created_at,
+      segmentation.author(), create_segment.reason);
+  end if;
+  perform segmentation.set_author(null, null);
+  return query select * from segmentation.get_segment(create_segment.slug);
+end
+$$;
+
+comment on function segmentation.create_segment(text, numeric, text, text, text) is
+  'Create a segment, rolled out to percent % of all users. Example: select * from create_segment(''AVITO_VOICE_MESSAGES'', percent => 10);';
+
+create or replace function segmentation.get_segment (
+  slug text
+)
+  returns setof segmentation.living_segments
+  language plpgsql
+  stable
+  security definer
+  set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+  return query
+  select l.* from segmentation.living_segments as l where l.slug = get_segment.slug collate "C";
+  if not found then
+    perform segmentation.segment_id_of(get_segment.slug);
+  end if;
+end
+$$;
+
+comment on function segmentation.get_segment(text) is
+  'One living segment, with the percentage in force. Example: select * from get_segment(''AVITO_VOICE_MESSAGES'');';
+
+create or replace function segmentation.list_segments (
+  after    text default null,
+  max_rows integer default 100
+)
+  returns setof segmentation.living_segments
+  language plpgsql
+  stable
+  security definer
+  set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+  perform segmentation.require_rows(list_segments.max_rows);
+  return query
+  select l.*
+  from segmentation.living_segments as l
+  where l.slug > coalesce(list_segments.after, '') collate "C"
+  order by l.slug
+  limit list_segments.max_rows;
+end
+$$;
+
+comment on function segmentation.list_segments(text, integer) is
+  'The living segments by slug, a page at a time: give the last slug seen as after. Example: select * from list_segments(after => ''AVITO_DISCOUNT_30'', max_rows => 10);';
+
+create or replace function segmentation.update_segment (
+  slug        text,
+  description text,
+  actor       text default session_user,
+  reason      text default null
+)
+  returns setof segmentation.living_segments
+  language plpgsql
+  security definer
+  set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+  segment segmentation.segments;
+begin
+  perform segmentation.require_description(update_segment.description);
+  segment := segmentation.lock_segment(update_segment.slug);
+  perform segmentation.set_author(update_segment.actor, update_segment.reason);
+  update segmentation.segments as s
+  set description = coalesce(update_segment.description, '')
+  where s.segment_id = segment.segment_id
+    and s.description <> coalesce(update_segment.description, '');
+  perform segmentation.set_author(null, null);
+  return query select * from segmentation.get_segment(update_segment.slug);
+end
+$$;
+
+comment on function segmentation.update_segment(text, text, text, text) is
+  'Describe a segment anew; its slug never changes. Example: select * from update_segment(''AVITO_VOICE_MESSAGES'', ''voice messages in chat'');';
+
+create or replace function segmentation.delete_segment (
+  slug   text,
+  actor  text default session_user,
+  reason text default null
+)
+  returns void
+  language plpgsql
+  security definer
+  set search_path = ''
+as $$
+declare
+  segment segmentation.segments;
+begin
+  perform segmentation.lock_slugs(array[delete_segment.slug], exclusive => true);
+  segment := segmentation.lock_segment(delete_segment.slug);
+  perform segmentation.set_author(delete_segment.actor, delete_segment.reason);
+  update segmentation.segments as s
+  set deleted_at = segmentation.clock()
+  where s.segment_id = segment.segment_id;
+  perform segmentation.set_author(null, null);
+end
+$$;
+
+comment on function segmentation.delete_segment(text, text, text) is
+  'Delete a segment: everybody is out at once, the past stays, the slug may be used again. Example: select delete_segment(''AVITO_DISCOUNT_50'', reason => ''campaign over'');';
+
+create or replace function segmentation.segment_history (
+  slug text
+)
+  returns table (
+    at timestamptz, operation text, description text, percent numeric, starts_at timestamptz,
+    actor text, reason text
+  )
+  language plpgsql
+  stable
+  security definer
+  set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+  if not exists (
+    select from segmentation.segments as s where s.slug = segment_history.slug collate "C"
+  ) then
+    perform segmentation.segment_id_of(segment_history.slug);
+  end if;
+  return query
+  select h.changed_at, h.operation, h.description, h.percent, h.starts_at, h.actor, h.reason
+  from segmentation.segment_history as h
+  join segmentation.segments as s on s.segment_id = h.segment_id
+  where s.slug = segment_history.slug collate "C"
+  order by h.changed_at, h.segment_id, h.operation = 'delete', h.operation <> 'create';
+end
+$$;
+
+comment on function segmentation.segment_history(text) is
+  'Who created, described, ramped and deleted the segments that ever had this slug. Example: select * from segment_history(''AVITO_VOICE_MESSAGES'');';

@@ -1,0 +1,121 @@
+-- Rollouts: a percentage of all users, changed by writing one step.
+--
+-- A step says: from starts_at on, percent % are in. It holds until the next step of the segment begins;
+-- ends_at is derived from that (sql/50_history.sql keeps it). A ramp is several steps. Steps that have
+-- begun are the past and never change; setting and cancelling lock the segment's row first, then read
+-- the clock.
+--
+-- In calling order: set_rollout, cancel_rollout_step, rollout_steps.
+
+create or replace function segmentation.set_rollout (
+  slug      text,
+  percent   numeric,
+  starts_at timestamptz default null,
+  actor     text default session_user,
+  reason    text default null
+)
+  returns setof segmentation.rollout_step
+  language plpgsql
+  security definer
+  set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+  segment segmentation.segments;
+  moment timestamptz;
+  step_at timestamptz;
+begin
+  perform segmentation.require_percent(set_rollout.percent);
+  segment := segmentation.lock_segment(set_rollout.slug);
+  moment := segmentation.clock();
+  step_at := coalesce(set_rollout.starts_at, moment);
+  if step_at < moment or not isfinite(step_at) then
+    raise exception 'a rollout step cannot start at %', step_at
+      using
+        errcode = 'invalid_parameter_value',
+        detail = json_build_object('starts_at', step_at, 'now', moment),
+        hint = 'The past is settled. Leave starts_at out to start now, or give a moment to come.';
+  end if;
+  insert into segmentation.rollouts as r (segment_id, salt, percent, starts_at, actor, reason)
+  select
+    segment.segment_id, segment.salt, set_rollout.percent, step_at,
+    coalesce(set_rollout.actor, session_user), set_rollout.reason
+  -- The percentage that holds then anyway, said again, is no new step.
+  where set_rollout.percent is distinct from (
+    select coalesce(min(held.percent), 0)
+    from segmentation.rollouts as held
+    where held.segment_id = segment.segment_id and held.starts_at <= step_at and step_at < held.ends_at
+  )
+  on conflict (segment_id, starts_at) do update
+    set percent = excluded.percent, actor = excluded.actor, reason = excluded.reason;
+  return query select * from segmentation.rollout_steps(set_rollout.slug);
+end
+$$;
+
+comment on function segmentation.set_rollout(text, numeric, timestamptz, text, text) is
+  'Roll a segment out to percent % of all users, from starts_at (now) on; later steps stay. Returns all steps. Example: select * from set_rollout(''AVITO_VOICE_MESSAGES'', 30, reason => ''went well at 10 %'');';
+
+create or replace function segmentation.cancel_rollout_step (
+  slug      text,
+  starts_at timestamptz,
+  actor     text default session_user,
+  reason    text default null
+)
+  returns setof segmentation.rollout_step
+  language plpgsql
+  security definer
+  set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+  segment segmentation.segments := segmentation.lock_segment(cancel_rollout_step.slug);
+  moment timestamptz := segmentation.clock();
+begin
+  if cancel_rollout_step.starts_at <= moment then
+    raise exception 'the rollout step of % has begun', cancel_rollout_step.starts_at
+      using
+        errcode = 'object_not_in_prerequisite_state',
+        detail = json_build_object('starts_at', cancel_rollout_step.starts_at, 'now', moment),
+        hint = 'Only a step to come can be cancelled. To change the present, call set_rollout with another percent.';
+  end if;
+  perform segmentation.set_author(cancel_rollout_step.actor, cancel_rollout_step.reason);
+  delete from segmentation.rollouts as r
+  where r.segment_id = segment.segment_id and r.starts_at = cancel_rollout_step.starts_at;
+  if not found then
+    raise exception 'segment "%" has no rollout step that starts at %', segment.slug, coalesce(cancel_rollout_step.starts_at::text, 'null')
+      using
+        errcode = 'no_data_found',
+        detail = json_build_object('segment', segment.slug, 'starts_at', cancel_rollout_step.starts_at),
+        hint = 'List the steps: select * from rollout_steps(slug); or GET /v1/segments/{slug}.';
+  end if;
+  perform segmentation.set_author(null, null);
+  return query select * from segmentation.rollout_steps(cancel_rollout_step.slug);
+end
+$$;
+
+comment on function segmentation.cancel_rollout_step(text, timestamptz, text, text) is
+  'Cancel a rollout step to come. Returns all steps. Example: select * from cancel_rollout_step(''AVITO_VOICE_MESSAGES'', ''2027-01-01 00:00Z'');';
+
+create or replace function segmentation.rollout_steps (
+  slug text
+)
+  returns setof segmentation.rollout_step
+  language plpgsql
+  stable
+  security definer
+  set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+  found_id integer := segmentation.segment_id_of(rollout_steps.slug);
+begin
+  return query
+  select r.percent, r.starts_at, r.ends_at, r.actor, r.reason
+  from segmentation.rollouts as r
+  where r.segment_id = found_id
+  order by r.starts_at;
+end
+$$;
+
+comment on function segmentation.rollout_steps(text) is
+  'All rollout steps of a living segment, past, present and to come. Example: select * from rollout_steps(''AVITO_VOICE_MESSAGES'');';

@@ -1,0 +1,367 @@
+-- Overrides: assigning users to segments and taking them out by hand.
+--
+-- change_overrides is the primitive, for any number of users and segments; the public forms wrap it. It
+-- registers and locks the users, then locks the overrides that exist, and only then reads the clock and
+-- decides: what it sees is what holds at the moment it stamps. Locks are taken in one order everywhere:
+-- slugs, users, overrides, each ascending, so that writers wait for each other but never deadlock.
+--
+-- In calling order: register_users, lock_users, require_period, change_overrides; then the public
+-- change_user_segments, change_segment_members, forget_user.
+
+create or replace function segmentation.register_users (
+  user_ids bigint[]
+)
+  returns void
+  language plpgsql
+  security definer
+  set search_path = ''
+as $$
+begin
+  perform segmentation.require_user_ids(register_users.user_ids);
+  insert into segmentation.users (user_id)
+  select distinct asked.user_id
+  from unnest(register_users.user_ids) as asked (user_id)
+  where not exists (select from segmentation.users as u where u.user_id = asked.user_id)
+  order by asked.user_id
+  on conflict (user_id) do nothing;
+end
+$$;
+
+comment on function segmentation.register_users(bigint[]) is
+  'Make users known: rollouts hold them from now on. Known ones stay as they are. Example: select register_users(array[1000, 1002]);';
+
+-- Whoever changes a user's overrides holds the user's row. Registering comes first: a user inserted by
+-- somebody else is then waited for before any lock is held.
+create or replace function segmentation.lock_users (
+  user_ids bigint[]
+)
+  returns void
+  language plpgsql
+  set search_path = ''
+as $$
+begin
+  perform segmentation.register_users(lock_users.user_ids);
+  perform
+  from unnest(lock_users.user_ids) as asked (user_id)
+  join segmentation.users as u on u.user_id = asked.user_id
+  order by u.user_id
+  for no key update of u;
+end
+$$;
+
+create or replace function segmentation.require_period (
+  starts_at  timestamptz,
+  expires_at timestamptz,
+  moment     timestamptz
+)
+  returns void
+  language plpgsql
+  immutable
+  set search_path = ''
+as $$
+begin
+  if starts_at < moment or not isfinite(starts_at) then
+    raise exception 'starts_at % is in the past', starts_at
+      using
+        errcode = 'invalid_parameter_value',
+        detail = json_build_object('starts_at', starts_at, 'now', moment),
+        hint = 'Leave starts_at out to start now, or give a moment to come.';
+  end if;
+  if expires_at <= moment then
+    raise exception 'expires_at % is not in the future', expires_at
+      using
+        errcode = 'invalid_parameter_value',
+        detail = json_build_object('expires_at', expires_at, 'now', moment),
+        hint = 'Give a moment to come, or leave expires_at out for a membership without end.';
+  end if;
+  if expires_at <= starts_at then
+    raise exception 'expires_at % is not after starts_at %', expires_at, starts_at
+      using
+        errcode = 'invalid_parameter_value',
+        detail = json_build_object('expires_at', expires_at, 'starts_at', starts_at),
+        hint = 'A period ends after it starts.';
+  end if;
+end
+$$;
+
+-- Every user with every segment: wanted[i] says whether the users are to be in segment_ids[i]. Both lists
+-- are sets. The caller holds the segments' slugs.
+create or replace function segmentation.change_overrides (
+  user_ids    bigint[],
+  segment_ids integer[],
+  wanted      boolean[],
+  expires_at  timestamptz,
+  starts_at   timestamptz,
+  actor       text,
+  reason      text
+)
+  returns table (user_id bigint, segment_id integer, change text)
+  language plpgsql
+  set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+  -- Copies under names that no column has.
+  new_end timestamptz := coalesce(change_overrides.expires_at, 'infinity');
+  new_start timestamptz := change_overrides.starts_at;
+  new_actor text := coalesce(change_overrides.actor, session_user);
+  new_reason text := change_overrides.reason;
+  moment timestamptz;
+  excluded_slugs text[];
+begin
+  perform segmentation.lock_users(change_overrides.user_ids);
+  perform
+  from segmentation.memberships as m
+  where m.user_id = any (change_overrides.user_ids) and m.segment_id = any (change_overrides.segment_ids)
+  order by m.user_id, m.segment_id
+  for update;
+  moment := segmentation.clock();
+  perform segmentation.require_period(new_start, change_overrides.expires_at, moment);
+
+  -- A plan for a user who is excluded now would leave open what holds until then.
+  if new_start > moment then
+    select array_agg(distinct s.slug order by s.slug) into excluded_slugs
+    from segmentation.memberships as m
+    join unnest(change_overrides.segment_ids, change_overrides.wanted) as asked (segment_id, wanted)
+      on asked.segment_id = m.segment_id and asked.wanted
+    join segmentation.segments as s on s.segment_id = m.segment_id
+    where m.user_id = any (change_overrides.user_ids)
+      and not m.included and m.starts_at <= moment and moment < m.ends_at;
+    if excluded_slugs is not null then
+      raise exception 'cannot plan a start while users are excluded from: %', array_to_string(excluded_slugs, ', ')
+        using
+          errcode = 'object_not_in_prerequisite_state',
+          detail = json_build_object('excluded_segments', excluded_slugs),
+          hint = 'Add without starts_at: that ends the exclusion now.';
+    end if;
+  end if;
+
+  perform segmentation.set_author(new_actor, new_reason);
+  return query
+  with found as materialized (
+    select
+      asked_user.user_id, asked.segment_id, asked.wanted,
+      m.included, m.starts_at, m.ends_at, m.actor, m.reason, m.end_actor, m.end_reason,
+      case
+        when m.user_id is null or m.ends_at <= moment then 'none'
+        when m.starts_at > moment then 'planned'
+        when m.included then 'assigned'
+        else 'excluded'
+      end as state,
+      r.segment_id is not null as rolled_out
+    from unnest(change_overrides.user_ids) as asked_user (user_id)
+    cross join unnest(change_overrides.segment_ids, change_overrides.wanted) as asked (segment_id, wanted)
+    left join segmentation.memberships as m
+      on m.user_id = asked_user.user_id and m.segment_id = asked.segment_id
+    left join segmentation.rollouts as r
+      on r.segment_id = asked.segment_id and r.starts_at <= moment and moment < r.ends_at
+      and segmentation.bucket(asked_user.user_id, r.salt) < r.threshold
+  ),
+  decided as materialized (
+    select
+      f.*,
+      case
+        when f.wanted then case
+          when f.state = 'assigned' and f.ends_at = new_end then 'unchanged'
+          when f.state = 'assigned' then 'rescheduled'
+          when f.state = 'planned' and f.included and new_start > moment then
+            case when (f.starts_at, f.ends_at) = (new_start, new_end) then 'unchanged' else 'rescheduled' end
+          else 'added'
+        end
+        when f.state = 'assigned' or (f.state = 'planned' and f.included) then 'removed'
+        when f.state <> 'excluded' and f.rolled_out then 'removed'
+        else 'unchanged'
+      end as change
+    from found as f
+  ),
+  ended as (
+    delete from segmentation.memberships as m
+    using decided as d
+    where d.change = 'removed' and not d.rolled_out
+      and m.user_id = d.user_id and m.segment_id = d.segment_id
+  ),
+  written as (
+    insert into segmentation.memberships as m (
+      user_id, segment_id, included, starts_at, ends_at, actor, reason, end_actor, end_reason)
+    select
+      d.user_id, d.segment_id, d.wanted,
+      -- An assignment that goes on keeps its start and why it began.
+      case when going_on then d.starts_at when d.wanted then coalesce(new_start, moment) else moment end,
+      case when d.wanted then new_end else 'infinity' end,
+      case when going_on then d.actor else new_actor end,
+      case when going_on then d.reason else new_reason end,
+      case when d.wanted and new_end < 'infinity' then new_actor end,
+      case when d.wanted and new_end < 'infinity' then new_reason end
+    from decided as d
+    cross join lateral (select d.wanted and d.state = 'assigned') as s (going_on)
+    where d.change in ('added', 'rescheduled') or (d.change = 'removed' and d.rolled_out)
+    on conflict (user_id, segment_id) do update set
+      included = excluded.included, starts_at = excluded.starts_at, ends_at = excluded.ends_at,
+      actor = excluded.actor, reason = excluded.reason,
+      end_actor = excluded.end_actor, end_reason = excluded.end_reason
+  )
+  select d.user_id, d.segment_id, d.change from decided as d;
+  perform segmentation.set_author(null, null);
+end
+$$;
+
+create or replace function segmentation.change_user_segments (
+  user_id    bigint,
+  add        text[] default '{}',
+  remove     text[] default '{}',
+  expires_at timestamptz default null,
+  starts_at  timestamptz default null,
+  actor      text default session_user,
+  reason     text default null
+)
+  returns table (segment text, change text)
+  language plpgsql
+  security definer
+  set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+  added text[] := coalesce(change_user_segments.add, '{}');
+  removed text[] := coalesce(change_user_segments.remove, '{}');
+  slugs text[];
+  in_both text[];
+begin
+  perform segmentation.require_user_ids(array[change_user_segments.user_id]);
+  select array_agg(distinct s.slug), array_agg(distinct s.slug) filter (where s.slug = any (added) and s.slug = any (removed))
+  into slugs, in_both
+  from unnest(added || removed) as s (slug);
+  if slugs is null then
+    raise exception 'nothing to change: add and remove are both empty'
+      using
+        errcode = 'invalid_parameter_value',
+        hint = 'Name at least one segment in add or remove.';
+  end if;
+  if in_both is not null then
+    raise exception 'segments both added and removed: %', array_to_string(in_both, ', ')
+      using
+        errcode = 'invalid_parameter_value',
+        detail = json_build_object('overlapping_segments', in_both),
+        hint = 'Name each segment once, in add or in remove.';
+  end if;
+  perform segmentation.require_adding(cardinality(added) > 0, change_user_segments.starts_at, change_user_segments.expires_at);
+  perform segmentation.lock_slugs(slugs);
+  return query
+  select s.slug, c.change
+  from segmentation.change_overrides(
+    array[change_user_segments.user_id],
+    segmentation.segment_ids_of(slugs),
+    array(select asked.slug = any (added) from unnest(slugs) with ordinality as asked (slug, position) order by position),
+    change_user_segments.expires_at, change_user_segments.starts_at,
+    change_user_segments.actor, change_user_segments.reason) as c
+  join segmentation.segments as s on s.segment_id = c.segment_id
+  order by s.slug;
+end
+$$;
+
+comment on function segmentation.change_user_segments(bigint, text[], text[], timestamptz, timestamptz, text, text) is
+  'Add a user to segments and remove it from others, all or nothing. Example: select * from change_user_segments(1000, add => ''{AVITO_DISCOUNT_30}'', remove => ''{AVITO_DISCOUNT_50}'', expires_at => now() + interval ''7 days'', reason => ''ticket 17'');';
+
+create or replace function segmentation.require_adding (
+  adding     boolean,
+  starts_at  timestamptz,
+  expires_at timestamptz
+)
+  returns void
+  language plpgsql
+  immutable
+  set search_path = ''
+as $$
+begin
+  if not adding and (starts_at is not null or expires_at is not null) then
+    raise exception 'starts_at and expires_at belong to an addition, and nothing is added'
+      using
+        errcode = 'invalid_parameter_value',
+        detail = json_build_object('starts_at', starts_at, 'expires_at', expires_at),
+        hint = 'Leave them out: a removal holds from now until the user is added again.';
+  end if;
+end
+$$;
+
+create or replace function segmentation.change_segment_members (
+  slug       text,
+  user_ids   bigint[],
+  operation  text default 'add',
+  expires_at timestamptz default null,
+  starts_at  timestamptz default null,
+  actor      text default session_user,
+  reason     text default null
+)
+  returns table (received bigint, changed bigint, unchanged bigint)
+  language plpgsql
+  security definer
+  set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+  adding boolean := change_segment_members.operation = 'add';
+  given bigint := cardinality(change_segment_members.user_ids);
+begin
+  if change_segment_members.operation not in ('add', 'remove') or change_segment_members.operation is null then
+    raise exception 'operation % is unknown', coalesce('"' || change_segment_members.operation || '"', 'null')
+      using
+        errcode = 'invalid_parameter_value',
+        detail = json_build_object('operation', change_segment_members.operation),
+        hint = 'Say add or remove.';
+  end if;
+  perform segmentation.require_user_ids(change_segment_members.user_ids);
+  if given = 0 then
+    raise exception 'nothing to change: no user id is given'
+      using errcode = 'invalid_parameter_value', hint = 'Name at least one user.';
+  end if;
+  perform segmentation.require_adding(adding, change_segment_members.starts_at, change_segment_members.expires_at);
+  perform segmentation.lock_slugs(array[change_segment_members.slug]);
+  return query
+  select given, count(*) filter (where c.change <> 'unchanged'), given - count(*) filter (where c.change <> 'unchanged')
+  from segmentation.change_overrides(
+    array(select distinct asked.user_id from unnest(change_segment_members.user_ids) as asked (user_id) order by 1),
+    array[segmentation.segment_id_of(change_segment_members.slug)],
+    array[adding],
+    change_segment_members.expires_at, change_segment_members.starts_at,
+    change_segment_members.actor, change_segment_members.reason) as c;
+end
+$$;
+
+comment on function segmentation.change_segment_members(text, bigint[], text, timestamptz, timestamptz, text, text) is
+  'Add (or remove) many users to (from) one segment, all or nothing; duplicates count as unchanged. Example: select * from change_segment_members(''AVITO_DISCOUNT_30'', array[1000, 1002], expires_at => now() + interval ''7 days'');';
+
+create or replace function segmentation.forget_user (
+  user_id bigint,
+  actor   text default session_user,
+  reason  text default null
+)
+  returns boolean
+  language plpgsql
+  security definer
+  set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+  known boolean := exists (
+    select from segmentation.users as u where u.user_id = forget_user.user_id
+    union all
+    select from segmentation.overrides as o where o.user_id = forget_user.user_id
+  );
+begin
+  -- Known or not, the user is locked: nothing added meanwhile survives half.
+  perform segmentation.lock_users(array[forget_user.user_id]);
+  -- The history's guard and the triggers that would record the erasure stand aside for this user alone.
+  perform set_config('segmentation.forgetting', forget_user.user_id::text, true);
+  delete from segmentation.memberships as m where m.user_id = forget_user.user_id;
+  delete from segmentation.membership_history as h where h.user_id = forget_user.user_id;
+  delete from segmentation.report_links as l where l.user_id = forget_user.user_id;
+  delete from segmentation.users as u where u.user_id = forget_user.user_id;
+  perform set_config('segmentation.forgetting', '', true);
+  -- Who and why stays in the server's log; whom does not.
+  raise log 'a user was forgotten by %, reason: %',
+    coalesce(forget_user.actor, session_user), coalesce(forget_user.reason, 'none given');
+  return known;
+end
+$$;
+
+comment on function segmentation.forget_user(bigint, text, text) is
+  'Erase a user with all overrides and their past; false if the user was not known. Seen again, it begins anew. Example: select forget_user(1000, reason => ''asked to be forgotten'');';

@@ -1,0 +1,254 @@
+-- "Which segments is this user in right now?", and every question about one user after it.
+--
+-- users_segments is the hot read: no history, only what is in force at this moment, and a test holds it
+-- equal to the algebra. All others are selections from membership_periods and membership_events. A read
+-- makes an unseen user known, where the server lets it write; on a standby such a user simply counts as
+-- registered now.
+--
+-- In calling order: note_users, require_kept; users_segments, user_segments, explain_membership, user_history.
+
+create or replace function segmentation.note_users (
+  user_ids bigint[]
+)
+  returns void
+  language plpgsql
+  set search_path = ''
+as $$
+begin
+  if current_setting('transaction_read_only') = 'off' then
+    perform segmentation.register_users(note_users.user_ids);
+  else
+    perform segmentation.require_user_ids(note_users.user_ids);
+  end if;
+end
+$$;
+
+-- What retention has dropped cannot be answered; a guess would look like an answer.
+create or replace function segmentation.require_kept (
+  moment timestamptz
+)
+  returns void
+  language plpgsql
+  stable
+  set search_path = ''
+as $$
+declare
+  kept_since timestamptz := (select r.kept_since from segmentation.retention as r);
+begin
+  if not isfinite(moment) then
+    raise exception 'at % is no moment', moment
+      using
+        errcode = 'invalid_parameter_value',
+        detail = json_build_object('at', moment),
+        hint = 'Give a date and time, or leave at out for now.';
+  end if;
+  if moment < kept_since then
+    raise exception 'the history before % was dropped', kept_since
+      using
+        errcode = 'invalid_parameter_value',
+        detail = json_build_object('at', moment, 'kept_since', kept_since),
+        hint = 'Ask for a later moment.';
+  end if;
+end
+$$;
+
+create or replace function segmentation.users_segments (
+  user_ids bigint[]
+)
+  returns table (user_id bigint, segments text[])
+  language plpgsql
+  security definer
+  set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+  moment timestamptz;
+begin
+  if (
+    select count(*) from segmentation.users as u where u.user_id = any (users_segments.user_ids)
+  ) is distinct from cardinality(users_segments.user_ids) then
+    perform segmentation.note_users(users_segments.user_ids);
+  end if;
+  moment := segmentation.clock();
+  return query
+  select
+    asked.user_id,
+    array(
+      select s.slug::text
+      from (
+        select m.segment_id
+        from segmentation.memberships as m
+        where m.user_id = asked.user_id and m.included and m.starts_at <= moment and moment < m.ends_at
+        union all
+        select r.segment_id
+        from segmentation.rollouts as r
+        where r.percent > 0 and r.ends_at > moment and r.starts_at <= moment
+          and segmentation.bucket(asked.user_id, r.salt) < r.threshold
+          and not exists (
+            select
+            from segmentation.memberships as m
+            where m.user_id = asked.user_id and m.segment_id = r.segment_id
+              and m.starts_at <= moment and moment < m.ends_at
+          )
+      ) as held
+      join segmentation.segments as s on s.segment_id = held.segment_id
+      where s.deleted_at > moment
+      order by s.slug
+    )
+  from unnest(users_segments.user_ids) with ordinality as asked (user_id, position)
+  order by asked.position;
+end
+$$;
+
+comment on function segmentation.users_segments(bigint[]) is
+  'The segments of many users right now, in the order asked for. Example: select * from users_segments(array[1000, 1002, 1004]);';
+
+create or replace function segmentation.user_segments (
+  user_id bigint,
+  at      timestamptz default null
+)
+  returns table (segment text, source text, since timestamptz, until timestamptz)
+  language plpgsql
+  security definer
+  set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+  moment timestamptz;
+begin
+  perform segmentation.note_users(array[user_segments.user_id]);
+  moment := coalesce(user_segments.at, segmentation.clock());
+  perform segmentation.require_kept(moment);
+  return query
+  select
+    s.slug,
+    case when p.assigned @> moment then 'assignment' else 'rollout' end,
+    lower(period), upper(period)
+  from segmentation.membership_periods(array[user_segments.user_id], segmentation.clock()) as p
+  cross join lateral unnest(p.member) as period
+  join segmentation.segments as s on s.segment_id = p.segment_id
+  where period @> moment
+  order by s.slug;
+end
+$$;
+
+comment on function segmentation.user_segments(bigint, timestamptz) is
+  'The segments a user is in, now or at a moment of the past or the planned future: by what, since when, until when. Example: select * from user_segments(1000); select * from user_segments(1000, at => ''2026-11-01 12:00Z'');';
+
+create or replace function segmentation.explain_membership (
+  user_id bigint,
+  slug    text,
+  at      timestamptz default null
+)
+  returns table (
+    member boolean, source text, since timestamptz, until timestamptz, actor text, reason text,
+    bucket_percent numeric, rollout_percent numeric
+  )
+  language plpgsql
+  security definer
+  set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+  found_id integer := segmentation.segment_id_of(explain_membership.slug, explain_membership.at);
+  moment timestamptz;
+begin
+  perform segmentation.note_users(array[explain_membership.user_id]);
+  moment := coalesce(explain_membership.at, segmentation.clock());
+  perform segmentation.require_kept(moment);
+  return query
+  select
+    m.member,
+    m.source,
+    lower(span.period),
+    upper(span.period),
+    why.actor,
+    why.reason,
+    round(segmentation.bucket(explain_membership.user_id, s.salt) / 1000.0, 3),
+    coalesce((
+      select r.percent
+      from segmentation.rollouts as r
+      where r.segment_id = s.segment_id and r.starts_at <= moment and moment < r.ends_at
+    ), 0)
+  from segmentation.segments as s
+  left join segmentation.membership_periods(array[explain_membership.user_id], segmentation.clock()) as p
+    on p.segment_id = s.segment_id
+  cross join lateral (
+    select
+      coalesce(p.member @> moment, false),
+      case
+        when not s.created_at <= moment or not moment < s.deleted_at then 'none'
+        when p.assigned @> moment then 'assignment'
+        when p.overridden @> moment then 'exclusion'
+        when p.rollout @> moment then 'rollout'
+        else 'none'
+      end
+  ) as m (member, source)
+  -- The period that holds this answer: in the segment, or out of it.
+  cross join lateral (
+    select period
+    from unnest(
+      case when m.member then p.member else '{[-infinity,infinity)}'::tstzmultirange - coalesce(p.member, '{}') end
+    ) as period
+    where period @> moment
+  ) as span
+  left join lateral (
+    select o.actor, o.reason
+    from segmentation.overrides as o
+    where m.source in ('assignment', 'exclusion')
+      and o.user_id = explain_membership.user_id and o.segment_id = s.segment_id
+      and o.starts_at <= moment and moment < o.ends_at
+    union all
+    -- The step that took the user in, or the event that ended the last stay.
+    select r.actor, r.reason
+    from unnest(p.rollout) as held
+    join segmentation.rollouts as r
+      on r.segment_id = s.segment_id and r.starts_at <= lower(held) and lower(held) < r.ends_at
+    where m.source = 'rollout' and held @> moment
+    union all
+    select e.actor, e.reason
+    from segmentation.membership_events(array[explain_membership.user_id], moment) as e
+    where m.source = 'none'
+      and e.segment_id = s.segment_id and e.operation = 'remove' and e.at = lower(span.period)
+    limit 1
+  ) as why on true
+  where s.segment_id = found_id;
+end
+$$;
+
+comment on function segmentation.explain_membership(bigint, text, timestamptz) is
+  'Whether a user is in a segment, now or at a moment, and why: the source, since and until when this answer holds, who caused it, the user''s bucket (in while below the rollout''s percent). Example: select * from explain_membership(1000, ''AVITO_VOICE_MESSAGES'');';
+
+create or replace function segmentation.user_history (
+  user_id   bigint,
+  from_time timestamptz default '-infinity',
+  to_time   timestamptz default 'infinity'
+)
+  returns table (segment text, operation text, at timestamptz, cause text, actor text, reason text)
+  language plpgsql
+  security definer
+  set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+  perform segmentation.note_users(array[user_history.user_id]);
+  if user_history.from_time >= user_history.to_time then
+    raise exception 'from_time % is not before to_time %', from_time, to_time
+      using
+        errcode = 'invalid_parameter_value',
+        detail = json_build_object('from_time', from_time, 'to_time', to_time),
+        hint = 'The history shows what happened from from_time on, up to but not at to_time.';
+  end if;
+  return query
+  select s.slug, e.operation, e.at, e.cause, e.actor, e.reason
+  from segmentation.membership_events(array[user_history.user_id], segmentation.clock()) as e
+  join segmentation.segments as s on s.segment_id = e.segment_id
+  where e.at >= coalesce(user_history.from_time, '-infinity')
+    and e.at < coalesce(user_history.to_time, 'infinity')
+    and e.at >= (select r.kept_since from segmentation.retention as r)
+  order by e.at, s.slug, e.operation;
+end
+$$;
+
+comment on function segmentation.user_history(bigint, timestamptz, timestamptz) is
+  'Exactly when and why a user got in or out: from from_time up to but not at to_time. Example: select * from user_history(1000); select * from user_history(1000, ''2026-11-01Z'', ''2026-12-01Z'');';

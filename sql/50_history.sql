@@ -1,0 +1,531 @@
+-- History that cannot be bypassed: triggers on memberships, rollouts and segments keep it, whoever writes.
+--
+-- Every trigger is a statement trigger with transition tables: a million rows cost one INSERT. A row that
+-- leaves memberships, or changes into another override, is closed into membership_history at the moment
+-- it truly ended. The past is settled: no statement may change what held before its transaction began,
+-- and membership_history, segment_history refuse UPDATE, DELETE and TRUNCATE, except for forget_user and
+-- for retention, which drops whole partitions.
+--
+-- In reading order: partitions (ensure_history_partition, ensure_history_partitions, drop_history_before),
+-- the guards (refuse_history_change, refuse_truncate), then table by table the trigger functions, and at
+-- the end the triggers themselves.
+
+-- Made apart and then attached: readers and writers of the other months go on meanwhile.
+create or replace function segmentation.ensure_history_partition (
+  moment timestamptz
+)
+  returns boolean
+  language plpgsql
+  security definer
+  set search_path = ''
+  set timezone = 'UTC'
+as $$
+declare
+  month_start timestamptz := date_trunc('month', moment);
+  partition_name text := 'membership_history_' || to_char(month_start, 'YYYY_MM');
+begin
+  if to_regclass('segmentation.' || partition_name) is not null then
+    return false;
+  end if;
+  perform pg_advisory_xact_lock(hashtext('segmentation.membership_history'), 0);
+  if to_regclass('segmentation.' || partition_name) is not null then
+    return false;
+  end if;
+  execute format(
+    'create table segmentation.%I (like segmentation.membership_history including defaults including constraints)',
+    partition_name);
+  execute format(
+    'alter table segmentation.membership_history attach partition segmentation.%I for values from (%L) to (%L)',
+    partition_name, month_start, month_start + interval '1 month');
+  -- A statement that names the partition itself does not fire the triggers of the parent.
+  execute format(
+    'create trigger history_is_append_only before update or delete or truncate on segmentation.%I '
+    'for each statement execute function segmentation.refuse_history_change()',
+    partition_name);
+  return true;
+end
+$$;
+
+create or replace function segmentation.ensure_history_partitions (
+  months_ahead integer default 3
+)
+  returns integer
+  language plpgsql
+  security definer
+  set search_path = ''
+  set timezone = 'UTC'
+as $$
+declare
+  created integer;
+begin
+  if (ensure_history_partitions.months_ahead between 0 and 120) is not true then
+    raise exception 'months_ahead % is not between 0 and 120', coalesce(months_ahead::text, 'null')
+      using
+        errcode = 'invalid_parameter_value',
+        detail = json_build_object('months_ahead', months_ahead),
+        hint = 'Three months ahead is the usual.';
+  end if;
+  select count(*) filter (where segmentation.ensure_history_partition(month))
+  into created
+  from generate_series(
+    date_trunc('month', segmentation.clock()),
+    date_trunc('month', segmentation.clock()) + make_interval(months => ensure_history_partitions.months_ahead),
+    interval '1 month') as month;
+  return created;
+end
+$$;
+
+comment on function segmentation.ensure_history_partitions(integer) is
+  'Make the history''s partitions from this month to so many months ahead; returns how many were made. Example: select ensure_history_partitions(3);';
+
+create or replace function segmentation.history_partitions ()
+  returns table (partition regclass, month_start timestamptz)
+  language sql
+  stable
+  security definer
+  set search_path = ''
+  set timezone = 'UTC'
+as $$
+  select i.inhrelid::regclass, to_timestamp(right(c.relname, 7) || '+00', 'YYYY_MMTZH')
+  from pg_catalog.pg_inherits as i
+  join pg_catalog.pg_class as c on c.oid = i.inhrelid
+  where i.inhparent = 'segmentation.membership_history'::regclass
+  order by c.relname
+$$;
+
+comment on function segmentation.history_partitions() is
+  'The partitions of the history, oldest first. Example: select * from history_partitions();';
+
+create or replace function segmentation.drop_history_before (
+  period text
+)
+  returns integer
+  language plpgsql
+  security definer
+  set search_path = ''
+as $$
+declare
+  horizon timestamptz := segmentation.month_start(drop_history_before.period);
+  old_partition regclass;
+  dropped integer := 0;
+begin
+  if horizon > segmentation.clock() then
+    raise exception 'period % is yet to come', period
+      using
+        errcode = 'invalid_parameter_value',
+        detail = json_build_object('period', period),
+        hint = 'Give the first month to keep: this one or an earlier one.';
+  end if;
+  -- What ended before the horizon but was not swept yet would come back as a partition of its own.
+  delete from segmentation.memberships as m where m.ends_at < horizon;
+  for old_partition in
+    select h.partition from segmentation.history_partitions() as h where h.month_start < horizon
+  loop
+    execute format('drop table %s', old_partition);
+    dropped := dropped + 1;
+  end loop;
+  update segmentation.retention as r set kept_since = greatest(r.kept_since, horizon);
+  return dropped;
+end
+$$;
+
+comment on function segmentation.drop_history_before(text) is
+  'Retention: drop the history of all months before this one, for good; returns how many partitions were dropped. Example: select drop_history_before(''2025-01'');';
+
+create or replace function segmentation.refuse_history_change () returns trigger
+  language plpgsql
+  set search_path = ''
+as $$
+begin
+  -- forget_user runs as the owner; a setting alone opens nothing.
+  if tg_op = 'DELETE'
+    and current_user = 'segmentation_owner'
+    and current_setting('segmentation.forgetting', true) <> ''
+  then
+    return null;
+  end if;
+  raise exception '% refuses %: the past is settled', tg_table_name, lower(tg_op)
+    using
+      errcode = 'object_not_in_prerequisite_state',
+      hint = 'To erase a person call forget_user(user_id); to drop old months call drop_history_before(period).';
+end
+$$;
+
+create or replace function segmentation.refuse_truncate () returns trigger
+  language plpgsql
+  set search_path = ''
+as $$
+begin
+  raise exception '% refuses truncate: it would leave no history', tg_table_name
+    using
+      errcode = 'object_not_in_prerequisite_state',
+      hint = 'DELETE is recorded row by row; use that.';
+end
+$$;
+
+-- memberships ---------------------------------------------------------------------------------------
+
+create or replace function segmentation.memberships_after_insert () returns trigger
+  language plpgsql
+  set search_path = ''
+as $$
+declare
+  wrong record;
+begin
+  select n.user_id, n.segment_id, n.starts_at, s.segment_id is null as unknown into wrong
+  from new_rows as n
+  left join segmentation.segments as s on s.segment_id = n.segment_id and s.deleted_at = 'infinity'
+  where s.segment_id is null or n.starts_at < segmentation.earliest_change()
+  limit 1;
+  if not found then
+    return null;
+  end if;
+  if wrong.unknown then
+    raise exception 'segment_id % is no living segment', wrong.segment_id
+      using
+        errcode = 'foreign_key_violation',
+        detail = json_build_object('segment_id', wrong.segment_id),
+        hint = 'Look it up in segmentation.segments, or call change_user_segments with its slug.';
+  end if;
+  raise exception 'user % cannot be overridden from % on', wrong.user_id, wrong.starts_at
+    using
+      errcode = 'object_not_in_prerequisite_state',
+      detail = json_build_object('user_id', wrong.user_id, 'starts_at', wrong.starts_at),
+      hint = 'The past is settled. Leave starts_at out to start now, or give a moment to come.';
+end
+$$;
+
+-- The history row of an override that is over: at its own end, at its segment's deletion, when another
+-- period takes its place or now, whichever came first. A plan that never began leaves no trace.
+create or replace function segmentation.closed_override (
+  override   segmentation.memberships,
+  next_start timestamptz,
+  moment     timestamptz
+)
+  returns setof segmentation.membership_history
+  language sql
+  stable
+as $$
+  select
+    (override).user_id, (override).segment_id, (override).included, (override).starts_at, e.ended_at,
+    (override).actor, (override).reason,
+    c.end_cause,
+    case c.end_cause
+      when 'removed' then segmentation.author()
+      when 'expired' then (override).end_actor
+      else d.actor
+    end,
+    case c.end_cause
+      when 'removed' then segmentation.author_reason()
+      when 'expired' then (override).end_reason
+      else d.reason
+    end
+  from segmentation.segments as s
+  left join segmentation.segment_history as d
+    on d.segment_id = s.segment_id and d.operation = 'delete'
+  cross join lateral (
+    select least((override).ends_at, s.deleted_at, next_start, moment)
+  ) as e (ended_at)
+  cross join lateral (
+    select case
+      when e.ended_at = s.deleted_at then 'segment_deleted'
+      when e.ended_at = (override).ends_at then 'expired'
+      else 'removed'
+    end
+  ) as c (end_cause)
+  where s.segment_id = (override).segment_id and e.ended_at > (override).starts_at
+$$;
+
+create or replace function segmentation.memberships_after_delete () returns trigger
+  language plpgsql
+  set search_path = ''
+as $$
+declare
+  moment timestamptz := segmentation.clock();
+begin
+  perform segmentation.ensure_history_partition(month)
+  from (
+    select distinct date_trunc('month', least(o.ends_at, moment), 'UTC') from old_rows as o
+  ) as m (month);
+  insert into segmentation.membership_history
+  select c.*
+  from old_rows as o
+  cross join lateral segmentation.closed_override(
+    row(o.*)::segmentation.memberships, 'infinity', moment) as c
+  where o.user_id::text is distinct from current_setting('segmentation.forgetting', true);
+  return null;
+end
+$$;
+
+-- A new period (another start, or from assignment to exclusion and back) closes the old one. Another end
+-- does not, but an end cannot be moved into the past, nor one that has come be moved at all.
+create or replace function segmentation.memberships_after_update () returns trigger
+  language plpgsql
+  set search_path = ''
+as $$
+declare
+  wrong record;
+  moment timestamptz := segmentation.clock();
+  earliest timestamptz := segmentation.earliest_change();
+begin
+  select coalesce(o.user_id, n.user_id) as user_id into wrong
+  from old_rows as o
+  full join new_rows as n on n.user_id = o.user_id and n.segment_id = o.segment_id
+  where o.user_id is null or n.user_id is null
+    or case
+      when (n.included, n.starts_at) is distinct from (o.included, o.starts_at) then n.starts_at < earliest
+      else (n.actor, n.reason) is distinct from (o.actor, o.reason)
+        or n.ends_at < least(o.ends_at, earliest)
+        or (o.ends_at < earliest and n.ends_at <> o.ends_at)
+    end
+  limit 1;
+  if found then
+    raise exception 'the past of user % cannot be changed', wrong.user_id
+      using
+        errcode = 'object_not_in_prerequisite_state',
+        detail = json_build_object('user_id', wrong.user_id),
+        hint = 'User, segment, start and author of an override are settled, and its end is not before now. Call change_user_segments.';
+  end if;
+  perform segmentation.ensure_history_partition(month)
+  from (
+    select distinct date_trunc('month', least(o.ends_at, moment), 'UTC')
+    from old_rows as o
+    join new_rows as n on n.user_id = o.user_id and n.segment_id = o.segment_id
+    where (n.included, n.starts_at) is distinct from (o.included, o.starts_at)
+  ) as m (month);
+  insert into segmentation.membership_history
+  select c.*
+  from old_rows as o
+  join new_rows as n on n.user_id = o.user_id and n.segment_id = o.segment_id
+  cross join lateral segmentation.closed_override(
+    row(o.*)::segmentation.memberships, n.starts_at, moment) as c
+  where (n.included, n.starts_at) is distinct from (o.included, o.starts_at);
+  return null;
+end
+$$;
+
+-- rollouts ------------------------------------------------------------------------------------------
+
+-- What has begun is settled; then every step ends where the next one of its segment begins.
+create or replace function segmentation.settle_rollouts (
+  segment_ids integer[]
+)
+  returns void
+  language sql
+  set search_path = ''
+as $$
+  update segmentation.rollouts as r
+  set ends_at = derived.ends_at
+  from (
+    select
+      o.segment_id, o.starts_at,
+      least(lead(o.starts_at) over (partition by o.segment_id order by o.starts_at), s.deleted_at) as ends_at
+    from segmentation.rollouts as o
+    join segmentation.segments as s on s.segment_id = o.segment_id
+    where o.segment_id = any (settle_rollouts.segment_ids)
+  ) as derived
+  where r.segment_id = derived.segment_id and r.starts_at = derived.starts_at
+    and r.ends_at <> derived.ends_at
+$$;
+
+create or replace function segmentation.refuse_past_step (
+  segment_id integer,
+  starts_at  timestamptz
+)
+  returns void
+  language plpgsql
+  set search_path = ''
+as $$
+begin
+  raise exception 'the rollout step of % of segment_id % has begun', starts_at, segment_id
+    using
+      errcode = 'object_not_in_prerequisite_state',
+      detail = json_build_object('segment_id', segment_id, 'starts_at', starts_at),
+      hint = 'The past is settled. To change the present call set_rollout(slug, percent): it begins a new step.';
+end
+$$;
+
+create or replace function segmentation.rollouts_after_insert () returns trigger
+  language plpgsql
+  set search_path = ''
+as $$
+begin
+  perform segmentation.refuse_past_step(n.segment_id, n.starts_at)
+  from new_rows as n
+  where n.starts_at < segmentation.earliest_change();
+  insert into segmentation.segment_history (segment_id, changed_at, operation, percent, starts_at, actor, reason)
+  select n.segment_id, segmentation.clock(), 'set_rollout', n.percent, n.starts_at, n.actor, n.reason
+  from new_rows as n;
+  perform segmentation.settle_rollouts(array(select distinct n.segment_id from new_rows as n));
+  return null;
+end
+$$;
+
+create or replace function segmentation.rollouts_after_update () returns trigger
+  language plpgsql
+  set search_path = ''
+as $$
+begin
+  -- Its own doing, when settle_rollouts moves an end, is nothing new.
+  if not exists (
+    select segment_id, percent, starts_at, ends_at, actor, reason from new_rows
+    except
+    select segment_id, percent, starts_at, ends_at, actor, reason from old_rows
+  ) then
+    return null;
+  end if;
+  perform segmentation.refuse_past_step(c.segment_id, c.starts_at)
+  from (
+    select segment_id, percent, starts_at, actor, reason from old_rows
+    except
+    select segment_id, percent, starts_at, actor, reason from new_rows
+  ) as c
+  where c.starts_at < segmentation.earliest_change();
+  perform segmentation.refuse_past_step(n.segment_id, n.starts_at)
+  from new_rows as n
+  where n.starts_at < segmentation.earliest_change()
+    and not exists (
+      select from old_rows as o where o.segment_id = n.segment_id and o.starts_at = n.starts_at
+    );
+  insert into segmentation.segment_history (segment_id, changed_at, operation, percent, starts_at, actor, reason)
+  select c.segment_id, segmentation.clock(), 'set_rollout', c.percent, c.starts_at, c.actor, c.reason
+  from (
+    select segment_id, percent, starts_at, actor, reason from new_rows
+    except
+    select segment_id, percent, starts_at, actor, reason from old_rows
+  ) as c;
+  perform segmentation.settle_rollouts(array(
+    select segment_id from old_rows union select segment_id from new_rows));
+  return null;
+end
+$$;
+
+create or replace function segmentation.rollouts_after_delete () returns trigger
+  language plpgsql
+  set search_path = ''
+as $$
+begin
+  perform segmentation.refuse_past_step(o.segment_id, o.starts_at)
+  from old_rows as o
+  where o.starts_at < segmentation.earliest_change();
+  insert into segmentation.segment_history (segment_id, changed_at, operation, percent, starts_at, actor, reason)
+  select
+    o.segment_id, segmentation.clock(), 'cancel_rollout_step', o.percent, o.starts_at,
+    segmentation.author(), segmentation.author_reason()
+  from old_rows as o;
+  perform segmentation.settle_rollouts(array(select distinct o.segment_id from old_rows as o));
+  return null;
+end
+$$;
+
+-- segments ------------------------------------------------------------------------------------------
+
+create or replace function segmentation.segments_after_insert () returns trigger
+  language plpgsql
+  set search_path = ''
+as $$
+begin
+  insert into segmentation.segment_history (segment_id, changed_at, operation, description, actor, reason)
+  select
+    n.segment_id, n.created_at, 'create', nullif(n.description, ''),
+    segmentation.author(), segmentation.author_reason()
+  from new_rows as n;
+  return null;
+end
+$$;
+
+-- A segment may be described anew, and deleted once, at this moment. Its rollout ends with it.
+create or replace function segmentation.segments_after_update () returns trigger
+  language plpgsql
+  set search_path = ''
+as $$
+declare
+  wrong record;
+begin
+  select coalesce(o.slug, n.slug) as slug into wrong
+  from old_rows as o
+  full join new_rows as n on n.segment_id = o.segment_id
+  where (o.slug, o.salt, o.created_at) is distinct from (n.slug, n.salt, n.created_at)
+    or (o.deleted_at <> n.deleted_at
+      and (o.deleted_at < 'infinity'
+        or not n.deleted_at between segmentation.earliest_change() and segmentation.clock()))
+  limit 1;
+  if found then
+    raise exception 'segment "%" cannot be changed so', wrong.slug
+      using
+        errcode = 'object_not_in_prerequisite_state',
+        detail = json_build_object('segment', wrong.slug),
+        hint = 'Slug, salt and creation are settled; delete_segment(slug) deletes a segment, now and for good.';
+  end if;
+  insert into segmentation.segment_history (segment_id, changed_at, operation, description, actor, reason)
+  select
+    n.segment_id, c.changed_at, c.operation, c.description,
+    segmentation.author(), segmentation.author_reason()
+  from new_rows as n
+  join old_rows as o on o.segment_id = n.segment_id
+  cross join lateral (
+    values
+      (o.description <> n.description, segmentation.clock(), 'describe', n.description),
+      (o.deleted_at <> n.deleted_at, n.deleted_at, 'delete', null)
+  ) as c (applies, changed_at, operation, description)
+  where c.applies;
+  -- Steps to come never come; the one in force ends.
+  delete from segmentation.rollouts as r
+  using new_rows as n
+  where r.segment_id = n.segment_id and r.starts_at >= n.deleted_at;
+  perform segmentation.settle_rollouts(array(
+    select n.segment_id from new_rows as n where n.deleted_at < 'infinity' and not n.swept));
+  return null;
+end
+$$;
+
+create or replace function segmentation.segments_refuse_delete () returns trigger
+  language plpgsql
+  set search_path = ''
+as $$
+begin
+  raise exception 'segments refuses delete: it would take the past along'
+    using
+      errcode = 'object_not_in_prerequisite_state',
+      hint = 'Call delete_segment(slug): everybody is out at once and the past stays.';
+end
+$$;
+
+-- Created only where missing: replacing a trigger locks its table against writers at every deploy.
+do $$
+declare
+  missing record;
+begin
+  for missing in
+    select *
+    from (
+      values
+        ('memberships', 'memberships_after_insert', 'after insert', 'referencing new table as new_rows', 'memberships_after_insert'),
+        ('memberships', 'memberships_after_update', 'after update', 'referencing old table as old_rows new table as new_rows', 'memberships_after_update'),
+        ('memberships', 'memberships_after_delete', 'after delete', 'referencing old table as old_rows', 'memberships_after_delete'),
+        ('memberships', 'memberships_refuse_truncate', 'before truncate', '', 'refuse_truncate'),
+        ('membership_history', 'history_is_append_only', 'before update or delete or truncate', '', 'refuse_history_change'),
+        ('segment_history', 'history_is_append_only', 'before update or delete or truncate', '', 'refuse_history_change'),
+        ('rollouts', 'rollouts_after_insert', 'after insert', 'referencing new table as new_rows', 'rollouts_after_insert'),
+        ('rollouts', 'rollouts_after_update', 'after update', 'referencing old table as old_rows new table as new_rows', 'rollouts_after_update'),
+        ('rollouts', 'rollouts_after_delete', 'after delete', 'referencing old table as old_rows', 'rollouts_after_delete'),
+        ('rollouts', 'rollouts_refuse_truncate', 'before truncate', '', 'refuse_truncate'),
+        ('segments', 'segments_after_insert', 'after insert', 'referencing new table as new_rows', 'segments_after_insert'),
+        ('segments', 'segments_after_update', 'after update', 'referencing old table as old_rows new table as new_rows', 'segments_after_update'),
+        ('segments', 'segments_refuse_delete', 'before delete', '', 'segments_refuse_delete'),
+        ('segments', 'segments_refuse_truncate', 'before truncate', '', 'refuse_truncate')
+    ) as wanted (table_name, trigger_name, event, tables, function_name)
+    where not exists (
+      select
+      from pg_catalog.pg_trigger as t
+      where t.tgrelid = ('segmentation.' || wanted.table_name)::regclass and t.tgname = wanted.trigger_name
+    )
+  loop
+    execute format(
+      'create trigger %I %s on segmentation.%I %s for each statement execute function segmentation.%I()',
+      missing.trigger_name, missing.event, missing.table_name, missing.tables, missing.function_name);
+  end loop;
+end
+$$;
+
+select segmentation.ensure_history_partitions(3);

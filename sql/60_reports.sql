@@ -1,0 +1,259 @@
+-- The month as rows: who got in or out of what, and when; and links that open it without a key.
+--
+-- The report of a month is user_history of all users, cut to that month (UTC); a test holds them equal. Most
+-- events come from rollouts, and those of a user without an override follow from the bucket alone, so
+-- rollout_events finds them from the steps' bounds; only pairs with an override that begins or ends in the
+-- month go through the algebra (override_events). Both are selections by month, not by user.
+--
+-- In calling order: month_start; rollout_events, override_events, history_report; create_report_link,
+-- linked_report.
+
+create or replace function segmentation.month_start (
+  period text
+)
+  returns timestamptz
+  language plpgsql
+  immutable
+  set search_path = ''
+as $$
+begin
+  if (period ~ '^[0-9]{4}-(0[1-9]|1[0-2])$' and period >= '0001-01') is not true then
+    raise exception 'period % is not a month', coalesce('"' || period || '"', 'null')
+      using
+        errcode = 'invalid_parameter_value',
+        detail = json_build_object('period', period),
+        hint = 'Write a month as in 2026-11; months are UTC.';
+  end if;
+  return (period || '-01 00:00:00+00')::timestamptz;
+end
+$$;
+
+-- The month a report may ask for: one that has begun and is still kept.
+create or replace function segmentation.require_reportable (
+  period text
+)
+  returns timestamptz
+  language plpgsql
+  stable
+  set search_path = ''
+as $$
+declare
+  month timestamptz := segmentation.month_start(period);
+  kept_since timestamptz := (select r.kept_since from segmentation.retention as r);
+begin
+  if month > segmentation.clock() then
+    raise exception 'period % has not begun', period
+      using
+        errcode = 'invalid_parameter_value',
+        detail = json_build_object('period', period),
+        hint = 'Ask for this month or an earlier one.';
+  end if;
+  if month < kept_since then
+    raise exception 'the history of % was dropped', period
+      using
+        errcode = 'invalid_parameter_value',
+        detail = json_build_object('period', period, 'kept_since', kept_since),
+        hint = 'Ask for a later month.';
+  end if;
+  return month;
+end
+$$;
+
+-- Rollout events of [from_time, to_time) for every user and segment without an override in that time. At a
+-- step's bound the users between the old and the new threshold move; a user registered meanwhile gets in
+-- where the step in force at that moment holds its bucket. Inlined.
+create or replace function segmentation.rollout_events (
+  from_time timestamptz,
+  to_time   timestamptz
+)
+  returns table (user_id bigint, segment_id integer, operation text, at timestamptz, at_text text)
+  language sql
+  stable
+as $$
+  with bounds as materialized (
+    -- Written as text once a bound, not once a user.
+    select
+      b.segment_id, b.salt, b.at, segmentation.rfc3339(b.at) as at_text,
+      case when b.before < b.after then 'add' else 'remove' end as operation,
+      least(b.before, b.after) as lowest, greatest(b.before, b.after) as below
+    from (
+      select
+        m.segment_id, m.salt, m.at,
+        coalesce(max(m.threshold) filter (where m.ending), 0) as before,
+        coalesce(max(m.threshold) filter (where not m.ending), 0) as after
+      from (
+        select r.segment_id, r.salt, r.threshold, r.starts_at as at, false as ending
+        from segmentation.rollouts as r
+        union all
+        select r.segment_id, r.salt, r.threshold, r.ends_at, true
+        from segmentation.rollouts as r
+      ) as m
+      where m.at >= rollout_events.from_time and m.at < rollout_events.to_time
+      group by m.segment_id, m.salt, m.at
+    ) as b
+    where b.before <> b.after
+  )
+  select e.user_id, e.segment_id, e.operation, e.at, e.at_text
+  from (
+    select u.user_id, b.segment_id, b.operation, b.at, b.at_text
+    from segmentation.users as u
+    join bounds as b
+      on segmentation.bucket(u.user_id, b.salt) >= b.lowest
+      and segmentation.bucket(u.user_id, b.salt) < b.below
+      and u.registered_at < b.at
+    union all
+    select u.user_id, r.segment_id, 'add', u.registered_at, segmentation.rfc3339(u.registered_at)
+    from segmentation.users as u
+    join segmentation.rollouts as r
+      on r.starts_at <= u.registered_at and u.registered_at < r.ends_at
+      and segmentation.bucket(u.user_id, r.salt) < r.threshold
+    where u.registered_at >= rollout_events.from_time and u.registered_at < rollout_events.to_time
+  ) as e
+  where not exists (
+    select
+    from segmentation.overrides as o
+    where o.user_id = e.user_id and o.segment_id = e.segment_id
+      and o.starts_at <= rollout_events.to_time and o.ends_at >= rollout_events.from_time
+  )
+$$;
+
+-- All events of [from_time, to_time) of the pairs whose overrides begin or end in that time: by the algebra,
+-- from the overrides that touch it. A pair overridden all the time has no event. Inlined.
+create or replace function segmentation.override_events (
+  from_time timestamptz,
+  to_time   timestamptz
+)
+  returns table (user_id bigint, segment_id integer, operation text, at timestamptz, at_text text)
+  language sql
+  stable
+as $$
+  select o.user_id, o.segment_id, b.operation, b.at, segmentation.rfc3339(b.at)
+  from (
+    select
+      o.user_id, o.segment_id,
+      range_agg(tstzrange(o.starts_at, o.ends_at)) as overridden,
+      range_agg(tstzrange(o.starts_at, o.ends_at)) filter (where o.included) as assigned
+    from segmentation.overrides as o
+    where o.starts_at <= override_events.to_time and o.ends_at >= override_events.from_time
+    group by o.user_id, o.segment_id
+    having bool_or(o.starts_at >= override_events.from_time or o.ends_at <= override_events.to_time)
+  ) as o
+  join segmentation.segments as s on s.segment_id = o.segment_id
+  left join segmentation.users as u on u.user_id = o.user_id
+  left join lateral (
+    select range_agg(tstzrange(greatest(r.starts_at, u.registered_at), r.ends_at)) as rollout
+    from segmentation.rollouts as r
+    where r.segment_id = o.segment_id and r.ends_at > u.registered_at
+      and segmentation.bucket(o.user_id, s.salt) < r.threshold
+  ) as r on true
+  cross join lateral unnest(
+    segmentation.member(r.rollout, o.overridden, o.assigned, tstzrange(s.created_at, s.deleted_at))
+  ) as period
+  cross join lateral (
+    values ('add', lower(period)), ('remove', upper(period))
+  ) as b (operation, at)
+  where b.at >= override_events.from_time and b.at < override_events.to_time
+$$;
+
+create or replace function segmentation.history_report (
+  period  text,
+  user_id bigint default null
+)
+  returns setof segmentation.report_line
+  language plpgsql
+  security definer
+  set search_path = ''
+  set jit = off
+as $$
+#variable_conflict use_column
+declare
+  from_time timestamptz := segmentation.require_reportable(history_report.period);
+  -- Up to the end of the month or to this very moment, which may have an event of its own.
+  to_time timestamptz := least(
+    ((from_time at time zone 'UTC') + interval '1 month') at time zone 'UTC',
+    segmentation.clock() + interval '1 microsecond');
+begin
+  if history_report.user_id is not null then
+    return query
+    select history_report.user_id, h.segment, h.operation, segmentation.rfc3339(h.at)
+    from segmentation.user_history(history_report.user_id, from_time, to_time) as h;
+    return;
+  end if;
+  return query
+  select e.user_id, s.slug::text, e.operation, e.at_text
+  from (
+    select * from segmentation.rollout_events(from_time, to_time)
+    union all
+    select * from segmentation.override_events(from_time, to_time)
+  ) as e
+  join segmentation.segments as s on s.segment_id = e.segment_id
+  order by e.user_id, e.at, s.slug;
+end
+$$;
+
+comment on function segmentation.history_report(text, bigint) is
+  'Who got in or out of which segment in a month (UTC), of all known users or of one; by user, time, segment. Example: \copy (select * from history_report(''2026-11'')) to ''november.csv'' csv delimiter '';''';
+
+create or replace function segmentation.create_report_link (
+  period     text,
+  user_id    bigint default null,
+  valid_for  interval default '24 hours',
+  actor      text default session_user
+)
+  returns table (id text, expires_at timestamptz)
+  language plpgsql
+  security definer
+  set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+  new_id text := segmentation.random_secret();
+  link_end timestamptz := segmentation.clock() + create_report_link.valid_for;
+begin
+  perform segmentation.require_reportable(create_report_link.period);
+  if create_report_link.user_id is not null then
+    perform segmentation.require_user_ids(array[create_report_link.user_id]);
+  end if;
+  if (create_report_link.valid_for > interval '0' and create_report_link.valid_for <= interval '31 days') is not true then
+    raise exception 'a link cannot be valid for %', coalesce(create_report_link.valid_for::text, 'null')
+      using
+        errcode = 'invalid_parameter_value',
+        detail = json_build_object('valid_for', create_report_link.valid_for),
+        hint = 'Give a time above zero and up to 31 days.';
+  end if;
+  insert into segmentation.report_links (id_digest, period, user_id, expires_at, actor)
+  values (
+    sha256(convert_to(new_id, 'UTF8')), create_report_link.period, create_report_link.user_id, link_end,
+    coalesce(create_report_link.actor, session_user));
+  return query select new_id, link_end;
+end
+$$;
+
+comment on function segmentation.create_report_link(text, bigint, interval, text) is
+  'An unguessable id that opens one month''s report until it expires. Example: select * from create_report_link(''2026-11'');';
+
+create or replace function segmentation.linked_report (
+  id text
+)
+  returns setof segmentation.report_line
+  language plpgsql
+  security definer
+  set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+  link segmentation.report_links;
+begin
+  select l.* into link
+  from segmentation.report_links as l
+  where l.id_digest = sha256(convert_to(linked_report.id, 'UTF8')) and segmentation.clock() < l.expires_at;
+  if not found then
+    raise exception 'this report link is unknown or has expired'
+      using errcode = 'no_data_found', hint = 'Ask for a new one: POST /v1/reports.';
+  end if;
+  return query select * from segmentation.history_report(link.period, link.user_id);
+end
+$$;
+
+comment on function segmentation.linked_report(text) is
+  'The report that a link''s id opens. Example: select * from linked_report(''…'');';

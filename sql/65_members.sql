@@ -1,0 +1,149 @@
+-- Who is in a segment: listed, exported, counted.
+--
+-- Candidates of a page come straight from the indexes, by user id: whoever is assigned at that moment, and
+-- whoever's bucket is below the step in force. Since when and until when is the algebra's answer, asked
+-- for a page of users at a time, so that memory stays flat however large the segment is.
+--
+-- In calling order: members_page, segment_members, segment_stats.
+
+-- The next members by user id after a given one.
+create or replace function segmentation.members_page (
+  segment_id integer,
+  moment     timestamptz,
+  after      bigint,
+  max_rows   integer
+)
+  returns bigint[]
+  language plpgsql
+  set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+  step segmentation.rollouts;
+  page bigint[];
+begin
+  select r.* into step
+  from segmentation.rollouts as r
+  where r.segment_id = members_page.segment_id and r.starts_at <= moment and moment < r.ends_at;
+  select array_agg(c.user_id) into page
+  from (
+    (
+      select distinct o.user_id
+      from segmentation.overrides as o
+      where o.segment_id = members_page.segment_id and o.user_id > members_page.after
+        and o.included and o.starts_at <= moment and moment < o.ends_at
+      order by o.user_id
+      limit members_page.max_rows
+    )
+    union all
+    (
+      select u.user_id
+      from segmentation.users as u
+      where u.user_id > members_page.after and u.registered_at <= moment
+        and segmentation.bucket(u.user_id, step.salt) < step.threshold
+        and not exists (
+          select
+          from segmentation.overrides as o
+          where o.user_id = u.user_id and o.segment_id = members_page.segment_id
+            and o.starts_at <= moment and moment < o.ends_at
+        )
+      order by u.user_id
+      limit members_page.max_rows
+    )
+    order by 1
+    limit members_page.max_rows
+  ) as c (user_id);
+  return page;
+end
+$$;
+
+create or replace function segmentation.segment_members (
+  slug     text,
+  at       timestamptz default null,
+  after    bigint default null,
+  max_rows integer default null
+)
+  returns table (user_id bigint, source text, since timestamptz, until timestamptz)
+  language plpgsql
+  security definer
+  set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+  found_id integer := segmentation.segment_id_of(segment_members.slug, segment_members.at);
+  moment timestamptz := coalesce(segment_members.at, segmentation.clock());
+  last_id bigint := coalesce(segment_members.after, 0);
+  left_over bigint := coalesce(segment_members.max_rows, 9223372036854775807);
+  page bigint[];
+begin
+  if segment_members.max_rows is not null then
+    perform segmentation.require_rows(segment_members.max_rows);
+  end if;
+  perform segmentation.require_kept(moment);
+  -- A segment that was not alive then had no members.
+  if not exists (
+    select from segmentation.segments as s
+    where s.segment_id = found_id and s.created_at <= moment and moment < s.deleted_at
+  ) then
+    return;
+  end if;
+  loop
+    page := segmentation.members_page(found_id, moment, last_id, least(left_over, 10000)::integer);
+    exit when page is null;
+    return query
+    select
+      p.user_id,
+      case when p.assigned @> moment then 'assignment' else 'rollout' end,
+      lower(period), upper(period)
+    from segmentation.membership_periods(page, moment) as p
+    cross join lateral unnest(p.member) as period
+    where p.segment_id = found_id and period @> moment
+    order by p.user_id;
+    left_over := left_over - cardinality(page);
+    last_id := page[cardinality(page)];
+    exit when left_over = 0;
+  end loop;
+end
+$$;
+
+comment on function segmentation.segment_members(text, timestamptz, bigint, integer) is
+  'The known users in a segment, now or at a moment, by user id: by what, since when, until when; give the last id seen as after. Example: select * from segment_members(''AVITO_VOICE_MESSAGES'', max_rows => 100);';
+
+create or replace function segmentation.segment_stats (
+  slug text
+)
+  returns table (assigned bigint, excluded bigint, rolled_out bigint, members bigint)
+  language plpgsql
+  stable
+  security definer
+  set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+  found_id integer := segmentation.segment_id_of(segment_stats.slug);
+  moment timestamptz := segmentation.clock();
+begin
+  return query
+  select o.assigned, o.excluded, r.rolled_out, o.assigned + r.rolled_out
+  from (
+    select count(*) filter (where m.included), count(*) filter (where not m.included)
+    from segmentation.memberships as m
+    where m.segment_id = found_id and m.starts_at <= moment and moment < m.ends_at
+  ) as o (assigned, excluded)
+  cross join (
+    select count(*)
+    from segmentation.rollouts as s
+    join segmentation.users as u on segmentation.bucket(u.user_id, s.salt) < s.threshold
+    where s.segment_id = found_id and s.starts_at <= moment and moment < s.ends_at and s.percent > 0
+      and not exists (
+        select
+        from segmentation.memberships as m
+        where m.segment_id = found_id and m.user_id = u.user_id
+          and m.starts_at <= moment and moment < m.ends_at
+      )
+  ) as r (rolled_out);
+end
+$$;
+
+comment on function segmentation.segment_stats(text) is
+  'How many known users are assigned, excluded, in by rollout alone, and in at all: exact, right now. Example: select * from segment_stats(''AVITO_VOICE_MESSAGES'');';

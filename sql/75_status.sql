@@ -1,0 +1,53 @@
+-- How the service is: for DBAs and for GET /health/ready.
+
+create or replace function segmentation.service_status ()
+  returns table (item text, ok boolean, value text, hint text)
+  language plpgsql
+  security definer
+  set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+  moment timestamptz := segmentation.clock();
+begin
+  return query
+  select s.item, s.ok, s.value, case when s.ok then null else s.hint end
+  from (
+    select
+      1 as position, 'schema version' as item, d.version is not null as ok, d.version as value,
+      'Apply the migrations: python -m service.migrate' as hint
+    from (
+      select (regexp_match(obj_description('segmentation'::regnamespace, 'pg_namespace'), 'version (\S+)'))[1]
+    ) as d (version)
+    union all
+    select 2, 'bucket vectors', count(*) = 0, case when count(*) = 0 then 'as golden' else count(*) || ' differ' end,
+      'Do not serve: hashint8extended gives other values on this server.'
+    from segmentation.bucket_vectors() as v
+    where segmentation.bucket(v.user_id, v.salt) <> v.bucket
+    union all
+    select 3, 'last sweep', coalesce(max(u.finished_at) > moment - interval '10 minutes', false),
+      coalesce(segmentation.rfc3339(max(u.finished_at)), 'never'),
+      'Is pg_cron running? Look into cron.job and cron.job_run_details; meanwhile: call sweep();'
+    from segmentation.upkeep as u
+    where u.task = 'sweep'
+    union all
+    select 4, 'oldest end not yet swept', coalesce(o.ended_at > moment - interval '10 minutes', true),
+      coalesce(segmentation.rfc3339(o.ended_at), 'none'),
+      'Reads are right all the same. The sweep is behind: call sweep();'
+    from (
+      select least(
+        (select min(m.ends_at) from segmentation.memberships as m where m.ends_at <= moment and m.ends_at < 'infinity'),
+        (select min(s.deleted_at) from segmentation.segments as s where s.deleted_at < 'infinity' and not s.swept))
+    ) as o (ended_at)
+    union all
+    select 5, 'history partitions ahead', count(*) >= 1, count(*)::text,
+      'They are made at need as well; to make them now: select ensure_history_partitions(3);'
+    from segmentation.history_partitions() as h
+    where h.month_start > moment
+  ) as s
+  order by s.position;
+end
+$$;
+
+comment on function segmentation.service_status() is
+  'How the service is: schema version, bucket vectors, last sweep, oldest end not yet swept, partitions ahead. Example: select * from service_status();';

@@ -1,0 +1,74 @@
+-- What pg_cron does for the service: housekeeping, nothing that an answer depends on.
+--
+-- Jobs run as segmentation_jobs, a role that may log in, has no password and can execute just what they
+-- call. Five-field schedules in GMT and short names are what pg_cron 1.4 and all later versions share.
+-- Scheduling twice changes nothing: a named job is replaced by itself.
+--
+-- In calling order: purge_expired, schedule_jobs (as a member of segmentation_jobs: whoever migrates).
+
+set local role segmentation_owner;
+
+create or replace function segmentation.purge_expired () returns bigint
+  language plpgsql
+  security definer
+  set search_path = ''
+as $$
+declare
+  purged bigint;
+begin
+  delete from segmentation.report_links as l where l.expires_at <= segmentation.clock();
+  get diagnostics purged = row_count;
+  perform segmentation.note_upkeep('purge', purged);
+  return purged;
+end
+$$;
+
+comment on function segmentation.purge_expired() is
+  'Delete report links that have expired; returns how many. Example: select purge_expired();';
+
+create or replace function segmentation.schedule_jobs () returns text
+  language plpgsql
+  set search_path = ''
+as $$
+declare
+  caller text := current_setting('role');
+begin
+  if to_regclass('cron.job') is null then
+    return format(
+      'pg_cron is not in database "%s": everything works, but nothing is tidied up. Have another scheduler run '
+      '"call segmentation.sweep()" each minute and "select segmentation.ensure_history_partitions(), '
+      'segmentation.purge_expired()" each day.', current_database());
+  end if;
+  -- A job runs as the role that schedules it.
+  perform set_config('role', 'segmentation_jobs', true);
+  perform cron.schedule('segmentation-sweep', '* * * * *', 'call segmentation.sweep()');
+  perform cron.schedule(
+    'segmentation-partitions', '17 1 * * *', 'select segmentation.ensure_history_partitions(3)');
+  perform cron.schedule('segmentation-purge', '*/10 * * * *', 'select segmentation.purge_expired()');
+  -- pg_cron never empties its own log; a role sees and deletes the lines of its own jobs.
+  perform cron.schedule(
+    'segmentation-job-log', '27 1 * * *',
+    $job$delete from cron.job_run_details where end_time < now() - interval '7 days'$job$);
+  perform set_config('role', caller, true);
+  return 'pg_cron runs 4 jobs: sweep each minute, purge each ten minutes, partitions and its own log each day.';
+end
+$$;
+
+comment on function segmentation.schedule_jobs() is
+  'Schedule all pg_cron jobs of this schema; running it again changes nothing. Example: select schedule_jobs();';
+
+reset role;
+
+do $$
+begin
+  -- pg_cron lives in one database of a server: cron.database_name.
+  if current_setting('cron.database_name', true) = current_database()
+    and exists (select from pg_catalog.pg_available_extensions where name = 'pg_cron')
+  then
+    create extension if not exists pg_cron;
+    grant usage on schema cron to segmentation_jobs;
+  end if;
+  execute format('grant segmentation_jobs to %I', current_user);
+  raise notice '%', segmentation.schedule_jobs();
+end
+$$;

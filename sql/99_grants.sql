@@ -1,0 +1,89 @@
+-- Who may call what: the whole list. Nobody but the owner touches a table, and PUBLIC may call nothing.
+--
+-- Roles hold one another: an admin may do what an editor may, an editor what a reader may. People get one
+-- of the three: grant segmentation_editor to alice.
+
+set local role segmentation_owner;
+
+revoke all on all functions in schema segmentation from public;
+revoke all on all procedures in schema segmentation from public;
+
+-- Ask.
+grant execute on function
+  segmentation.assert_bucket_vectors(),
+  segmentation.authenticate_api_key(bytea),
+  segmentation.bucket(bigint, bigint),
+  segmentation.bucket_vectors(),
+  segmentation.clock(),
+  segmentation.explain_membership(bigint, text, timestamptz),
+  segmentation.get_segment(text),
+  segmentation.http_explain_membership(bigint, text, timestamptz),
+  segmentation.http_segment(text),
+  segmentation.http_segment_history(text),
+  segmentation.http_segment_members(text, timestamptz, bigint, integer),
+  segmentation.http_segment_stats(text),
+  segmentation.http_segments(text, integer),
+  segmentation.http_user_history(bigint, timestamptz, timestamptz),
+  segmentation.http_user_segments(bigint, timestamptz),
+  segmentation.http_users_segments(bigint[]),
+  segmentation.linked_report(text),
+  segmentation.list_segments(text, integer),
+  segmentation.rfc3339(timestamptz),
+  segmentation.rollout_json(text),
+  segmentation.rollout_steps(text),
+  segmentation.segment_history(text),
+  segmentation.segment_members(text, timestamptz, bigint, integer),
+  segmentation.segment_stats(text),
+  segmentation.service_status(),
+  segmentation.user_history(bigint, timestamptz, timestamptz),
+  segmentation.user_segments(bigint, timestamptz),
+  segmentation.users_segments(bigint[])
+to segmentation_reader;
+
+-- Change users, and take reports away.
+grant execute on function
+  segmentation.change_segment_members(text, bigint[], text, timestamptz, timestamptz, text, text),
+  segmentation.change_user_segments(bigint, text[], text[], timestamptz, timestamptz, text, text),
+  segmentation.create_report_link(text, bigint, interval, text),
+  segmentation.expiry(timestamptz, numeric, timestamptz),
+  segmentation.history_report(text, bigint),
+  segmentation.http_change_user_segments(bigint, text[], text[], timestamptz, numeric, timestamptz, text, text),
+  segmentation.http_create_report_link(text, bigint, text),
+  segmentation.register_users(bigint[])
+to segmentation_editor;
+
+-- Change segments and keys, erase, and tend.
+grant execute on function
+  segmentation.cancel_rollout_step(text, timestamptz, text, text),
+  segmentation.create_api_key(text, text, timestamptz),
+  segmentation.create_segment(text, numeric, text, text, text),
+  segmentation.delete_segment(text, text, text),
+  segmentation.drop_history_before(text),
+  segmentation.ensure_history_partitions(integer),
+  segmentation.expire_memberships(integer),
+  segmentation.forget_user(bigint, text, text),
+  segmentation.history_partitions(),
+  segmentation.http_cancel_rollout_step(text, timestamptz, text, text),
+  segmentation.http_create_segment(text, numeric, text, text, text),
+  segmentation.http_set_rollout(text, numeric, timestamptz, text, text),
+  segmentation.http_update_segment(text, text, text, text),
+  segmentation.list_api_keys(),
+  segmentation.note_upkeep(text, bigint),
+  segmentation.purge_expired(),
+  segmentation.revoke_api_key(text),
+  segmentation.schedule_jobs(),
+  segmentation.set_rollout(text, numeric, timestamptz, text, text),
+  segmentation.update_segment(text, text, text, text)
+to segmentation_admin;
+grant execute on procedure segmentation.sweep(integer, integer) to segmentation_admin;
+
+-- What pg_cron calls.
+grant execute on function
+  segmentation.ensure_history_partitions(integer),
+  segmentation.expire_memberships(integer),
+  segmentation.note_upkeep(text, bigint),
+  segmentation.purge_expired()
+to segmentation_jobs;
+grant execute on procedure segmentation.sweep(integer, integer) to segmentation_jobs;
+
+reset role;

@@ -1,0 +1,144 @@
+"""Fixtures of all tests: a database cloned from a migrated template, plain calls to it, a clock to set."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.rows import namedtuple_row
+from pytest_postgresql import factories
+
+from service.migrate import migrate
+
+SERVER = conninfo_to_dict(os.environ.get("TEST_DATABASE_URL", ""))
+# A clone does not take over the settings of its template: the search path is given at connect.
+OPTIONS = "-c search_path=public,segmentation -c timezone=UTC"
+NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
+
+
+def url_of(dbname: str) -> str:
+    """The superuser's URL of a database on the test server."""
+    return "postgresql://{user}:{password}@{host}:{port}/{dbname}".format(
+        **{"password": "", **SERVER, "dbname": dbname}
+    )
+
+
+def load_schema(**connection: Any) -> None:
+    """Migrate the template and put the settable clock in the place of the real one."""
+    migrate(url_of(connection["dbname"]))
+    with psycopg.connect(url_of(connection["dbname"])) as opened:
+        opened.execute((Path(__file__).parent / "clock.sql").read_text())
+
+
+postgresql_noproc = factories.postgresql_noproc(
+    host=str(SERVER.get("host", "")),
+    port=SERVER.get("port"),
+    user=str(SERVER.get("user", "")),
+    password=str(SERVER.get("password", "")) or None,
+    dbname="segmentation_test",
+    options=OPTIONS,
+    load=[load_schema],
+)
+postgresql = factories.postgresql("postgresql_noproc")
+
+
+class Database:
+    """A connection in autocommit mode that reads like the psql session of a DBA."""
+
+    def __init__(self, url: str, options: str = OPTIONS) -> None:
+        """Connect to url."""
+        self.url = url
+        self.connection = psycopg.connect(url, options=options, autocommit=True, row_factory=namedtuple_row)
+
+    def rows(self, query: str, *args: Any) -> list[Any]:
+        """All rows of a query whose parameters are %s."""
+        cursor = self.connection.execute(query, args or None)
+        return cursor.fetchall() if cursor.description else []
+
+    def row(self, query: str, *args: Any) -> Any:
+        """The only row of a query."""
+        (row,) = self.rows(query, *args)
+        return row
+
+    def value(self, query: str, *args: Any) -> Any:
+        """The only value of a query."""
+        (value,) = self.row(query, *args)
+        return value
+
+    def column(self, query: str, *args: Any) -> list[Any]:
+        """The only column of a query."""
+        return [value for (value,) in self.rows(query, *args)]
+
+    def segments_of(self, user_id: int) -> list[str]:
+        """The hot read for one user."""
+        return list(self.value("select segments from users_segments(array[%s::bigint])", user_id))
+
+    def events_of(self, user_id: int) -> list[tuple[str, str, str]]:
+        """The user's history without times: (segment, operation, cause)."""
+        return [(e.segment, e.operation, e.cause) for e in self.rows("select * from user_history(%s)", user_id)]
+
+
+@pytest.fixture
+def database_url(postgresql: psycopg.Connection) -> str:
+    """The superuser's URL of this test's own database."""
+    return url_of(postgresql.info.dbname)
+
+
+@pytest.fixture
+def connect(database_url: str) -> Iterator[Callable[..., Database]]:
+    """Open one more connection to this test's database: connect(options=…)."""
+    with ExitStack() as opened:
+
+        def connect_(**kwargs: Any) -> Database:
+            database = Database(database_url, **kwargs)
+            opened.callback(database.connection.close)
+            return database
+
+        yield connect_
+
+
+@pytest.fixture
+def db(connect: Callable[..., Database]) -> Database:
+    """A DBA's session in this test's database."""
+    return connect()
+
+
+class Clock:
+    """The moment that every function of the schema sees, in every session; real time until it is set."""
+
+    def __init__(self, db: Database) -> None:
+        """Use this session to set it."""
+        self.db = db
+        self.now: datetime | None = None
+
+    def set(self, moment: datetime | None) -> datetime | None:
+        """Stop the clock at a moment, or let it run again (None)."""
+        self.now = moment
+        self.db.rows("update segmentation_test.clock set moment = %s", moment)
+        return moment
+
+    def advance(self, **delta: float) -> datetime:
+        """Move a stopped clock on: advance(hours=1)."""
+        assert self.now is not None
+        moment = self.now + timedelta(**delta)
+        self.set(moment)
+        return moment
+
+
+@pytest.fixture
+def clock(db: Database) -> Clock:
+    """The clock, stopped at noon of 20 November 2026."""
+    stopped = Clock(db)
+    stopped.set(NOON)
+    return stopped
+
+
+@pytest.fixture
+def set_clock(db: Database) -> Callable[[datetime | None], datetime | None]:
+    """Stop the clock at a moment, or let it run again (None); it runs until this is called."""
+    return Clock(db).set
