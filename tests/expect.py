@@ -1,0 +1,66 @@
+"""Words the tests share: an expected refusal, a user inside or outside a rollout, a table as it stands."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from itertools import count, islice
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.types.datetime import TimestamptzLoader
+
+from tests.bucket import bucket
+from tests.conftest import Database
+
+FOREVER = datetime.max.replace(tzinfo=UTC)
+
+
+class OpenEndLoader(TimestamptzLoader):
+    """Read infinity, which no datetime can hold, as FOREVER."""
+
+    def load(self, data: Any) -> datetime:
+        """One value."""
+        return FOREVER if bytes(data) == b"infinity" else super().load(data)
+
+
+psycopg.adapters.register_loader("timestamptz", OpenEndLoader)
+
+
+@contextmanager
+def refuses(condition: type[psycopg.Error], **detail: Any) -> Iterator[None]:
+    """Expect this error with a message, a hint, and these members in the DETAIL object."""
+    with pytest.raises(condition) as caught:
+        yield
+    diagnosis = caught.value.diag
+    assert diagnosis.message_primary
+    assert diagnosis.message_hint, "a refusal says what to do next"
+    given = json.loads(diagnosis.message_detail) if diagnosis.message_detail else {}
+    assert {name: given.get(name) for name in detail} == detail
+
+
+def inside(db: Database, slug: str, percent: float, start: int = 1) -> Iterator[int]:
+    """User ids, ascending, whose bucket a rollout of percent % of this segment holds."""
+    salt = db.value("select salt from get_segment(%s)", slug)
+    return (user_id for user_id in count(start) if bucket(user_id, salt) < percent * 1000)
+
+
+def outside(db: Database, slug: str, percent: float, start: int = 1) -> Iterator[int]:
+    """User ids, ascending, whose bucket a rollout of percent % of this segment does not hold."""
+    salt = db.value("select salt from get_segment(%s)", slug)
+    return (user_id for user_id in count(start) if bucket(user_id, salt) >= percent * 1000)
+
+
+def first(user_ids: Iterator[int], number: int) -> list[int]:
+    """So many of these ids."""
+    return list(islice(user_ids, number))
+
+
+def physically(db: Database, *tables: str) -> list[Any]:
+    """Every row version of these tables: equal before and after means that nothing was written."""
+    return [
+        row
+        for table in tables
+        for row in db.rows(f"select tableoid, ctid, xmin::text, t::text from segmentation.{table} as t order by 1, 2")
+    ]
