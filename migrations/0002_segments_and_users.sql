@@ -75,7 +75,7 @@ create type segmentation.rollout_step as (
 
 -- The hot read wants the steps in force; a step of 0 % holds nobody.
 create index rollouts_ends_at_idx on segmentation.rollouts (ends_at)
-  include (segment_id, salt, threshold, starts_at) where percent > 0;
+  include (segment_id, salt, threshold, starts_at) where threshold > 0;
 
 -- Who created, described, ramped or deleted a segment, and why. Written by triggers only.
 create table segmentation.segment_history (

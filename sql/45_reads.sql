@@ -1,11 +1,11 @@
 -- "Which segments is this user in right now?", and every question about one user after it.
 --
--- users_segments is the hot read: no history, only what is in force at this moment, and a test holds it
+-- current_segments is the hot read: no history, only what is in force at this moment, and a test holds it
 -- equal to the algebra. All others are selections from membership_periods and membership_events. A read
 -- makes an unseen user known, where the server lets it write; on a standby such a user simply counts as
 -- registered now.
 --
--- In calling order: note_users, require_kept; users_segments, user_segments, explain_membership, user_history.
+-- In calling order: note_users, require_kept, current_segments; users_segments, user_segments, explain_membership, user_history.
 
 create or replace function segmentation.note_users (
   user_ids bigint[]
@@ -52,6 +52,42 @@ begin
 end
 $$;
 
+-- The fast form of the algebra, for one user and one moment: what is assigned, and what the rollout holds
+-- unless it is overridden. Segments are looked up last and all at once, by array: a join would be planned
+-- for one row and scan them for each.
+create or replace function segmentation.current_segments (
+  user_id bigint,
+  moment  timestamptz
+)
+  returns text[]
+  language plpgsql
+  stable
+as $$
+begin
+  return array(
+    select s.slug
+    from segmentation.segments as s
+    where s.deleted_at > moment and s.segment_id = any (array(
+      select m.segment_id
+      from segmentation.memberships as m
+      where m.user_id = current_segments.user_id and m.included
+        and m.starts_at <= moment and moment < m.ends_at
+      union all
+      select r.segment_id
+      from segmentation.rollouts as r
+      where r.threshold > 0 and r.ends_at > moment and r.starts_at <= moment
+        and segmentation.bucket(current_segments.user_id, r.salt) < r.threshold
+        and r.segment_id <> all (array(
+          select m.segment_id
+          from segmentation.memberships as m
+          where m.user_id = current_segments.user_id and m.starts_at <= moment and moment < m.ends_at
+        ))
+    ))
+    order by s.slug
+  );
+end
+$$;
+
 create or replace function segmentation.users_segments (
   user_ids bigint[]
 )
@@ -59,42 +95,23 @@ create or replace function segmentation.users_segments (
   language plpgsql
   security definer
   set search_path = ''
+  -- A list's length differs from call to call; the plan does not.
+  set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare
   moment timestamptz;
 begin
-  if (
-    select count(*) from segmentation.users as u where u.user_id = any (users_segments.user_ids)
-  ) is distinct from cardinality(users_segments.user_ids) then
+  if exists (
+    select
+    from unnest(users_segments.user_ids) as asked (user_id)
+    where not exists (select from segmentation.users as u where u.user_id = asked.user_id)
+  ) then
     perform segmentation.note_users(users_segments.user_ids);
   end if;
   moment := segmentation.clock();
   return query
-  select
-    asked.user_id,
-    array(
-      select s.slug::text
-      from (
-        select m.segment_id
-        from segmentation.memberships as m
-        where m.user_id = asked.user_id and m.included and m.starts_at <= moment and moment < m.ends_at
-        union all
-        select r.segment_id
-        from segmentation.rollouts as r
-        where r.percent > 0 and r.ends_at > moment and r.starts_at <= moment
-          and segmentation.bucket(asked.user_id, r.salt) < r.threshold
-          and not exists (
-            select
-            from segmentation.memberships as m
-            where m.user_id = asked.user_id and m.segment_id = r.segment_id
-              and m.starts_at <= moment and moment < m.ends_at
-          )
-      ) as held
-      join segmentation.segments as s on s.segment_id = held.segment_id
-      where s.deleted_at > moment
-      order by s.slug
-    )
+  select asked.user_id, segmentation.current_segments(asked.user_id, moment)
   from unnest(users_segments.user_ids) with ordinality as asked (user_id, position)
   order by asked.position;
 end
@@ -160,7 +177,8 @@ begin
   select
     m.member,
     m.source,
-    lower(span.period),
+    -- Never in before: no moment at all.
+    nullif(lower(span.period), '-infinity'),
     upper(span.period),
     why.actor,
     why.reason,

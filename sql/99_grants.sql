@@ -25,6 +25,7 @@ grant execute on function
   segmentation.http_segments(text, integer),
   segmentation.http_user_history(bigint, timestamptz, timestamptz),
   segmentation.http_user_segments(bigint, timestamptz),
+  segmentation.http_user_segments_each(bigint[]),
   segmentation.http_users_segments(bigint[]),
   segmentation.linked_report(text),
   segmentation.list_segments(text, integer),
