@@ -138,7 +138,7 @@ begin
 
   perform segmentation.set_author(new_actor, new_reason);
   return query
-  with found as materialized (
+  with found as (
     select
       asked_user.user_id, asked.segment_id, asked.wanted,
       m.included, m.starts_at, m.ends_at, m.actor, m.reason, m.end_actor, m.end_reason,
@@ -153,6 +153,7 @@ begin
     cross join unnest(change_overrides.segment_ids, change_overrides.wanted) as asked (segment_id, wanted)
     left join segmentation.memberships as m
       on m.user_id = asked_user.user_id and m.segment_id = asked.segment_id
+      and m.segment_id = any (change_overrides.segment_ids)
     left join segmentation.rollouts as r
       on r.segment_id = asked.segment_id and r.starts_at <= moment and moment < r.ends_at
       and segmentation.bucket(asked_user.user_id, r.salt) < r.threshold
@@ -180,28 +181,43 @@ begin
     where d.change = 'removed' and not d.rolled_out
       and m.user_id = d.user_id and m.segment_id = d.segment_id
   ),
-  written as (
-    insert into segmentation.memberships as m (
-      user_id, segment_id, included, starts_at, ends_at, actor, reason, end_actor, end_reason)
+  -- What is to hold from now on. An assignment that goes on keeps its start and why it began.
+  held as (
     select
-      d.user_id, d.segment_id, d.wanted,
-      -- An assignment that goes on keeps its start and why it began.
-      case when going_on then d.starts_at when d.wanted then coalesce(new_start, moment) else moment end,
-      case when d.wanted then new_end else 'infinity' end,
-      case when going_on then d.actor else new_actor end,
-      case when going_on then d.reason else new_reason end,
-      case when d.wanted and new_end < 'infinity' then new_actor end,
-      case when d.wanted and new_end < 'infinity' then new_reason end
+      d.user_id, d.segment_id, d.included is null as is_new, d.wanted as included,
+      case when going_on then d.starts_at when d.wanted then coalesce(new_start, moment) else moment end as starts_at,
+      case when d.wanted then new_end else 'infinity' end as ends_at,
+      case when going_on then d.actor else new_actor end as actor,
+      case when going_on then d.reason else new_reason end as reason,
+      case when d.wanted and new_end < 'infinity' then new_actor end as end_actor,
+      case when d.wanted and new_end < 'infinity' then new_reason end as end_reason
     from decided as d
     cross join lateral (select d.wanted and d.state = 'assigned') as s (going_on)
     where d.change in ('added', 'rescheduled') or (d.change = 'removed' and d.rolled_out)
-    on conflict (user_id, segment_id) do update set
-      included = excluded.included, starts_at = excluded.starts_at, ends_at = excluded.ends_at,
-      actor = excluded.actor, reason = excluded.reason,
-      end_actor = excluded.end_actor, end_reason = excluded.end_reason
+  ),
+  replaced as (
+    update segmentation.memberships as m
+    set
+      included = h.included, starts_at = h.starts_at, ends_at = h.ends_at,
+      actor = h.actor, reason = h.reason, end_actor = h.end_actor, end_reason = h.end_reason
+    from held as h
+    where not h.is_new and m.user_id = h.user_id and m.segment_id = h.segment_id
+  ),
+  begun as (
+    insert into segmentation.memberships (
+      user_id, segment_id, included, starts_at, ends_at, actor, reason, end_actor, end_reason)
+    select
+      h.user_id, h.segment_id, h.included, h.starts_at, h.ends_at, h.actor, h.reason, h.end_actor, h.end_reason
+    from held as h
+    where h.is_new
   )
   select d.user_id, d.segment_id, d.change from decided as d;
   perform segmentation.set_author(null, null);
+exception
+  -- Only a plain INSERT typed meanwhile, which holds no lock of ours, can have been quicker.
+  when unique_violation then
+    raise exception 'the same override was inserted by somebody else at the same time'
+      using errcode = 'serialization_failure', hint = 'Try again.';
 end
 $$;
 
@@ -295,6 +311,8 @@ create or replace function segmentation.change_segment_members (
   language plpgsql
   security definer
   set search_path = ''
+  -- Room to sort and join a million ids without a file.
+  set work_mem = '128MB'
 as $$
 #variable_conflict use_column
 declare

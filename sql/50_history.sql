@@ -170,28 +170,34 @@ create or replace function segmentation.memberships_after_insert () returns trig
   set search_path = ''
 as $$
 declare
+  earliest timestamptz := segmentation.earliest_change();
   wrong record;
 begin
-  select n.user_id, n.segment_id, n.starts_at, s.segment_id is null as unknown into wrong
-  from new_rows as n
-  left join segmentation.segments as s on s.segment_id = n.segment_id and s.deleted_at = 'infinity'
-  where s.segment_id is null or n.starts_at < segmentation.earliest_change()
+  select d.segment_id into wrong
+  from (select distinct n.segment_id from new_rows as n) as d
+  where not exists (
+    select from segmentation.segments as s where s.segment_id = d.segment_id and s.deleted_at = 'infinity'
+  )
   limit 1;
-  if not found then
-    return null;
-  end if;
-  if wrong.unknown then
+  if found then
     raise exception 'segment_id % is no living segment', wrong.segment_id
       using
         errcode = 'foreign_key_violation',
         detail = json_build_object('segment_id', wrong.segment_id),
         hint = 'Look it up in segmentation.segments, or call change_user_segments with its slug.';
   end if;
-  raise exception 'user % cannot be overridden from % on', wrong.user_id, wrong.starts_at
-    using
-      errcode = 'object_not_in_prerequisite_state',
-      detail = json_build_object('user_id', wrong.user_id, 'starts_at', wrong.starts_at),
-      hint = 'The past is settled. Leave starts_at out to start now, or give a moment to come.';
+  select n.user_id, n.starts_at into wrong
+  from new_rows as n
+  where n.starts_at < earliest
+  limit 1;
+  if found then
+    raise exception 'user % cannot be overridden from % on', wrong.user_id, wrong.starts_at
+      using
+        errcode = 'object_not_in_prerequisite_state',
+        detail = json_build_object('user_id', wrong.user_id, 'starts_at', wrong.starts_at),
+        hint = 'The past is settled. Leave starts_at out to start now, or give a moment to come.';
+  end if;
+  return null;
 end
 $$;
 

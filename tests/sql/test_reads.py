@@ -147,8 +147,6 @@ def test_a_user_id_is_above_zero(db: Database) -> None:
         for user_id in (0, -1, None):
             with refuses(InvalidParameterValue):
                 db.rows(f"select * from {call}", user_id)
-    with refuses(InvalidParameterValue):
-        db.rows("select * from users_segments(null)")
     assert db.rows("select * from segmentation.users") == []
 
 

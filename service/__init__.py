@@ -1,0 +1,1 @@
+"""The HTTP layer: one request is one call of a SQL function, one SQL error is one HTTP error."""

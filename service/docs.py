@@ -1,0 +1,169 @@
+"""The documentation: the OpenAPI description, and pages that need no internet."""
+
+from base64 import b64encode
+from hashlib import sha256
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import swagger_ui
+from litestar import Litestar, MediaType, Request, Router, get
+from litestar.datastructures import ResponseHeader, State
+from litestar.handlers import HTTPRouteHandler
+from litestar.openapi import OpenAPIConfig, ResponseSpec
+from litestar.openapi.plugins import OpenAPIRenderPlugin
+from litestar.openapi.spec import Components, Example, SecurityScheme, Tag
+from litestar.static_files import create_static_files_router
+
+from service.errors import KINDS, problem_body
+from service.schemas import ProblemDetails
+
+DESCRIPTION = """
+Which features does a user have right now? Segments of users: by hand, for a time, or for a percentage of all.
+
+**Try it here:** press *Authorize*, enter an API key, open a call, press *Execute*.
+`make run` leaves an admin key in `.local/admin.key`.
+
+**Times** are RFC 3339 with an offset; answers are in UTC. **Errors** are `application/problem+json` (RFC 9457):
+branch on `code`; [all codes](/docs/errors). A 503 says in `Retry-After` when to try again; nothing was changed.
+"""
+TAGS = [
+    Tag(name="Users", description="Which segments a user is in, why, since when; and changes of that"),
+    Tag(name="Segments", description="Segments, their rollouts, their past, their counts"),
+    Tag(name="Health", description="For load balancers and alarms"),
+]
+SCRIPT = """
+window.ui = SwaggerUIBundle({
+  url: "/openapi.json",
+  dom_id: "#swagger-ui",
+  deepLinking: true,
+  persistAuthorization: true,
+  tryItOutEnabled: true,
+  displayRequestDuration: true,
+  defaultModelsExpandDepth: 0,
+  validatorUrl: null,
+});
+"""
+PAGE = f"""<!DOCTYPE html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>User segmentation</title>
+<link rel="icon" href="/docs/assets/favicon-32x32.png">
+<link rel="stylesheet" href="/docs/assets/swagger-ui.css">
+<body style="margin: 0">
+<div id="swagger-ui"></div>
+<script src="/docs/assets/swagger-ui-bundle.js"></script>
+<script>{SCRIPT}</script>
+</html>
+"""
+# The browser itself sees to it that nothing comes from elsewhere.
+POLICY = (
+    "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; "
+    f"script-src 'self' 'sha256-{b64encode(sha256(SCRIPT.encode()).digest()).decode()}'; frame-ancestors 'none'"
+)
+
+
+ROWS = "".join(
+    f'<tr id="{kind.code}"><td>{kind.status}<td><code>{kind.code}</code><td>{escape(kind.title)}'
+    f"<td>{escape(kind.advice)}\n"
+    for kind in KINDS
+)
+ERRORS_PAGE = f"""<!DOCTYPE html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Errors - User segmentation</title>
+<link rel="icon" href="/docs/assets/favicon-32x32.png">
+<style>
+body {{ font: 16px/1.4 sans-serif; margin: 2em auto; max-width: 60em; padding: 0 1em }}
+td, th {{ padding: .4em .8em .4em 0; text-align: left; vertical-align: top }}
+:target {{ background: #ffc }}
+</style>
+<h1>Errors</h1>
+<p>Each is <code>application/problem+json</code> (RFC 9457). <a href="/docs">All calls</a></p>
+<table>
+<tr><th>Status<th>Code<th>Title<th>What it means, what to do
+{ROWS}</table>
+</html>
+"""
+
+
+class DocsPage(OpenAPIRenderPlugin):
+    """The interactive page: Swagger UI, all of it from this service."""
+
+    def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
+        """Send the page; it fetches the description."""
+        return PAGE.encode()
+
+
+@get("/errors", media_type=MediaType.HTML, sync_to_thread=False)
+def errors_page() -> str:
+    """Explain every error; the type of each problem points here."""
+    return ERRORS_PAGE
+
+
+@get("/openapi.json", media_type=MediaType.JSON, include_in_schema=False, sync_to_thread=False)
+def openapi_json(state: State) -> bytes:
+    """Send the description."""
+    return bytes(state.openapi)
+
+
+ASSETS = create_static_files_router(
+    "/docs/assets", directories=[Path(swagger_ui.__file__).parent / "static"], include_in_schema=False
+)
+CONFIG = OpenAPIConfig(
+    title="User segmentation",
+    version="1.0.0",
+    description=DESCRIPTION,
+    tags=TAGS,
+    components=Components(
+        security_schemes={
+            "apiKey": SecurityScheme(
+                type="http",
+                scheme="bearer",
+                description="An API key: reader asks, editor changes users, admin all",
+            )
+        }
+    ),
+    security=[{"apiKey": []}],
+    render_plugins=[DocsPage(path="/")],
+    openapi_router=Router(
+        "/docs",
+        route_handlers=[errors_page],
+        include_in_schema=False,
+        response_headers=[ResponseHeader(name="Content-Security-Policy", value=POLICY)],
+    ),
+)
+HANDLERS: list[HTTPRouteHandler | Router] = [openapi_json, ASSETS]
+
+
+def problems(*statuses: int) -> dict[int, ResponseSpec]:
+    """The errors that a call may answer, for its documentation."""
+    return {
+        status: ResponseSpec(
+            ProblemDetails,
+            media_type="application/problem+json",
+            description=", ".join(kind.code for kind in KINDS if kind.status == status),
+            generate_examples=False,
+            examples=[
+                Example(summary=kind.code, value=problem_body(kind, kind.advice))
+                for kind in KINDS
+                if kind.status == status
+            ],
+        )
+        for status in (*statuses, 500)
+    }
+
+
+def describe(app: Litestar) -> bytes:
+    """The OpenAPI description of all calls, as JSON."""
+    schema = app.openapi_schema.to_schema()
+    for path in schema["paths"].values():
+        for operation in path.values():
+            for parameter in operation.get("parameters", []):
+                # A parameter is there or not, but never null.
+                kinds = parameter["schema"].pop("oneOf", [{}])
+                parameter["schema"].update(kinds[0])
+    return msgspec.json.encode(schema)

@@ -1,0 +1,70 @@
+"""Whether the process lives and whether the service is ready; and the check before it serves at all."""
+
+import asyncpg
+import msgspec
+from litestar import get
+from litestar.datastructures import State
+
+from service.database import Database
+from service.docs import problems
+from service.errors import NOT_READY, Problem
+from service.schemas import Live, Ready
+from service.settings import Settings
+from service.wire import Json
+
+STATUS = "select item, ok, value, hint from segmentation.service_status()"
+ASSERT_BUCKETS = "select segmentation.assert_bucket_vectors()"
+NEXT_STEP = "Is it migrated? Run python -m service.migrate."
+
+
+class NotFit(Exception):
+    """The service must not start; the message says why and what to do."""
+
+
+@get(
+    "/health/live",
+    operation_id="getLive",
+    summary="Does the process answer?",
+    description="It does, also while the database is away.",
+    tags=["Health"],
+    security=[{}],
+)
+async def live() -> Json[Live]:
+    """Answer."""
+    return Json('{"status":"live"}')
+
+
+@get(
+    "/health/ready",
+    operation_id="getReady",
+    summary="Is everything in place?",
+    description="The database answers, migrations are applied, rollouts deal as ever, the sweep ran lately.",
+    tags=["Health"],
+    security=[{}],
+    responses=problems(503),
+)
+async def ready(state: State) -> Json[Ready]:
+    """Look at every part."""
+    database: Database = state.database
+    parts = [dict(row) for row in await database.fetch("reader", STATUS)]
+    missing = [part["item"] for part in parts if not part["ok"]]
+    if missing:
+        raise Problem(NOT_READY, f"Not in order: {', '.join(missing)}.", parts=parts)
+    return Json(msgspec.json.encode({"status": "ready", "parts": parts}).decode())
+
+
+async def check_database(settings: Settings) -> None:
+    """Refuse a database that does not answer, is not migrated, or would deal users of rollouts anew."""
+    try:
+        connection = await asyncpg.connect(**Database(settings).connect_arguments("reader"))
+        try:
+            await connection.execute(ASSERT_BUCKETS)
+        finally:
+            await connection.close()
+    except asyncpg.PostgresError as error:
+        raise NotFit(f"{error.args[0]}. {error.hint or NEXT_STEP}") from error
+    except (asyncpg.InterfaceError, OSError) as error:
+        raise NotFit(f"the database does not answer: {error}. Is DATABASE_URL right?") from error
+
+
+HANDLERS = [live, ready]

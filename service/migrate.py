@@ -1,0 +1,100 @@
+"""Brings a database up to date: the migrations in their order, then all of sql/ in one transaction."""
+
+import hashlib
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+import psycopg
+from yoyo import get_backend, read_migrations
+
+ROOT = Path(__file__).resolve().parent.parent
+BOOKKEEPING = "segmentation_migrations"
+# Any number, as long as it stays: two runs at once take turns.
+LOCK = 7_361_405_928
+# From here on, files are run as the role that migrates; all before as the owner of the schema.
+FIRST_AS_MIGRATOR = "90"
+
+
+class MigrationError(Exception):
+    """The database was not brought up to date; the message says where it stopped and why."""
+
+
+def migrate(url: str, say: Callable[[str], object] = lambda line: None) -> str:
+    """Apply what is missing, say each step, return the version; harmless when run again, or twice at once."""
+    try:
+        with psycopg.connect(url, autocommit=True, application_name="segmentation migrate") as connection:
+            connection.execute("select pg_advisory_lock(%s)", [LOCK])
+            connection.execute(f"create schema if not exists {BOOKKEEPING}")
+            for name in _apply_migrations(url):
+                say(f"applied migrations/{name}.sql")
+            return _apply_sql(connection, say)
+    except psycopg.OperationalError as error:
+        raise MigrationError(f"the database does not answer: {error}") from error
+
+
+def _apply_migrations(url: str) -> list[str]:
+    backend = get_backend(_yoyo_url(url))
+    try:
+        missing = backend.to_apply(read_migrations(str(ROOT / "migrations")))
+        backend.apply_migrations(missing)
+    except psycopg.Error as error:
+        raise MigrationError(f"a migration failed: {error}") from error
+    finally:
+        backend.connection.close()
+    return [migration.id for migration in missing]
+
+
+def _yoyo_url(url: str) -> str:
+    """Spell the URL as yoyo wants it, with the schema of its own tables."""
+    parts = urlsplit(url)
+    query = urlencode([*parse_qsl(parts.query), ("schema", BOOKKEEPING)])
+    return urlunsplit(parts._replace(scheme="postgresql+psycopg", query=query))
+
+
+def _apply_sql(connection: psycopg.Connection, say: Callable[[str], object]) -> str:
+    files = sorted((ROOT / "sql").glob("*.sql"))
+    with connection.transaction():
+        # A deploy that waits for a lock makes others wait behind it: rather give up.
+        connection.execute("set local lock_timeout = '10s'")
+        for file in files:
+            as_owner = file.name < FIRST_AS_MIGRATOR
+            connection.execute("set local role segmentation_owner" if as_owner else "reset role")
+            text = file.read_text()
+            try:
+                connection.execute(text.encode())
+            except psycopg.Error as error:
+                raise MigrationError(
+                    f"sql/{file.name}{_line(text, error)}: {error}; nothing in sql/ was applied"
+                ) from error
+            say(f"applied sql/{file.name}")
+        version = _version([*sorted((ROOT / "migrations").glob("*.sql")), *files])
+        connection.execute("set local role segmentation_owner")
+        connection.execute(
+            f"comment on schema segmentation is 'Dynamic user segmentation, version {version}'"
+        )
+    say(f"the database is at version {version}")
+    return version
+
+
+def _line(text: str, error: psycopg.Error) -> str:
+    position = error.diag.statement_position
+    return f", line {text.count(chr(10), 0, int(position)) + 1}" if position else ""
+
+
+def _version(files: list[Path]) -> str:
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
+    return digest.hexdigest()[:12]
+
+
+if __name__ == "__main__":
+    if "DATABASE_URL" not in os.environ:
+        sys.exit("error: DATABASE_URL is not set")
+    try:
+        migrate(os.environ["DATABASE_URL"], print)
+    except MigrationError as failure:
+        sys.exit(f"error: {failure}")

@@ -1,0 +1,300 @@
+"""The schemas of bodies and answers, and of the parameters that calls share."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+import msgspec
+from litestar.openapi.spec import Example, OpenAPIFormat, OpenAPIType, Schema
+from litestar.params import PathParameter, QueryParameter
+from litestar.plugins import OpenAPISchemaPlugin
+from litestar.typing import FieldDefinition
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+Slug = Annotated[
+    str,
+    Meta(
+        description="Name of a segment: 1 to 100 letters, digits, dots, hyphens and underscores",
+        examples=["AVITO_VOICE_MESSAGES"],
+    ),
+]
+Slugs = Annotated[list[Slug], Meta(description="Names of segments", examples=[["AVITO_DISCOUNT_30"]])]
+Id = Annotated[int, Meta(description="Id of a user: 1 to 9223372036854775807", examples=[1000])]
+Percent = Annotated[
+    float, Meta(description="Share of all users, 0 to 100, with at most three decimals", examples=[30])
+]
+Time = Annotated[datetime, Meta(tz=True, description="RFC 3339, UTC", examples=["2026-12-31T21:00:00Z"])]
+Reason = Annotated[str, Meta(description="Why; kept in the history", examples=["winter sale"])]
+
+
+class Moment(datetime):
+    """A time in a query string: RFC 3339 with its offset, nothing else."""
+
+    @classmethod
+    def read(cls, _: type, text: str) -> "Moment":
+        """Refuse what datetime would guess at, such as a bare number."""
+        try:
+            moment = msgspec.convert(text, Annotated[datetime, Meta(tz=True)])
+        except msgspec.ValidationError:
+            raise ValueError(
+                f"{text!r} is not an RFC 3339 time with its offset, such as 2026-11-20T12:00:00Z (a + is %2B in a URL)"
+            ) from None
+        return cls.fromisoformat(moment.isoformat())
+
+
+class MomentSchema(OpenAPISchemaPlugin):
+    """How the documentation shows a Moment."""
+
+    @staticmethod
+    def is_plugin_supported_type(value: Any) -> bool:
+        """Moments only."""
+        return value is Moment
+
+    def to_openapi_schema(self, field_definition: FieldDefinition, schema_creator: Any) -> Schema:
+        """A string, as everywhere."""
+        return Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.DATE_TIME)
+
+
+# ---------------------------------------------------------------------------------------- parameters
+
+UserId = Annotated[
+    int, PathParameter(description="Id of the user: 1 to 9223372036854775807", examples=[Example(value=1000)])
+]
+SlugInPath = Annotated[
+    str, PathParameter(description="Slug of the segment", examples=[Example(value="AVITO_VOICE_MESSAGES")])
+]
+At = Annotated[
+    Moment | None,
+    QueryParameter(
+        description="Another moment than now, past or planned: RFC 3339, such as 2026-11-20T12:00:00Z"
+    ),
+]
+ReasonInQuery = Annotated[str | None, QueryParameter(description="Why; kept in the history")]
+
+# -------------------------------------------------------------------------------------------- bodies
+
+
+class Body(Struct, forbid_unknown_fields=True, kw_only=True):
+    """A body: a member that its schema does not name is refused, since a mistyped one would be lost."""
+
+
+class UserChange(Body):
+    """Segments to put a user into and to take a user out of, all or nothing."""
+
+    add: Annotated[Slugs, Meta(description="Segments to be in; all others stay as they are")] = []
+    remove: Annotated[Slugs, Meta(description="Segments to be out of")] = []
+    expires_at: Annotated[Time | None, Meta(description="When the added ones end; none: never")] = None
+    ttl_seconds: Annotated[
+        float | None, Meta(description="Instead of expires_at: after how many seconds they end")
+    ] = None
+    starts_at: Annotated[Time | None, Meta(description="When the added ones start; none: now")] = None
+    reason: Reason | None = None
+
+
+class UserIds(Body):
+    """Users to ask for."""
+
+    user_ids: Annotated[list[Id], Meta(description="At most 10,000 users", examples=[[1000, 1002, 1004]])]
+
+
+class NewSegment(Body):
+    """A segment to create."""
+
+    slug: Slug
+    percent: Percent = 0
+    description: Annotated[str, Meta(examples=["Voice messages in chats"])] = ""
+    reason: Reason | None = None
+
+
+class SegmentUpdate(Body):
+    """What can be changed of a segment; the slug never changes."""
+
+    description: Annotated[str, Meta(examples=["Voice messages in chats, second version"])]
+    reason: Reason | None = None
+
+
+class NewRolloutStep(Body):
+    """A step of a rollout."""
+
+    percent: Percent
+    starts_at: Annotated[Time | None, Meta(description="From when on; none: now")] = None
+    reason: Reason | None = None
+
+
+# ------------------------------------------------------------------------------------------- answers
+
+
+class Answer(Struct, forbid_unknown_fields=True, kw_only=True):
+    """An answer; PostgreSQL builds its text, and tests hold the text to this schema."""
+
+
+class UserSegments(Answer):
+    """The segments a user is in, sorted."""
+
+    user_id: Id
+    segments: Slugs
+
+
+class UsersSegments(Answer):
+    """The segments of many users, in the order asked for."""
+
+    users: list[UserSegments]
+
+
+class UserChanged(Answer):
+    """What became of each segment named."""
+
+    user_id: Id
+    added: Slugs
+    removed: Slugs
+    rescheduled: Annotated[Slugs, Meta(description="Already assigned: only the end is another now")]
+    unchanged: Slugs
+
+
+class Explanation(Answer):
+    """Whether a user is in a segment, and why."""
+
+    user_id: Id
+    segment: Slug
+    member: bool
+    source: Annotated[
+        Literal["assignment", "exclusion", "rollout", "none"],
+        Meta(description="By hand, out by hand, by percentage, or by nothing"),
+    ]
+    since: Annotated[Time | None, Meta(description="When this answer began to hold; null: ever")]
+    until: Annotated[Time | None, Meta(description="When it ceases to hold, as far as known; null: never")]
+    actor: str | None
+    reason: str | None
+    bucket_percent: Annotated[
+        float, Meta(description="In by rollout while this is below rollout_percent", examples=[12.345])
+    ]
+    rollout_percent: Percent
+
+
+class UserEvent(Answer):
+    """The moment a user got in or out."""
+
+    segment: Slug
+    operation: Literal["add", "remove"]
+    at: Time
+    cause: Literal["assigned", "removed", "expired", "rollout", "segment_deleted"]
+    actor: str | None
+    reason: str | None
+
+
+class UserHistory(Answer):
+    """When and why a user got in and out, by time."""
+
+    user_id: Id
+    events: list[UserEvent]
+
+
+class SegmentListed(Answer):
+    """A segment as lists show it."""
+
+    slug: Slug
+    description: str
+    percent: Annotated[Percent, Meta(description="Of the step in force now")]
+    created_at: Time
+
+
+class Segments(Answer):
+    """One page of segments, by slug."""
+
+    segments: list[SegmentListed]
+    next_after: Annotated[Slug | None, Meta(description="Ask for the next page with after; null: no more")]
+
+
+class RolloutStep(Answer):
+    """From when until when which percentage of all users is in."""
+
+    percent: Percent
+    starts_at: Time
+    ends_at: Annotated[Time | None, Meta(description="null: no end is planned")]
+    actor: str
+    reason: str | None
+
+
+class Segment(SegmentListed):
+    """A segment with all steps of its rollout."""
+
+    rollout: list[RolloutStep]
+
+
+class Rollout(Answer):
+    """All steps of a rollout, past, present and planned."""
+
+    segment: Slug
+    rollout: list[RolloutStep]
+
+
+class SegmentStats(Answer):
+    """Exact counts over known users."""
+
+    segment: Slug
+    assigned: Annotated[int, Meta(description="In by hand")]
+    excluded: Annotated[int, Meta(description="Out by hand")]
+    rolled_out: Annotated[int, Meta(description="In by percentage")]
+    members: Annotated[int, Meta(description="In, one way or the other")]
+
+
+class SegmentChange(Answer):
+    """One change of a segment or its rollout."""
+
+    at: Time
+    operation: str
+    description: str | None
+    percent: Percent | None
+    starts_at: Time | None
+    actor: str
+    reason: str | None
+
+
+class SegmentHistory(Answer):
+    """What was done to a segment, by whom and why, by time."""
+
+    segment: Slug
+    changes: list[SegmentChange]
+
+
+class Live(Answer):
+    """The process answers."""
+
+    status: Literal["live"]
+
+
+class Part(Answer):
+    """One thing that /health/ready looks at."""
+
+    item: str
+    ok: bool
+    value: str | None
+    hint: Annotated[str | None, Meta(description="What to do when it is not ok")]
+
+
+class Ready(Answer):
+    """Everything is in place."""
+
+    status: Literal["ready"]
+    parts: list[Part]
+
+
+class PlaceOfError(Struct, omit_defaults=True):
+    """Where a request departs from its schema."""
+
+    detail: str
+    pointer: Annotated[
+        str | UnsetType, Meta(description="JSON pointer into the body", examples=["#/add/0"])
+    ] = UNSET
+    parameter: Annotated[str | UnsetType, Meta(description="Name of a parameter")] = UNSET
+
+
+class ProblemDetails(Struct):
+    """An error (RFC 9457). Members beyond these name the values concerned, such as unknown_segments."""
+
+    type: Annotated[str, Meta(description="Explains this kind of error", examples=["/docs/errors#not_found"])]
+    title: str
+    status: int
+    detail: Annotated[str, Meta(description="What is wrong with this very request")]
+    code: Annotated[str, Meta(description="What to branch on", examples=["not_found"])]
+    hint: Annotated[str | UnsetType, Meta(description="What to do next")] = UNSET
+    errors: Annotated[list[PlaceOfError] | UnsetType, Meta(description="Of malformed_request")] = UNSET

@@ -1,0 +1,215 @@
+"""Segments: what there is, their rollouts, their past, their counts."""
+
+from typing import Annotated
+
+from litestar import delete, get, patch, post, put
+from litestar.datastructures import ResponseHeader
+from litestar.openapi.spec import Example
+from litestar.params import Body, JSONBody, QueryParameter
+
+from service.docs import problems
+from service.schemas import (
+    Moment,
+    NewRolloutStep,
+    NewSegment,
+    ReasonInQuery,
+    Rollout,
+    Segment,
+    SegmentHistory,
+    Segments,
+    SegmentStats,
+    SegmentUpdate,
+    SlugInPath,
+)
+from service.wire import ApiRequest, Json
+
+NEW = Example(
+    value={
+        "slug": "AVITO_VOICE_MESSAGES",
+        "percent": 30,
+        "description": "Voice messages in chats",
+        "reason": "experiment 17",
+    }
+)
+STEP = Example(value={"percent": 50, "reason": "the first 30 % went well"})
+
+
+@post(
+    "/v1/segments",
+    operation_id="createSegment",
+    summary="Create a segment",
+    description="Its rollout starts at once, with percent of all users, also of those never seen before. Role: admin.",
+    tags=["Segments"],
+    responses=problems(400, 401, 403, 409, 413, 415, 422, 503, 504),
+    response_headers=[
+        ResponseHeader(name="Location", description="Path of the new segment", documentation_only=True)
+    ],
+)
+async def create_segment(
+    request: ApiRequest, data: Annotated[NewSegment, Body(examples=[NEW])]
+) -> Json[Segment]:
+    """Create a segment."""
+    text = await request.auth.call(
+        "http_create_segment",
+        slug=data.slug,
+        percent=data.percent,
+        description=data.description,
+        actor=request.auth.name,
+        reason=data.reason,
+    )
+    return Json(text, (b"location", f"/v1/segments/{data.slug}".encode()))
+
+
+@get(
+    "/v1/segments",
+    operation_id="listSegments",
+    summary="List segments",
+    description="By slug, a page at a time: next_after of one page is after of the next. Role: reader.",
+    tags=["Segments"],
+    responses=problems(400, 401, 422, 503, 504),
+)
+async def list_segments(
+    request: ApiRequest,
+    after: Annotated[str | None, QueryParameter(description="Slugs after this one")] = None,
+    limit: Annotated[int, QueryParameter(description="At most so many")] = 100,
+) -> Json[Segments]:
+    """List one page of segments."""
+    return Json(await request.auth.call("http_segments", after=after, max_rows=limit))
+
+
+@get(
+    "/v1/segments/{slug:str}",
+    operation_id="getSegment",
+    summary="One segment",
+    description="With all steps of its rollout. Role: reader.",
+    tags=["Segments"],
+    responses=problems(401, 404, 422, 503, 504),
+)
+async def get_segment(request: ApiRequest, slug: SlugInPath) -> Json[Segment]:
+    """Show one segment."""
+    return Json(await request.auth.call("http_segment", slug=slug))
+
+
+@patch(
+    "/v1/segments/{slug:str}",
+    operation_id="updateSegment",
+    summary="Describe a segment anew",
+    description="The slug itself never changes. Role: admin.",
+    tags=["Segments"],
+    responses=problems(400, 401, 403, 404, 413, 415, 422, 503, 504),
+)
+async def update_segment(
+    request: ApiRequest, slug: SlugInPath, data: JSONBody[SegmentUpdate]
+) -> Json[Segment]:
+    """Change a segment's description."""
+    return Json(
+        await request.auth.call(
+            "http_update_segment",
+            slug=slug,
+            description=data.description,
+            actor=request.auth.name,
+            reason=data.reason,
+        )
+    )
+
+
+@delete(
+    "/v1/segments/{slug:str}",
+    operation_id="deleteSegment",
+    summary="Delete a segment",
+    description="All its members are out at once; its past stays. The slug may be used again, for a new segment. Role: admin.",
+    tags=["Segments"],
+    responses=problems(401, 403, 404, 422, 503, 504),
+)
+async def delete_segment(request: ApiRequest, slug: SlugInPath, reason: ReasonInQuery = None) -> None:
+    """Delete a segment."""
+    await request.auth.call("delete_segment", slug=slug, actor=request.auth.name, reason=reason)
+
+
+@put(
+    "/v1/segments/{slug:str}/rollout",
+    operation_id="setRollout",
+    summary="Roll out to a percentage",
+    description=(
+        "From starts_at on, or now. Raising it only adds users, lowering it only removes the last added. Steps ahead "
+        "make a ramp: each holds until the next. Role: admin."
+    ),
+    tags=["Segments"],
+    responses=problems(400, 401, 403, 404, 413, 415, 422, 503, 504),
+)
+async def set_rollout(
+    request: ApiRequest, slug: SlugInPath, data: Annotated[NewRolloutStep, Body(examples=[STEP])]
+) -> Json[Rollout]:
+    """Set a step of a rollout."""
+    return Json(
+        await request.auth.call(
+            "http_set_rollout",
+            slug=slug,
+            percent=data.percent,
+            starts_at=data.starts_at,
+            actor=request.auth.name,
+            reason=data.reason,
+        )
+    )
+
+
+@delete(
+    "/v1/segments/{slug:str}/rollout",
+    operation_id="cancelRolloutStep",
+    summary="Cancel a planned step of a rollout",
+    description="Only a step ahead: what was, was. Role: admin.",
+    tags=["Segments"],
+    status_code=200,
+    responses=problems(400, 401, 403, 404, 422, 503, 504),
+)
+async def cancel_rollout_step(
+    request: ApiRequest,
+    slug: SlugInPath,
+    starts_at: Annotated[Moment, QueryParameter(description="Start of the step: RFC 3339, such as 2026-12-01T00:00:00Z")],
+    reason: ReasonInQuery = None,
+) -> Json[Rollout]:
+    """Cancel a planned step."""
+    return Json(
+        await request.auth.call(
+            "http_cancel_rollout_step", slug=slug, starts_at=starts_at, actor=request.auth.name, reason=reason
+        )
+    )
+
+
+@get(
+    "/v1/segments/{slug:str}/stats",
+    operation_id="getSegmentStats",
+    summary="Count a segment's members",
+    description="Exact, over all known users: by hand, out by hand, by percentage, in all. Role: reader.",
+    tags=["Segments"],
+    responses=problems(401, 404, 422, 503, 504),
+)
+async def get_segment_stats(request: ApiRequest, slug: SlugInPath) -> Json[SegmentStats]:
+    """Count members."""
+    return Json(await request.auth.call("http_segment_stats", slug=slug))
+
+
+@get(
+    "/v1/segments/{slug:str}/history",
+    operation_id="getSegmentHistory",
+    summary="What was done to a segment",
+    description="Created, described, ramped, deleted: by whom and why; earlier segments of this slug included. Role: reader.",
+    tags=["Segments"],
+    responses=problems(401, 404, 422, 503, 504),
+)
+async def get_segment_history(request: ApiRequest, slug: SlugInPath) -> Json[SegmentHistory]:
+    """Tell a segment's history."""
+    return Json(await request.auth.call("http_segment_history", slug=slug))
+
+
+HANDLERS = [
+    create_segment,
+    list_segments,
+    get_segment,
+    update_segment,
+    delete_segment,
+    set_rollout,
+    cancel_rollout_step,
+    get_segment_stats,
+    get_segment_history,
+]

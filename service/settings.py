@@ -1,0 +1,65 @@
+"""The settings, all in one place: environment variables named as the fields, in capitals."""
+
+import os
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+Seconds = Annotated[float, Meta(gt=0, le=86400)]
+PoolSize = Annotated[int, Meta(ge=1, le=1000)]
+
+
+class SettingsError(Exception):
+    """A setting is missing or not valid; the message says which and why."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What can be set, with defaults that suit one small machine. Pools and caches are per worker process."""
+
+    database_url: Annotated[str, Meta(min_length=1, description="PostgreSQL URL of the database")]
+    host: Annotated[str, Meta(min_length=1, description="Address to listen on")] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=1, le=65535, description="Port to listen on")] = 8080
+    workers: Annotated[int, Meta(ge=1, le=64, description="Server processes")] = 1
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], Meta(description="debug, info, warning or error")
+    ] = "info"
+    access_log: Annotated[bool, Meta(description="Log each request: true or false")] = False
+    shutdown_timeout: Annotated[
+        Seconds, Meta(description="Seconds that running requests get to end when the service is stopped")
+    ] = 8
+    max_body_bytes: Annotated[int, Meta(ge=1024, description="Longest JSON body, in bytes")] = 1024 * 1024
+    api_key_cache_seconds: Annotated[
+        float,
+        Meta(ge=0, le=3600, description="Longest time that a revoked key could live if its notice is lost"),
+    ] = 5
+    reader_pool_size: Annotated[PoolSize, Meta(description="Connections for keys with role reader")] = 8
+    editor_pool_size: Annotated[PoolSize, Meta(description="Connections for keys with role editor")] = 4
+    admin_pool_size: Annotated[PoolSize, Meta(description="Connections for keys with role admin")] = 2
+    shared_reads: Annotated[
+        PoolSize,
+        Meta(description="Calls under way at once, each answering all reads of users that wait for it"),
+    ] = 2
+    acquire_timeout: Annotated[Seconds, Meta(description="Seconds to wait for a connection, before 503")] = 3
+    statement_timeout: Annotated[Seconds, Meta(description="Seconds a call may take, before 504")] = 10
+    lock_timeout: Annotated[Seconds, Meta(description="Seconds a call may wait for a lock, before 503")] = 5
+    idle_transaction_timeout: Annotated[
+        Seconds, Meta(description="Seconds after which PostgreSQL ends a forgotten transaction")
+    ] = 30
+
+
+def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
+    """Read the settings from environment variables, or say which one is wrong."""
+    given: dict[str, Any] = {}
+    for field in msgspec.structs.fields(Settings):
+        name = field.name.upper()
+        if name not in environment:
+            continue
+        try:
+            given[field.name] = msgspec.convert(environment[name], field.type, strict=False)
+        except msgspec.ValidationError as error:
+            raise SettingsError(f"{name}={environment[name]!r} is not valid: {error}.") from None
+    if "database_url" not in given:
+        raise SettingsError("DATABASE_URL is not set: give it, such as postgresql://user@host:5432/database.")
+    return Settings(**given)

@@ -1,0 +1,169 @@
+"""Which segments a user is in, why, since when; and changes of that."""
+
+from typing import Annotated
+
+from litestar import delete, get, patch, post, put
+from litestar.openapi.spec import Example
+from litestar.params import Body, JSONBody, QueryParameter
+
+from service.docs import problems
+from service.schemas import (
+    At,
+    Explanation,
+    Moment,
+    ReasonInQuery,
+    SlugInPath,
+    UserChange,
+    UserChanged,
+    UserHistory,
+    UserId,
+    UserIds,
+    UserSegments,
+    UsersSegments,
+)
+from service.wire import ApiRequest, Json
+
+CHANGE = Example(
+    value={
+        "add": ["AVITO_VOICE_MESSAGES", "AVITO_DISCOUNT_30"],
+        "remove": [],
+        "ttl_seconds": 604800,
+        "reason": "winter sale",
+    }
+)
+
+
+@get(
+    "/v1/users/{user_id:str}/segments",
+    operation_id="getUserSegments",
+    summary="Segments of a user",
+    description="Sorted by slug. A user never seen before is in what the rollouts give. Role: reader.",
+    tags=["Users"],
+    responses=problems(400, 401, 422, 503, 504),
+)
+async def get_user_segments(request: ApiRequest, user_id: UserId, at: At = None) -> Json[UserSegments]:
+    """Answer the hot read; another moment than now is a call of its own."""
+    if at is None:
+        return Json(await request.auth.database.read_user(user_id))
+    return Json(await request.auth.call("http_user_segments", user_id=user_id, at=at))
+
+
+@patch(
+    "/v1/users/{user_id:str}/segments",
+    operation_id="changeUserSegments",
+    summary="Put a user into segments, take a user out",
+    description=(
+        "All or nothing, and only what is named changes. Adding a segment again gives it the new end. Removing a "
+        "user who is in by percentage excludes the user until added again. Role: editor."
+    ),
+    tags=["Users"],
+    responses=problems(400, 401, 403, 413, 415, 422, 503, 504),
+)
+async def change_user_segments(
+    request: ApiRequest, user_id: UserId, data: Annotated[UserChange, Body(examples=[CHANGE])]
+) -> Json[UserChanged]:
+    """Change a user's segments."""
+    return Json(
+        await request.auth.call(
+            "http_change_user_segments",
+            user_id=user_id,
+            add=data.add,
+            remove=data.remove,
+            expires_at=data.expires_at,
+            ttl_seconds=data.ttl_seconds,
+            starts_at=data.starts_at,
+            actor=request.auth.name,
+            reason=data.reason,
+        )
+    )
+
+
+@get(
+    "/v1/users/{user_id:str}/segments/{slug:str}",
+    operation_id="explainMembership",
+    summary="Why a user is in a segment, or not",
+    description="By what, since when and until when, who did it and why. Role: reader.",
+    tags=["Users"],
+    responses=problems(400, 401, 404, 422, 503, 504),
+)
+async def explain_membership(
+    request: ApiRequest, user_id: UserId, slug: SlugInPath, at: At = None
+) -> Json[Explanation]:
+    """Explain one membership."""
+    return Json(await request.auth.call("http_explain_membership", user_id=user_id, slug=slug, at=at))
+
+
+@get(
+    "/v1/users/{user_id:str}/history",
+    operation_id="getUserHistory",
+    summary="When and why a user got in and out",
+    description="Every effective change, by time, rollouts included. Role: reader.",
+    tags=["Users"],
+    responses=problems(400, 401, 422, 503, 504),
+)
+async def get_user_history(
+    request: ApiRequest,
+    user_id: UserId,
+    from_time: Annotated[
+        Moment | None, QueryParameter(name="from", description="From this time on (RFC 3339)")
+    ] = None,
+    to_time: Annotated[
+        Moment | None, QueryParameter(name="to", description="Up to, not at, this time")
+    ] = None,
+) -> Json[UserHistory]:
+    """Tell a user's history."""
+    return Json(
+        await request.auth.call("http_user_history", user_id=user_id, from_time=from_time, to_time=to_time)
+    )
+
+
+@post(
+    "/v1/users/segments",
+    operation_id="getUsersSegments",
+    summary="Segments of many users",
+    description="At most 10,000 users, answered in the order asked for. Role: reader.",
+    tags=["Users"],
+    status_code=200,
+    responses=problems(400, 401, 413, 415, 422, 503, 504),
+)
+async def get_users_segments(request: ApiRequest, data: JSONBody[UserIds]) -> Json[UsersSegments]:
+    """Answer the hot read for many users at once."""
+    return Json(await request.auth.call("http_users_segments", user_ids=data.user_ids))
+
+
+@put(
+    "/v1/users/{user_id:str}",
+    operation_id="registerUser",
+    summary="Make a user known",
+    description="Reading or changing a user does the same. Repeating it changes nothing. Role: editor.",
+    tags=["Users"],
+    status_code=204,
+    responses=problems(400, 401, 403, 422, 503, 504),
+)
+async def register_user(request: ApiRequest, user_id: UserId) -> None:
+    """Register a user."""
+    await request.auth.call("register_users", user_ids=[user_id])
+
+
+@delete(
+    "/v1/users/{user_id:str}",
+    operation_id="forgetUser",
+    summary="Forget a user",
+    description="Erases the user and the user's whole past, for good. Role: admin.",
+    tags=["Users"],
+    responses=problems(400, 401, 403, 404, 422, 503, 504),
+)
+async def forget_user(request: ApiRequest, user_id: UserId, reason: ReasonInQuery = None) -> None:
+    """Erase a user."""
+    await request.auth.call("forget_user", user_id=user_id, actor=request.auth.name, reason=reason)
+
+
+HANDLERS = [
+    get_user_segments,
+    change_user_segments,
+    explain_membership,
+    get_user_history,
+    get_users_segments,
+    register_user,
+    forget_user,
+]

@@ -1,0 +1,239 @@
+"""What the service refuses, with which status and code; and that a refusal changes nothing."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.conftest import Clock, Database
+from tests.http.conftest import Api
+
+SEGMENTS = "/v1/users/1000/segments"
+JSON = {"Content-Type": "application/json"}
+
+
+@pytest.fixture(autouse=True)
+def nothing_changes(db: Database, clock: Clock, unchanged: Callable[[], bool]) -> Any:
+    """A segment and a user, which are the same after the test."""
+    db.rows("select create_segment('A')")
+    db.rows("select create_segment('B')")
+    db.rows("select change_user_segments(1000, array['A'])")
+    unchanged()
+    yield
+    assert unchanged()
+
+
+def test_unknown_segments_are_named(editor: Api) -> None:
+    body = {"add": ["A", "NOPE"], "remove": ["NEITHER"]}
+    problem = editor.is_refused("PATCH", SEGMENTS, 422, "unknown_segments", json=body)
+    assert sorted(problem["unknown_segments"]) == ["NEITHER", "NOPE"]
+    assert problem["hint"]
+
+
+def test_a_segment_cannot_be_added_and_removed_at_once(editor: Api) -> None:
+    problem = editor.is_refused("PATCH", SEGMENTS, 422, "invalid_value", json={"add": ["A", "B"], "remove": ["B"]})
+    assert "B" in str([value for value in problem.values() if isinstance(value, list)])
+
+
+def test_an_empty_change_is_refused(editor: Api) -> None:
+    editor.is_refused("PATCH", SEGMENTS, 422, "invalid_value", json={})
+    editor.is_refused("PATCH", SEGMENTS, 422, "invalid_value", json={"add": [], "remove": []})
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        {"expires_at": "2026-11-20T11:59:59Z"},
+        {"expires_at": "2026-11-20T12:00:00Z"},
+        {"starts_at": "2026-11-21T00:00:00Z", "expires_at": "2026-11-20T23:00:00Z"},
+        {"starts_at": "2026-11-19T00:00:00Z"},
+        {"ttl_seconds": 0},
+        {"ttl_seconds": -5},
+        {"ttl_seconds": 1e300},
+        {"ttl_seconds": 60, "expires_at": "2027-01-01T00:00:00Z"},
+        {"expires_at": "0001-01-01T00:00:00+14:00"},
+    ],
+)
+def test_times_that_cannot_be_are_refused(editor: Api, times: dict[str, Any]) -> None:
+    editor.is_refused("PATCH", SEGMENTS, 422, "invalid_value", json={"add": ["B"], **times})
+
+
+@pytest.mark.parametrize("percent", [101, -1, 100.001, 33.3333, 1e300])
+def test_a_percentage_lies_between_0_and_100_with_three_decimals(admin: Api, percent: float) -> None:
+    admin.is_refused("POST", "/v1/segments", 422, "invalid_value", json={"slug": "C", "percent": percent})
+    admin.is_refused("PUT", "/v1/segments/A/rollout", 422, "invalid_value", json={"percent": percent})
+
+
+@pytest.mark.parametrize("slug", ["a;drop table users", "a b", "x" * 101, "", "-a", "=1+1", "ä", "a\n", "a\u0000"])
+def test_a_slug_that_cannot_be_is_refused(admin: Api, editor: Api, slug: str) -> None:
+    admin.is_refused("POST", "/v1/segments", 422, "invalid_value", json={"slug": slug})
+    assert editor.send("PATCH", SEGMENTS, json={"add": [slug]}).status_code == 422
+
+
+@pytest.mark.parametrize("slug", ["NOPE", "a", "a;drop%20table%20users", "x" * 101, "%00", "%F0%9F%92%A9"])
+def test_a_segment_that_is_not_there_is_not_found(admin: Api, slug: str) -> None:
+    path = f"/v1/segments/{slug}"
+    for method, suffix, body in [
+        ("GET", "", None),
+        ("PATCH", "", {"description": "new"}),
+        ("DELETE", "", None),
+        ("PUT", "/rollout", {"percent": 1}),
+        ("DELETE", "/rollout?starts_at=2027-01-01T00:00:00Z", None),
+        ("GET", "/stats", None),
+        ("GET", "/history", None),
+    ]:
+        response = admin.send(method, path + suffix, json=body)
+        assert response.status_code in (404, 422), (method, suffix, response.text)
+        assert response.json()["code"] in ("not_found", "invalid_value")
+    assert admin.send("GET", f"{SEGMENTS}/{slug}").status_code in (404, 422)
+
+
+def test_a_slug_is_taken_once(admin: Api) -> None:
+    problem = admin.is_refused("POST", "/v1/segments", 409, "already_exists", json={"slug": "A"})
+    assert "A" in problem["detail"]
+
+
+def test_a_step_that_is_not_planned_cannot_be_cancelled(admin: Api) -> None:
+    path = "/v1/segments/A/rollout?starts_at=2027-01-01T00:00:00Z"
+    assert admin.send("DELETE", path).status_code in (404, 422)
+
+
+@pytest.mark.parametrize("user_id", ["0", "-1", "9223372036854775808", "-9223372036854775809", "1" + "0" * 30])
+def test_a_user_id_that_cannot_be_is_named(admin: Api, user_id: str) -> None:
+    for method, path, body in [
+        ("GET", "/segments", None),
+        ("GET", "/segments?at=2026-11-20T12:00:00Z", None),
+        ("PATCH", "/segments", {"add": ["A"]}),
+        ("GET", "/segments/A", None),
+        ("GET", "/history", None),
+        ("PUT", "", None),
+        ("DELETE", "", None),
+    ]:
+        problem = admin.is_refused(method, f"/v1/users/{user_id}{path}", 422, "invalid_value", json=body)
+        assert user_id in problem["detail"]
+    problem = admin.is_refused(
+        "POST",
+        "/v1/users/segments",
+        422,
+        "invalid_value",
+        content=f'{{"user_ids":[1000,{user_id}]}}',
+        headers=JSON,
+    )
+    assert user_id in problem["detail"]
+
+
+@pytest.mark.parametrize("user_id", ["abc", "1.5", "0x10", "1_000", "%20", "%00", "٣", "007", "null"])
+def test_a_user_id_is_a_number(admin: Api, user_id: str) -> None:
+    problem = admin.is_refused("GET", f"/v1/users/{user_id}/segments", 400, "malformed_request")
+    assert [error["parameter"] for error in problem["errors"]] == ["user_id"]
+
+
+def test_more_than_10000_users_at_once_are_too_many(reader: Api) -> None:
+    body = {"user_ids": list(range(1, 10_002))}
+    reader.is_refused("POST", "/v1/users/segments", 422, "invalid_value", json=body)
+
+
+@pytest.mark.parametrize("limit", ["0", "-1", "99999999999"])
+def test_a_page_has_at_least_one_row(reader: Api, limit: str) -> None:
+    reader.is_refused("GET", f"/v1/segments?limit={limit}", 422, "invalid_value")
+
+
+def test_a_history_ends_after_it_begins(reader: Api) -> None:
+    path = "/v1/users/1000/history?from=2026-11-21T00:00:00Z&to=2026-11-20T00:00:00Z"
+    reader.is_refused("GET", path, 422, "invalid_value")
+
+
+@pytest.mark.parametrize(
+    "at",
+    ["2026-11-20T12:00:00", "2026-11-20", "2026", "1700000000", "now", "", "2026-13-01T00:00:00Z", "infinity"]
+    + ["2026-11-20T12:00:00+03:00"],  # a + is a blank in a query
+)
+def test_a_time_has_its_offset(reader: Api, at: str) -> None:
+    for path in (f"{SEGMENTS}?at={at}", f"{SEGMENTS}/A?at={at}"):
+        problem = reader.is_refused("GET", path, 400, "malformed_request")
+        assert problem["errors"][0]["parameter"] == "at"
+        assert "RFC 3339" in problem["detail"]
+    problem = reader.is_refused("GET", f"/v1/users/1000/history?from={at}", 400, "malformed_request")
+    assert problem["errors"][0]["parameter"] == "from"
+
+
+def test_a_parameter_that_is_needed_is_asked_for(admin: Api) -> None:
+    problem = admin.is_refused("DELETE", "/v1/segments/A/rollout", 400, "malformed_request")
+    assert "starts_at" in problem["detail"]
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        (b"", "#"),
+        (b"{", "#"),
+        (b"not json", "#"),
+        (b"[]", "#"),
+        (b"null", "#"),
+        (b'{"add": "B"}', "#/add"),
+        (b'{"add": ["B", 7]}', "#/add/1"),
+        (b'{"add": [null]}', "#/add/0"),
+        (b'{"add": ["B"], "remvoe": ["A"]}', "#"),
+        (b'{"add": ["B"], "reason": 7}', "#/reason"),
+        (b'{"add": ["B"], "ttl_seconds": "60"}', "#/ttl_seconds"),
+        (b'{"add": ["B"], "ttl_seconds": NaN}', "#"),
+        (b'{"add": ["B"], "ttl_seconds": true}', "#/ttl_seconds"),
+        (b'{"add": ["B"], "expires_at": "2027-01-01T00:00:00"}', "#/expires_at"),
+        (b'{"add": ["B"], "expires_at": "tomorrow"}', "#/expires_at"),
+        (b'{"add": ["B"], "expires_at": 1893456000}', "#/expires_at"),
+        (b'{"add": ["\xff"]}', "#"),
+        (b'{"add": ["\\ud800"]}', "#"),
+        (b"[" * 100_000, "#"),
+    ],
+)
+def test_a_body_that_departs_from_its_schema_is_malformed(editor: Api, body: bytes, pointer: str) -> None:
+    problem = editor.is_refused("PATCH", SEGMENTS, 400, "malformed_request", content=body, headers=JSON)
+    assert [error["pointer"] for error in problem["errors"]] == [pointer]
+    assert problem["errors"][0]["detail"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", "/v1/segments", b'{"slug": "C", "percent": NaN}'),
+        ("POST", "/v1/segments", b'{"slug": "C", "percent": "50"}'),
+        ("POST", "/v1/segments", b'{"percent": 50}'),
+        ("POST", "/v1/segments", b'{"slug": "C", "salt": 1}'),
+        ("PATCH", "/v1/segments/A", b'{"slug": "C", "description": "new"}'),
+        ("PATCH", "/v1/segments/A", b"{}"),
+        ("PUT", "/v1/segments/A/rollout", b'{"percent": null}'),
+        ("PUT", "/v1/segments/A/rollout", b'{"percent": 1e999}'),
+        ("POST", "/v1/users/segments", b'{"user_ids": ["1000"]}'),
+        ("POST", "/v1/users/segments", b'{"user_ids": [1.5]}'),
+        ("POST", "/v1/users/segments", b'{"user_ids": 1000}'),
+    ],
+)
+def test_every_body_is_held_to_its_schema(admin: Api, method: str, path: str, body: bytes) -> None:
+    admin.is_refused(method, path, 400, "malformed_request", content=body, headers=JSON)
+
+
+def test_a_body_of_another_type_is_refused(editor: Api) -> None:
+    for content_type in ("application/x-www-form-urlencoded", "text/plain", "text/csv", "multipart/form-data; boundary=x"):
+        editor.is_refused(
+            "PATCH",
+            SEGMENTS,
+            415,
+            "unsupported_media_type",
+            content=b'{"add":["B"]}',
+            headers={"Content-Type": content_type},
+        )
+
+
+def test_a_body_of_10_mb_is_refused_however_it_comes(editor: Api) -> None:
+    body = b'{"add": ["' + b"B" * 10_000_000 + b'"]}'
+    editor.is_refused("PATCH", SEGMENTS, 413, "payload_too_large", content=body, headers=JSON)
+    pieces = (body[start : start + 65536] for start in range(0, len(body), 65536))
+    editor.is_refused("PATCH", SEGMENTS, 413, "payload_too_large", content=pieces, headers=JSON)
+
+
+def test_unknown_paths_and_methods_are_told_apart(reader: Api) -> None:
+    for path in ("/", "/nope", "/v1", "/v1/nope", "/v1/segments/A/nope", "/docs/nope/nope"):
+        reader.is_refused("GET", path, 404, "route_not_found")
+    reader.is_refused("DELETE", SEGMENTS, 405, "method_not_allowed")
+    allowed = reader.send("PUT", SEGMENTS).headers["allow"]
+    assert {"GET", "PATCH"} <= set(allowed.split(", "))

@@ -1,0 +1,114 @@
+"""Segments over HTTP: created, listed, described, ramped, counted, deleted."""
+
+from datetime import timedelta
+from urllib.parse import quote
+
+from service.schemas import Rollout, Segment, SegmentHistory, Segments, SegmentStats
+from tests.conftest import NOON, Clock
+from tests.http.conftest import Api
+
+
+def create(admin: Api, slug: str, **body: object) -> Segment:
+    return admin.does("POST", "/v1/segments", Segment, {"slug": slug, **body}, status=201)
+
+
+def test_a_new_segment_is_answered_with_its_place(admin: Api, clock: Clock) -> None:
+    body = {"slug": "AVITO_VOICE_MESSAGES", "percent": 33.3, "description": "voice", "reason": "trial"}
+    response = admin.send("POST", "/v1/segments", json=body)
+    assert response.status_code == 201
+    assert response.headers["location"] == "/v1/segments/AVITO_VOICE_MESSAGES"
+    made = admin.get(response.headers["location"], Segment)
+    assert (made.slug, made.percent, made.description, made.created_at) == (body["slug"], 33.3, "voice", NOON)
+    (step,) = made.rollout
+    assert (step.percent, step.starts_at, step.ends_at) == (33.3, NOON, None)
+    assert (step.actor, step.reason) == ("test-admin", "trial")
+
+
+def test_a_percentage_keeps_its_digits(admin: Api) -> None:
+    for number, percent in enumerate(["0", "100", "30", "0.001", "99.999", "33.3", "1e1", "7.50"]):
+        response = admin.send(
+            "POST",
+            "/v1/segments",
+            content=f'{{"slug":"S{number}","percent":{percent}}}',
+            headers={"Content-Type": "application/json"},
+        )
+        assert response.status_code == 201, response.text
+        assert response.json()["percent"] == float(percent)
+
+
+def test_segments_are_listed_by_slug_a_page_at_a_time(admin: Api) -> None:
+    for slug in ("b", "B", "a", "A", "10"):
+        create(admin, slug)
+    slugs: list[str] = []
+    page = admin.get("/v1/segments?limit=2", Segments)
+    while page.next_after:
+        slugs += [segment.slug for segment in page.segments]
+        page = admin.get(f"/v1/segments?limit=2&after={page.next_after}", Segments)
+    slugs += [segment.slug for segment in page.segments]
+    assert slugs == ["10", "A", "B", "a", "b"]
+    assert len(admin.get("/v1/segments", Segments).segments) == 5
+
+
+def test_a_segment_is_described_anew(admin: Api) -> None:
+    create(admin, "A", description="old")
+    body = {"description": "new", "reason": "clearer"}
+    assert admin.does("PATCH", "/v1/segments/A", Segment, body).description == "new"
+    assert admin.get("/v1/segments/A", Segment).description == "new"
+
+
+def test_steps_ahead_make_a_ramp_and_can_be_cancelled(admin: Api, clock: Clock) -> None:
+    create(admin, "A", percent=10)
+    clock.advance(minutes=1)
+    friday, monday = (NOON + timedelta(days=days) for days in (7, 10))
+    for percent, starts_at in ((50, friday), (100, monday)):
+        body = {"percent": percent, "starts_at": starts_at.isoformat()}
+        admin.does("PUT", "/v1/segments/A/rollout", Rollout, body)
+    steps = admin.get("/v1/segments/A", Segment).rollout
+    assert [(step.percent, step.starts_at, step.ends_at) for step in steps] == [
+        (10, NOON, friday),
+        (50, friday, monday),
+        (100, monday, None),
+    ]
+    path = f"/v1/segments/A/rollout?starts_at={quote(friday.isoformat())}&reason=later"
+    rollout = admin.does("DELETE", path, Rollout)
+    assert rollout.segment == "A"
+    assert [(step.percent, step.ends_at) for step in rollout.rollout] == [(10, monday), (100, None)]
+
+
+def test_a_rollout_is_set_at_once(admin: Api) -> None:
+    create(admin, "A")
+    admin.does("PUT", "/v1/segments/A/rollout", Rollout, {"percent": 100})
+    assert admin.send("GET", "/v1/users/1/segments").json()["segments"] == ["A"]
+    admin.does("PUT", "/v1/segments/A/rollout", Rollout, {"percent": 0})
+    assert admin.send("GET", "/v1/users/1/segments").json()["segments"] == []
+
+
+def test_members_are_counted_by_how_they_got_in(admin: Api) -> None:
+    create(admin, "A", percent=100)
+    for user_id in (1, 2, 3):
+        admin.does_silently("PUT", f"/v1/users/{user_id}")
+    admin.send("PATCH", "/v1/users/1/segments", json={"add": ["A"]})
+    admin.send("PATCH", "/v1/users/2/segments", json={"remove": ["A"]})
+    assert admin.get("/v1/segments/A/stats", SegmentStats) == SegmentStats(
+        segment="A", assigned=1, excluded=1, rolled_out=1, members=2
+    )
+
+
+def test_a_deleted_segment_is_gone_at_once_and_its_past_stays(admin: Api, clock: Clock) -> None:
+    create(admin, "A", percent=100, reason="first")
+    assert admin.send("GET", "/v1/users/1/segments").json()["segments"] == ["A"]
+    clock.advance(hours=1)
+    admin.does_silently("DELETE", "/v1/segments/A?reason=over")
+    assert admin.send("GET", "/v1/users/1/segments").json()["segments"] == []
+    admin.is_refused("GET", "/v1/segments/A", 404, "not_found")
+    assert [event["operation"] for event in admin.send("GET", "/v1/users/1/history").json()["events"]] == [
+        "add",
+        "remove",
+    ]
+    changes = admin.get("/v1/segments/A/history", SegmentHistory).changes
+    assert [(change.operation, change.actor, change.reason) for change in changes][0] == (
+        "create",
+        "test-admin",
+        "first",
+    )
+    assert (changes[-1].operation, changes[-1].at, changes[-1].reason) == ("delete", clock.now, "over")
