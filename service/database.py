@@ -14,10 +14,8 @@ from service.settings import Settings
 
 ROLES = ("reader", "editor", "admin")
 
-# All reads of users that wait at the same moment: one call. JSON is built by PostgreSQL here, too.
-READ_USERS = """
-    select u.user_id, json_build_object('user_id', u.user_id, 'segments', u.segments)
-    from segmentation.users_segments($1) as u"""
+# All reads of users that wait at the same moment: one call, one JSON text for each.
+READ_USERS = "select segmentation.http_user_segments_each($1)"
 MAX_SHARED_READS = 200
 
 
@@ -128,14 +126,15 @@ class Database:
             self._reading -= 1
 
     async def _answer(self, asked: dict[int, list[asyncio.Future[str]]]) -> None:
+        # Sorted, so that two calls that register new users never wait for each other in a circle.
+        user_ids = sorted(asked)
         try:
-            # Sorted, so that two calls that register new users never wait for each other in a circle.
-            rows = await self.fetch("reader", READ_USERS, sorted(asked))
+            ((texts,),) = await self.fetch("reader", READ_USERS, user_ids)
         except Exception as error:
             for future in _unsettled(asked.values()):
                 future.set_exception(error)
         else:
-            for user_id, text in rows:
+            for user_id, text in zip(user_ids, texts, strict=True):
                 for future in _unsettled([asked[user_id]]):
                     future.set_result(text)
 

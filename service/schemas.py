@@ -217,6 +217,9 @@ class RolloutStep(Answer):
 class Segment(SegmentListed):
     """A segment with all steps of its rollout."""
 
+    salt: Annotated[
+        str, Meta(description="A bigint: with it, others compute a user's bucket", examples=["42"])
+    ]
     rollout: list[RolloutStep]
 
 

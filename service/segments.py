@@ -165,7 +165,9 @@ async def set_rollout(
 async def cancel_rollout_step(
     request: ApiRequest,
     slug: SlugInPath,
-    starts_at: Annotated[Moment, QueryParameter(description="Start of the step: RFC 3339, such as 2026-12-01T00:00:00Z")],
+    starts_at: Annotated[
+        Moment, QueryParameter(description="Start of the step: RFC 3339, such as 2026-12-01T00:00:00Z")
+    ],
     reason: ReasonInQuery = None,
 ) -> Json[Rollout]:
     """Cancel a planned step."""

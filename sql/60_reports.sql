@@ -59,12 +59,14 @@ begin
 end
 $$;
 
--- Rollout events of [from_time, to_time) for every user and segment without an override in that time. At a
--- step's bound the users between the old and the new threshold move; a user registered meanwhile gets in
--- where the step in force at that moment holds its bucket. Inlined.
+-- Rollout events of [from_time, to_time), of users after one id and up to another, for every segment without
+-- an override in that time. At a step's bound the users between the old and the new threshold move; a user
+-- registered meanwhile gets in where the step in force at that moment holds its bucket. Inlined.
 create or replace function segmentation.rollout_events (
   from_time timestamptz,
-  to_time   timestamptz
+  to_time   timestamptz,
+  after_id  bigint,
+  up_to_id  bigint
 )
   returns table (user_id bigint, segment_id integer, operation text, at timestamptz, at_text text)
   language sql
@@ -98,59 +100,71 @@ as $$
     select u.user_id, b.segment_id, b.operation, b.at, b.at_text
     from segmentation.users as u
     join bounds as b
-      on segmentation.bucket(u.user_id, b.salt) >= b.lowest
+      on u.registered_at < b.at
       and segmentation.bucket(u.user_id, b.salt) < b.below
-      and u.registered_at < b.at
+      and segmentation.bucket(u.user_id, b.salt) >= b.lowest
+    where u.user_id > rollout_events.after_id and u.user_id <= rollout_events.up_to_id
     union all
     select u.user_id, r.segment_id, 'add', u.registered_at, segmentation.rfc3339(u.registered_at)
     from segmentation.users as u
     join segmentation.rollouts as r
       on r.starts_at <= u.registered_at and u.registered_at < r.ends_at
       and segmentation.bucket(u.user_id, r.salt) < r.threshold
-    where u.registered_at >= rollout_events.from_time and u.registered_at < rollout_events.to_time
+    where u.user_id > rollout_events.after_id and u.user_id <= rollout_events.up_to_id
+      and u.registered_at >= rollout_events.from_time and u.registered_at < rollout_events.to_time
   ) as e
-  where not exists (
-    select
+  where (e.user_id, e.segment_id) not in (
+    select o.user_id, o.segment_id
     from segmentation.overrides as o
-    where o.user_id = e.user_id and o.segment_id = e.segment_id
+    where o.user_id > rollout_events.after_id and o.user_id <= rollout_events.up_to_id
       and o.starts_at <= rollout_events.to_time and o.ends_at >= rollout_events.from_time
   )
 $$;
 
--- All events of [from_time, to_time) of the pairs whose overrides begin or end in that time: by the algebra,
--- from the overrides that touch it. A pair overridden all the time has no event. Inlined.
+-- All events of [from_time, to_time), of users after one id and up to another, for the pairs whose overrides
+-- begin or end in that time: by the algebra, from the overrides that touch it. A pair that is overridden all
+-- the time has no event. Inlined.
 create or replace function segmentation.override_events (
   from_time timestamptz,
-  to_time   timestamptz
+  to_time   timestamptz,
+  after_id  bigint,
+  up_to_id  bigint
 )
   returns table (user_id bigint, segment_id integer, operation text, at timestamptz, at_text text)
   language sql
   stable
 as $$
-  select o.user_id, o.segment_id, b.operation, b.at, segmentation.rfc3339(b.at)
-  from (
+  with touched as materialized (
     select
       o.user_id, o.segment_id,
       range_agg(tstzrange(o.starts_at, o.ends_at)) as overridden,
       range_agg(tstzrange(o.starts_at, o.ends_at)) filter (where o.included) as assigned
     from segmentation.overrides as o
-    where o.starts_at <= override_events.to_time and o.ends_at >= override_events.from_time
+    where o.user_id > override_events.after_id and o.user_id <= override_events.up_to_id
+      and o.starts_at <= override_events.to_time and o.ends_at >= override_events.from_time
     group by o.user_id, o.segment_id
     having bool_or(o.starts_at >= override_events.from_time or o.ends_at <= override_events.to_time)
-  ) as o
-  join segmentation.segments as s on s.segment_id = o.segment_id
-  left join segmentation.users as u on u.user_id = o.user_id
-  left join lateral (
-    select range_agg(tstzrange(greatest(r.starts_at, u.registered_at), r.ends_at)) as rollout
-    from segmentation.rollouts as r
-    where r.segment_id = o.segment_id and r.ends_at > u.registered_at
-      and segmentation.bucket(o.user_id, s.salt) < r.threshold
-  ) as r on true
+  )
+  select t.user_id, t.segment_id, b.operation, b.at, segmentation.rfc3339(b.at)
+  from touched as t
+  join segmentation.segments as s on s.segment_id = t.segment_id
+  left join (
+    select
+      t.user_id, t.segment_id,
+      range_agg(tstzrange(greatest(r.starts_at, u.registered_at), r.ends_at)) as rollout
+    from touched as t
+    join segmentation.rollouts as r
+      on r.segment_id = t.segment_id and segmentation.bucket(t.user_id, r.salt) < r.threshold
+    join segmentation.users as u on u.user_id = t.user_id and u.registered_at < r.ends_at
+    group by t.user_id, t.segment_id
+  ) as r on r.user_id = t.user_id and r.segment_id = t.segment_id
   cross join lateral unnest(
-    segmentation.member(r.rollout, o.overridden, o.assigned, tstzrange(s.created_at, s.deleted_at))
+    segmentation.member(r.rollout, t.overridden, t.assigned, tstzrange(s.created_at, s.deleted_at))
   ) as period
   cross join lateral (
-    values ('add', lower(period)), ('remove', upper(period))
+    select 'add', lower(period)
+    union all
+    select 'remove', upper(period)
   ) as b (operation, at)
   where b.at >= override_events.from_time and b.at < override_events.to_time
 $$;
@@ -164,6 +178,7 @@ create or replace function segmentation.history_report (
   security definer
   set search_path = ''
   set jit = off
+  set work_mem = '64MB'
 as $$
 #variable_conflict use_column
 declare
@@ -172,6 +187,8 @@ declare
   to_time timestamptz := least(
     ((from_time at time zone 'UTC') + interval '1 month') at time zone 'UTC',
     segmentation.clock() + interval '1 microsecond');
+  after_id bigint;
+  up_to_id bigint := 0;
 begin
   if history_report.user_id is not null then
     return query
@@ -179,15 +196,23 @@ begin
     from segmentation.user_history(history_report.user_id, from_time, to_time) as h;
     return;
   end if;
-  return query
-  select e.user_id, s.slug::text, e.operation, e.at_text
-  from (
-    select * from segmentation.rollout_events(from_time, to_time)
-    union all
-    select * from segmentation.override_events(from_time, to_time)
-  ) as e
-  join segmentation.segments as s on s.segment_id = e.segment_id
-  order by e.user_id, e.at, s.slug;
+  -- A page of users at a time: each is joined and sorted in memory, and together they are in order.
+  while up_to_id < 9223372036854775807 loop
+    after_id := up_to_id;
+    select coalesce(max(page.user_id), 9223372036854775807) into up_to_id
+    from (
+      select u.user_id from segmentation.users as u where u.user_id > after_id order by u.user_id limit 20000
+    ) as page;
+    return query
+    select e.user_id, s.slug, e.operation, e.at_text
+    from (
+      select * from segmentation.rollout_events(from_time, to_time, after_id, up_to_id)
+      union all
+      select * from segmentation.override_events(from_time, to_time, after_id, up_to_id)
+    ) as e
+    join segmentation.segments as s on s.segment_id = e.segment_id
+    order by e.user_id, e.at, s.slug;
+  end loop;
 end
 $$;
 

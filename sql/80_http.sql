@@ -352,17 +352,19 @@ as $$
     http_segment_members.max_rows) as m
 $$;
 
+-- base_url is where the caller reaches the service, so that the link works by itself.
 create or replace function segmentation.http_create_report_link (
-  period  text,
-  user_id bigint,
-  actor   text
+  period   text,
+  user_id  bigint,
+  base_url text,
+  actor    text
 )
   returns json
   language sql
   set search_path = ''
 as $$
   select json_build_object(
-    'url', '/v1/reports/' || l.id || '.csv',
+    'url', http_create_report_link.base_url || '/v1/reports/' || l.id || '.csv',
     'period', http_create_report_link.period,
     'expires_at', segmentation.rfc3339(l.expires_at))
   from segmentation.create_report_link(

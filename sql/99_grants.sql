@@ -49,7 +49,7 @@ grant execute on function
   segmentation.expiry(timestamptz, numeric, timestamptz),
   segmentation.history_report(text, bigint),
   segmentation.http_change_user_segments(bigint, text[], text[], timestamptz, numeric, timestamptz, text, text),
-  segmentation.http_create_report_link(text, bigint, text),
+  segmentation.http_create_report_link(text, bigint, text, text),
   segmentation.register_users(bigint[])
 to segmentation_editor;
 

@@ -1,6 +1,6 @@
 """What the service refuses, with which status and code; and that a refusal changes nothing."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -13,8 +13,8 @@ JSON = {"Content-Type": "application/json"}
 
 
 @pytest.fixture(autouse=True)
-def nothing_changes(db: Database, clock: Clock, unchanged: Callable[[], bool]) -> Any:
-    """A segment and a user, which are the same after the test."""
+def nothing_changes(db: Database, clock: Clock, unchanged: Callable[[], bool]) -> Iterator[None]:
+    """Two segments and a user, which are the same after the test."""
     db.rows("select create_segment('A')")
     db.rows("select create_segment('B')")
     db.rows("select change_user_segments(1000, array['A'])")
@@ -31,8 +31,9 @@ def test_unknown_segments_are_named(editor: Api) -> None:
 
 
 def test_a_segment_cannot_be_added_and_removed_at_once(editor: Api) -> None:
-    problem = editor.is_refused("PATCH", SEGMENTS, 422, "invalid_value", json={"add": ["A", "B"], "remove": ["B"]})
-    assert "B" in str([value for value in problem.values() if isinstance(value, list)])
+    body = {"add": ["A", "B"], "remove": ["B"]}
+    problem = editor.is_refused("PATCH", SEGMENTS, 422, "invalid_value", json=body)
+    assert ["B"] in problem.values()
 
 
 def test_an_empty_change_is_refused(editor: Api) -> None:
@@ -40,9 +41,8 @@ def test_an_empty_change_is_refused(editor: Api) -> None:
     editor.is_refused("PATCH", SEGMENTS, 422, "invalid_value", json={"add": [], "remove": []})
 
 
-@pytest.mark.parametrize(
-    "times",
-    [
+def test_times_that_cannot_be_are_refused(editor: Api) -> None:
+    for times in [
         {"expires_at": "2026-11-20T11:59:59Z"},
         {"expires_at": "2026-11-20T12:00:00Z"},
         {"starts_at": "2026-11-21T00:00:00Z", "expires_at": "2026-11-20T23:00:00Z"},
@@ -52,40 +52,43 @@ def test_an_empty_change_is_refused(editor: Api) -> None:
         {"ttl_seconds": 1e300},
         {"ttl_seconds": 60, "expires_at": "2027-01-01T00:00:00Z"},
         {"expires_at": "0001-01-01T00:00:00+14:00"},
-    ],
-)
-def test_times_that_cannot_be_are_refused(editor: Api, times: dict[str, Any]) -> None:
-    editor.is_refused("PATCH", SEGMENTS, 422, "invalid_value", json={"add": ["B"], **times})
-
-
-@pytest.mark.parametrize("percent", [101, -1, 100.001, 33.3333, 1e300])
-def test_a_percentage_lies_between_0_and_100_with_three_decimals(admin: Api, percent: float) -> None:
-    admin.is_refused("POST", "/v1/segments", 422, "invalid_value", json={"slug": "C", "percent": percent})
-    admin.is_refused("PUT", "/v1/segments/A/rollout", 422, "invalid_value", json={"percent": percent})
-
-
-@pytest.mark.parametrize("slug", ["a;drop table users", "a b", "x" * 101, "", "-a", "=1+1", "ä", "a\n", "a\u0000"])
-def test_a_slug_that_cannot_be_is_refused(admin: Api, editor: Api, slug: str) -> None:
-    admin.is_refused("POST", "/v1/segments", 422, "invalid_value", json={"slug": slug})
-    assert editor.send("PATCH", SEGMENTS, json={"add": [slug]}).status_code == 422
-
-
-@pytest.mark.parametrize("slug", ["NOPE", "a", "a;drop%20table%20users", "x" * 101, "%00", "%F0%9F%92%A9"])
-def test_a_segment_that_is_not_there_is_not_found(admin: Api, slug: str) -> None:
-    path = f"/v1/segments/{slug}"
-    for method, suffix, body in [
-        ("GET", "", None),
-        ("PATCH", "", {"description": "new"}),
-        ("DELETE", "", None),
-        ("PUT", "/rollout", {"percent": 1}),
-        ("DELETE", "/rollout?starts_at=2027-01-01T00:00:00Z", None),
-        ("GET", "/stats", None),
-        ("GET", "/history", None),
     ]:
-        response = admin.send(method, path + suffix, json=body)
-        assert response.status_code in (404, 422), (method, suffix, response.text)
-        assert response.json()["code"] in ("not_found", "invalid_value")
-    assert admin.send("GET", f"{SEGMENTS}/{slug}").status_code in (404, 422)
+        editor.is_refused("PATCH", SEGMENTS, 422, "invalid_value", json={"add": ["B"], **times})
+
+
+def test_a_percentage_lies_between_0_and_100_with_three_decimals(admin: Api) -> None:
+    for percent in (101, -1, 100.001, 33.3333, 1e300):
+        new = {"slug": "C", "percent": percent}
+        admin.is_refused("POST", "/v1/segments", 422, "invalid_value", json=new)
+        admin.is_refused("PUT", "/v1/segments/A/rollout", 422, "invalid_value", json={"percent": percent})
+
+
+def test_a_slug_that_cannot_be_is_refused(admin: Api) -> None:
+    for slug in ("a;drop table users", "a b", "x" * 101, "", "-a", "=1+1", "ä", "a\n", "a\u0000"):
+        admin.is_refused("POST", "/v1/segments", 422, "invalid_value", json={"slug": slug})
+        assert admin.send("PATCH", SEGMENTS, json={"add": [slug]}).status_code == 422
+
+
+def test_a_segment_that_is_not_there_is_not_found(admin: Api) -> None:
+    for path, method, body in [
+        ("/v1/segments/NOPE", "GET", None),
+        ("/v1/segments/NOPE", "PATCH", {"description": "new"}),
+        ("/v1/segments/NOPE", "DELETE", None),
+        ("/v1/segments/NOPE/rollout", "PUT", {"percent": 1}),
+        ("/v1/segments/NOPE/rollout?starts_at=2027-01-01T00:00:00Z", "DELETE", None),
+        ("/v1/segments/NOPE/stats", "GET", None),
+        ("/v1/segments/NOPE/history", "GET", None),
+        ("/v1/users/1000/segments/NOPE", "GET", None),
+    ]:
+        problem = admin.is_refused(method, path, 404, "not_found", json=body)
+        assert "NOPE" in problem["detail"]
+        assert problem["hint"]
+
+
+def test_a_path_may_hold_anything(admin: Api) -> None:
+    for slug in ("a", "a;drop%20table%20users", "x" * 101, "%00", "%F0%9F%92%A9", "%25", "..%2f", "'"):
+        for path in (f"/v1/segments/{slug}", f"/v1/segments/{slug}/stats", f"{SEGMENTS}/{slug}"):
+            assert admin.send("GET", path).status_code in (404, 422)
 
 
 def test_a_slug_is_taken_once(admin: Api) -> None:
@@ -98,34 +101,29 @@ def test_a_step_that_is_not_planned_cannot_be_cancelled(admin: Api) -> None:
     assert admin.send("DELETE", path).status_code in (404, 422)
 
 
-@pytest.mark.parametrize("user_id", ["0", "-1", "9223372036854775808", "-9223372036854775809", "1" + "0" * 30])
-def test_a_user_id_that_cannot_be_is_named(admin: Api, user_id: str) -> None:
-    for method, path, body in [
-        ("GET", "/segments", None),
-        ("GET", "/segments?at=2026-11-20T12:00:00Z", None),
-        ("PATCH", "/segments", {"add": ["A"]}),
-        ("GET", "/segments/A", None),
-        ("GET", "/history", None),
-        ("PUT", "", None),
-        ("DELETE", "", None),
-    ]:
-        problem = admin.is_refused(method, f"/v1/users/{user_id}{path}", 422, "invalid_value", json=body)
+def test_a_user_id_that_cannot_be_is_named(admin: Api) -> None:
+    for user_id in ("0", "-1", "9223372036854775808", "-9223372036854775809", "1" + "0" * 30):
+        for method, path, body in [
+            ("GET", "/segments", None),
+            ("GET", "/segments?at=2026-11-20T12:00:00Z", None),
+            ("PATCH", "/segments", {"add": ["A"]}),
+            ("GET", "/segments/A", None),
+            ("GET", "/history", None),
+            ("PUT", "", None),
+            ("DELETE", "", None),
+        ]:
+            problem = admin.is_refused(method, f"/v1/users/{user_id}{path}", 422, "invalid_value", json=body)
+            assert user_id in problem["detail"]
+        many = f'{{"user_ids":[1000,{user_id}]}}'
+        path = "/v1/users/segments"
+        problem = admin.is_refused("POST", path, 422, "invalid_value", content=many, headers=JSON)
         assert user_id in problem["detail"]
-    problem = admin.is_refused(
-        "POST",
-        "/v1/users/segments",
-        422,
-        "invalid_value",
-        content=f'{{"user_ids":[1000,{user_id}]}}',
-        headers=JSON,
-    )
-    assert user_id in problem["detail"]
 
 
-@pytest.mark.parametrize("user_id", ["abc", "1.5", "0x10", "1_000", "%20", "%00", "٣", "007", "null"])
-def test_a_user_id_is_a_number(admin: Api, user_id: str) -> None:
-    problem = admin.is_refused("GET", f"/v1/users/{user_id}/segments", 400, "malformed_request")
-    assert [error["parameter"] for error in problem["errors"]] == ["user_id"]
+def test_a_user_id_is_a_number(admin: Api) -> None:
+    for user_id in ("abc", "1.5", "0x10", "1_000", "%20", "%00", "٣", "007", "null"):
+        problem = admin.is_refused("GET", f"/v1/users/{user_id}/segments", 400, "malformed_request")
+        assert [error["parameter"] for error in problem["errors"]] == ["user_id"]
 
 
 def test_more_than_10000_users_at_once_are_too_many(reader: Api) -> None:
@@ -133,9 +131,9 @@ def test_more_than_10000_users_at_once_are_too_many(reader: Api) -> None:
     reader.is_refused("POST", "/v1/users/segments", 422, "invalid_value", json=body)
 
 
-@pytest.mark.parametrize("limit", ["0", "-1", "99999999999"])
-def test_a_page_has_at_least_one_row(reader: Api, limit: str) -> None:
-    reader.is_refused("GET", f"/v1/segments?limit={limit}", 422, "invalid_value")
+def test_a_page_has_at_least_one_row(reader: Api) -> None:
+    for limit in ("0", "-1", "99999999999"):
+        reader.is_refused("GET", f"/v1/segments?limit={limit}", 422, "invalid_value")
 
 
 def test_a_history_ends_after_it_begins(reader: Api) -> None:
@@ -143,18 +141,14 @@ def test_a_history_ends_after_it_begins(reader: Api) -> None:
     reader.is_refused("GET", path, 422, "invalid_value")
 
 
-@pytest.mark.parametrize(
-    "at",
-    ["2026-11-20T12:00:00", "2026-11-20", "2026", "1700000000", "now", "", "2026-13-01T00:00:00Z", "infinity"]
-    + ["2026-11-20T12:00:00+03:00"],  # a + is a blank in a query
-)
-def test_a_time_has_its_offset(reader: Api, at: str) -> None:
-    for path in (f"{SEGMENTS}?at={at}", f"{SEGMENTS}/A?at={at}"):
-        problem = reader.is_refused("GET", path, 400, "malformed_request")
-        assert problem["errors"][0]["parameter"] == "at"
-        assert "RFC 3339" in problem["detail"]
-    problem = reader.is_refused("GET", f"/v1/users/1000/history?from={at}", 400, "malformed_request")
-    assert problem["errors"][0]["parameter"] == "from"
+def test_a_time_in_a_query_has_its_offset(reader: Api) -> None:
+    without = ["2026-11-20T12:00:00", "2026-11-20", "2026", "1700000000", "now", "", "infinity"]
+    # In a query + is a blank.
+    for time in [*without, "2026-13-01T00:00:00Z", "2026-11-20T12:00:00+03:00"]:
+        for path, name in [(SEGMENTS, "at"), (f"{SEGMENTS}/A", "at"), ("/v1/users/1000/history", "from")]:
+            problem = reader.is_refused("GET", f"{path}?{name}={time}", 400, "malformed_request")
+            assert [error["parameter"] for error in problem["errors"]] == [name]
+            assert "RFC 3339" in problem["detail"]
 
 
 def test_a_parameter_that_is_needed_is_asked_for(admin: Api) -> None:
@@ -162,9 +156,8 @@ def test_a_parameter_that_is_needed_is_asked_for(admin: Api) -> None:
     assert "starts_at" in problem["detail"]
 
 
-@pytest.mark.parametrize(
-    ("body", "pointer"),
-    [
+def test_a_body_that_departs_from_its_schema_is_malformed_at_that_place(editor: Api) -> None:
+    for body, pointer in [
         (b"", "#"),
         (b"{", "#"),
         (b"not json", "#"),
@@ -184,17 +177,14 @@ def test_a_parameter_that_is_needed_is_asked_for(admin: Api) -> None:
         (b'{"add": ["\xff"]}', "#"),
         (b'{"add": ["\\ud800"]}', "#"),
         (b"[" * 100_000, "#"),
-    ],
-)
-def test_a_body_that_departs_from_its_schema_is_malformed(editor: Api, body: bytes, pointer: str) -> None:
-    problem = editor.is_refused("PATCH", SEGMENTS, 400, "malformed_request", content=body, headers=JSON)
-    assert [error["pointer"] for error in problem["errors"]] == [pointer]
-    assert problem["errors"][0]["detail"]
+    ]:
+        problem = editor.is_refused("PATCH", SEGMENTS, 400, "malformed_request", content=body, headers=JSON)
+        assert [error["pointer"] for error in problem["errors"]] == [pointer]
+        assert problem["errors"][0]["detail"]
 
 
-@pytest.mark.parametrize(
-    ("method", "path", "body"),
-    [
+def test_every_body_is_held_to_its_schema(admin: Api) -> None:
+    for method, path, body in [
         ("POST", "/v1/segments", b'{"slug": "C", "percent": NaN}'),
         ("POST", "/v1/segments", b'{"slug": "C", "percent": "50"}'),
         ("POST", "/v1/segments", b'{"percent": 50}'),
@@ -206,14 +196,16 @@ def test_a_body_that_departs_from_its_schema_is_malformed(editor: Api, body: byt
         ("POST", "/v1/users/segments", b'{"user_ids": ["1000"]}'),
         ("POST", "/v1/users/segments", b'{"user_ids": [1.5]}'),
         ("POST", "/v1/users/segments", b'{"user_ids": 1000}'),
-    ],
-)
-def test_every_body_is_held_to_its_schema(admin: Api, method: str, path: str, body: bytes) -> None:
-    admin.is_refused(method, path, 400, "malformed_request", content=body, headers=JSON)
+    ]:
+        admin.is_refused(method, path, 400, "malformed_request", content=body, headers=JSON)
 
 
 def test_a_body_of_another_type_is_refused(editor: Api) -> None:
-    for content_type in ("application/x-www-form-urlencoded", "text/plain", "text/csv", "multipart/form-data; boundary=x"):
+    for content_type in (
+        "application/x-www-form-urlencoded",
+        "text/plain",
+        "multipart/form-data; boundary=x",
+    ):
         editor.is_refused(
             "PATCH",
             SEGMENTS,
@@ -232,8 +224,7 @@ def test_a_body_of_10_mb_is_refused_however_it_comes(editor: Api) -> None:
 
 
 def test_unknown_paths_and_methods_are_told_apart(reader: Api) -> None:
-    for path in ("/", "/nope", "/v1", "/v1/nope", "/v1/segments/A/nope", "/docs/nope/nope"):
+    for path in ("/", "/nope", "/v1", "/v1/nope", "/v1/segments/A/nope", "/docs/assets/nope"):
         reader.is_refused("GET", path, 404, "route_not_found")
     reader.is_refused("DELETE", SEGMENTS, 405, "method_not_allowed")
-    allowed = reader.send("PUT", SEGMENTS).headers["allow"]
-    assert {"GET", "PATCH"} <= set(allowed.split(", "))
+    assert {"GET", "PATCH"} <= set(reader.send("PUT", SEGMENTS).headers["allow"].split(", "))

@@ -133,7 +133,9 @@ def test_a_moment_of_the_past_is_explained(editor: Api, clock: Clock) -> None:
     assert (explained.member, explained.source, explained.reason) == (False, "exclusion", "no")
     clock.advance(hours=1)
     change(editor, add=["EVERYBODY"])
-    explained = editor.get(f"/v1/users/1000/segments/EVERYBODY?at={quote('2026-11-20T12:30:00Z')}", Explanation)
+    explained = editor.get(
+        f"/v1/users/1000/segments/EVERYBODY?at={quote('2026-11-20T12:30:00Z')}", Explanation
+    )
     assert explained.source == "exclusion"
 
 

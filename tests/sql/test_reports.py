@@ -128,7 +128,7 @@ def test_a_segment_deleted_but_not_swept_yet_is_in_the_report(db: Database, cloc
     db.rows("select change_user_segments(1000, '{A}')")
     clock.set(datetime(2026, 12, 10, tzinfo=UTC))
     db.rows("select delete_segment('A')")
-    expected = [(1, "A", "remove", "2026-12-10T00:00:00.000000Z")]
+    expected = [(1000, "A", "remove", "2026-12-10T00:00:00.000000Z")]
     assert report(db, "2026-12") == expected
     db.rows("call sweep()")
     assert report(db, "2026-12") == expected
