@@ -22,29 +22,35 @@ class MigrationError(Exception):
     """The database was not brought up to date; the message says where it stopped and why."""
 
 
-def migrate(url: str, say: Callable[[str], object] = lambda line: None) -> str:
+def migrate(url: str, say: Callable[[str], None] = lambda line: None) -> str:
     """Apply what is missing, say each step, return the version; harmless when run again, or twice at once."""
     try:
         with psycopg.connect(url, autocommit=True, application_name="segmentation migrate") as connection:
+            # What the files say themselves; "exists, skipping" has another code.
+            connection.add_notice_handler(
+                lambda notice: say(str(notice.message_primary)) if notice.sqlstate == "00000" else None
+            )
             connection.execute("select pg_advisory_lock(%s)", [LOCK])
             connection.execute(f"create schema if not exists {BOOKKEEPING}")
-            for name in _apply_migrations(url):
-                say(f"applied migrations/{name}.sql")
+            _apply_migrations(url, say)
             return _apply_sql(connection, say)
     except psycopg.OperationalError as error:
         raise MigrationError(f"the database does not answer: {error}") from error
+    except psycopg.Error as error:
+        raise MigrationError(_told(error)) from error
 
 
-def _apply_migrations(url: str) -> list[str]:
+def _apply_migrations(url: str, say: Callable[[str], None]) -> None:
     backend = get_backend(_yoyo_url(url))
     try:
-        missing = backend.to_apply(read_migrations(str(ROOT / "migrations")))
-        backend.apply_migrations(missing)
-    except psycopg.Error as error:
-        raise MigrationError(f"a migration failed: {error}") from error
+        for migration in backend.to_apply(read_migrations(str(ROOT / "migrations"))):
+            try:
+                backend.apply_one(migration)
+            except psycopg.Error as error:
+                raise MigrationError(f"migrations/{migration.id}.sql: {_told(error)}") from error
+            say(f"applied migrations/{migration.id}.sql")
     finally:
         backend.connection.close()
-    return [migration.id for migration in missing]
 
 
 def _yoyo_url(url: str) -> str:
@@ -54,7 +60,7 @@ def _yoyo_url(url: str) -> str:
     return urlunsplit(parts._replace(scheme="postgresql+psycopg", query=query))
 
 
-def _apply_sql(connection: psycopg.Connection, say: Callable[[str], object]) -> str:
+def _apply_sql(connection: psycopg.Connection, say: Callable[[str], None]) -> str:
     files = sorted((ROOT / "sql").glob("*.sql"))
     with connection.transaction():
         # A deploy that waits for a lock makes others wait behind it: rather give up.
@@ -66,8 +72,9 @@ def _apply_sql(connection: psycopg.Connection, say: Callable[[str], object]) -> 
             try:
                 connection.execute(text.encode())
             except psycopg.Error as error:
+                line = _line(text, error)
                 raise MigrationError(
-                    f"sql/{file.name}{_line(text, error)}: {error}; nothing in sql/ was applied"
+                    f"sql/{file.name}{line}: {_told(error)}; nothing of sql/ was applied"
                 ) from error
             say(f"applied sql/{file.name}")
         version = _version([*sorted((ROOT / "migrations").glob("*.sql")), *files])
@@ -77,6 +84,11 @@ def _apply_sql(connection: psycopg.Connection, say: Callable[[str], object]) -> 
         )
     say(f"the database is at version {version}")
     return version
+
+
+def _told(error: psycopg.Error) -> str:
+    hint = error.diag.message_hint
+    return (error.diag.message_primary or str(error)) + (f" ({hint})" if hint else "")
 
 
 def _line(text: str, error: psycopg.Error) -> str:

@@ -57,10 +57,18 @@ class MomentSchema(OpenAPISchemaPlugin):
 # ---------------------------------------------------------------------------------------- parameters
 
 UserId = Annotated[
-    int, PathParameter(description="Id of the user: 1 to 9223372036854775807", examples=[Example(value=1000)])
+    int,
+    PathParameter(
+        description="Id of the user: 1 to 9223372036854775807",
+        examples=[Example(summary="A user", value=1000)],
+    ),
 ]
 SlugInPath = Annotated[
-    str, PathParameter(description="Slug of the segment", examples=[Example(value="AVITO_VOICE_MESSAGES")])
+    str,
+    PathParameter(
+        description="Slug of the segment",
+        examples=[Example(summary="A segment", value="AVITO_VOICE_MESSAGES")],
+    ),
 ]
 At = Annotated[
     Moment | None,

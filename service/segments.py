@@ -83,7 +83,7 @@ async def list_segments(
     summary="One segment",
     description="With all steps of its rollout. Role: reader.",
     tags=["Segments"],
-    responses=problems(401, 404, 422, 503, 504),
+    responses=problems(400, 401, 404, 422, 503, 504),
 )
 async def get_segment(request: ApiRequest, slug: SlugInPath) -> Json[Segment]:
     """Show one segment."""
@@ -119,7 +119,7 @@ async def update_segment(
     summary="Delete a segment",
     description="All its members are out at once; its past stays. The slug may be used again, for a new segment. Role: admin.",
     tags=["Segments"],
-    responses=problems(401, 403, 404, 422, 503, 504),
+    responses=problems(400, 401, 403, 404, 422, 503, 504),
 )
 async def delete_segment(request: ApiRequest, slug: SlugInPath, reason: ReasonInQuery = None) -> None:
     """Delete a segment."""
@@ -184,7 +184,7 @@ async def cancel_rollout_step(
     summary="Count a segment's members",
     description="Exact, over all known users: by hand, out by hand, by percentage, in all. Role: reader.",
     tags=["Segments"],
-    responses=problems(401, 404, 422, 503, 504),
+    responses=problems(400, 401, 404, 422, 503, 504),
 )
 async def get_segment_stats(request: ApiRequest, slug: SlugInPath) -> Json[SegmentStats]:
     """Count members."""
@@ -197,7 +197,7 @@ async def get_segment_stats(request: ApiRequest, slug: SlugInPath) -> Json[Segme
     summary="What was done to a segment",
     description="Created, described, ramped, deleted: by whom and why; earlier segments of this slug included. Role: reader.",
     tags=["Segments"],
-    responses=problems(401, 404, 422, 503, 504),
+    responses=problems(400, 401, 404, 422, 503, 504),
 )
 async def get_segment_history(request: ApiRequest, slug: SlugInPath) -> Json[SegmentHistory]:
     """Tell a segment's history."""

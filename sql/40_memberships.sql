@@ -367,9 +367,9 @@ declare
 begin
   -- Known or not, the user is locked: nothing added meanwhile survives half.
   perform segmentation.lock_users(array[forget_user.user_id]);
-  -- The history's guard and the triggers that would record the erasure stand aside for this user alone.
-  perform set_config('segmentation.forgetting', forget_user.user_id::text, true);
+  -- Recorded like any other deletion, and then erased with the rest: the history's guard stands aside.
   delete from segmentation.memberships as m where m.user_id = forget_user.user_id;
+  perform set_config('segmentation.forgetting', 'on', true);
   delete from segmentation.membership_history as h where h.user_id = forget_user.user_id;
   delete from segmentation.report_links as l where l.user_id = forget_user.user_id;
   delete from segmentation.users as u where u.user_id = forget_user.user_id;

@@ -264,7 +264,8 @@ begin
   where e.at >= coalesce(user_history.from_time, '-infinity')
     and e.at < coalesce(user_history.to_time, 'infinity')
     and e.at >= (select r.kept_since from segmentation.retention as r)
-  order by e.at, s.slug, e.operation;
+  -- A slug deleted and used again at once: the old segment's events come first.
+  order by e.at, s.slug, e.segment_id;
 end
 $$;
 

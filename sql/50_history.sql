@@ -117,7 +117,9 @@ begin
         hint = 'Give the first month to keep: this one or an earlier one.';
   end if;
   -- What ended before the horizon but was not swept yet would come back as a partition of its own.
-  delete from segmentation.memberships as m where m.ends_at < horizon;
+  delete from segmentation.memberships as m
+  using segmentation.segments as s
+  where s.segment_id = m.segment_id and least(m.ends_at, s.deleted_at) < horizon;
   for old_partition in
     select h.partition from segmentation.history_partitions() as h where h.month_start < horizon
   loop
@@ -251,14 +253,15 @@ declare
 begin
   perform segmentation.ensure_history_partition(month)
   from (
-    select distinct date_trunc('month', least(o.ends_at, moment), 'UTC') from old_rows as o
+    select distinct date_trunc('month', least(o.ends_at, s.deleted_at, moment), 'UTC')
+    from old_rows as o
+    join segmentation.segments as s on s.segment_id = o.segment_id
   ) as m (month);
   insert into segmentation.membership_history
   select c.*
   from old_rows as o
   cross join lateral segmentation.closed_override(
-    row(o.*)::segmentation.memberships, 'infinity', moment) as c
-  where o.user_id::text is distinct from current_setting('segmentation.forgetting', true);
+    row(o.*)::segmentation.memberships, 'infinity', moment) as c;
   return null;
 end
 $$;
@@ -294,8 +297,9 @@ begin
   end if;
   perform segmentation.ensure_history_partition(month)
   from (
-    select distinct date_trunc('month', least(o.ends_at, moment), 'UTC')
+    select distinct date_trunc('month', least(o.ends_at, s.deleted_at, moment), 'UTC')
     from old_rows as o
+    join segmentation.segments as s on s.segment_id = o.segment_id
     join new_rows as n on n.user_id = o.user_id and n.segment_id = o.segment_id
     where (n.included, n.starts_at) is distinct from (o.included, o.starts_at)
   ) as m (month);

@@ -122,8 +122,8 @@ as $$
 $$;
 
 -- All events of [from_time, to_time), of users after one id and up to another, for the pairs whose overrides
--- begin or end in that time: by the algebra, from the overrides that touch it. A pair that is overridden all
--- the time has no event. Inlined.
+-- begin or end in that time, or end with their segment: by the algebra, from the overrides that touch it. A
+-- pair that is overridden all the time has no event. Inlined.
 create or replace function segmentation.override_events (
   from_time timestamptz,
   to_time   timestamptz,
@@ -140,10 +140,12 @@ as $$
       range_agg(tstzrange(o.starts_at, o.ends_at)) as overridden,
       range_agg(tstzrange(o.starts_at, o.ends_at)) filter (where o.included) as assigned
     from segmentation.overrides as o
+    join segmentation.segments as s on s.segment_id = o.segment_id
     where o.user_id > override_events.after_id and o.user_id <= override_events.up_to_id
       and o.starts_at <= override_events.to_time and o.ends_at >= override_events.from_time
     group by o.user_id, o.segment_id
-    having bool_or(o.starts_at >= override_events.from_time or o.ends_at <= override_events.to_time)
+    having bool_or(
+      o.starts_at >= override_events.from_time or least(o.ends_at, s.deleted_at) <= override_events.to_time)
   )
   select t.user_id, t.segment_id, b.operation, b.at, segmentation.rfc3339(b.at)
   from touched as t
@@ -211,7 +213,7 @@ begin
       select * from segmentation.override_events(from_time, to_time, after_id, up_to_id)
     ) as e
     join segmentation.segments as s on s.segment_id = e.segment_id
-    order by e.user_id, e.at, s.slug;
+    order by e.user_id, e.at, s.slug, e.segment_id;
   end loop;
 end
 $$;

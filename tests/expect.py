@@ -16,6 +16,19 @@ from tests.conftest import Database
 
 FOREVER = datetime.max.replace(tzinfo=UTC)
 
+# As much of pg_cron as scheduling needs, for databases that it is not in.
+MOCK_CRON = """
+    create schema cron;
+    create table cron.job (jobname text, schedule text, command text, username text, unique (jobname, username));
+    create function cron.schedule (job_name text, schedule text, command text) returns bigint language sql as $$
+      insert into cron.job values (job_name, schedule, command, current_user)
+      on conflict (jobname, username) do update set schedule = excluded.schedule, command = excluded.command
+      returning 1
+    $$;
+    grant usage on schema cron to segmentation_jobs;
+    grant all on cron.job to segmentation_jobs;
+"""
+
 
 class OpenEndLoader(TimestamptzLoader):
     """Read infinity, which no datetime can hold, as FOREVER."""

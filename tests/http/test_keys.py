@@ -5,8 +5,6 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-import pytest
-
 from service.schemas import UserSegments
 from tests.conftest import NOON, Clock, Database
 from tests.http.conftest import Api, Service
@@ -36,14 +34,10 @@ def test_without_a_key_nothing_is_answered(service: Service) -> None:
     assert nobody.send("GET", SEGMENTS).headers["www-authenticate"] == "Bearer"
 
 
-@pytest.mark.parametrize(
-    "header", ["Bearer wrong", "Bearer ", "Bearer", "Basic eDp5", "wrong", "", "Bearer \xff"]
-)
-def test_a_wrong_key_is_refused(service: Service, header: str) -> None:
+def test_a_wrong_key_is_refused(service: Service) -> None:
     wrong = service.with_key(None)
-    wrong.is_refused(
-        "GET", SEGMENTS, 401, "unauthorized", headers={"Authorization": header.encode("latin-1")}
-    )
+    for header in (b"Bearer wrong", b"Bearer ", b"Bearer", b"Basic eDp5", b"wrong", b"", b"Bearer \xff"):
+        wrong.is_refused("GET", SEGMENTS, 401, "unauthorized", headers={"Authorization": header})
 
 
 def test_the_word_bearer_is_written_in_any_case(service: Service) -> None:
@@ -117,30 +111,28 @@ def test_a_write_is_signed_with_the_name_of_the_key(service: Service, db: Databa
     assert db.column("select actor from rollout_steps('A')") == ["shop@eu"]
 
 
+# What a call needs beside its documented example.
+PLACES = {"user_id": 1000, "slug": "AVITO_VOICE_MESSAGES"}
+BODIES = {"updateSegment": {"description": "new"}, "getUsersSegments": {"user_ids": [1000]}}
+QUERIES = {"cancelRolloutStep": "?starts_at=2027-01-01T00:00:00Z"}
+
+
 def calls(service: Service) -> list[tuple[str, str, str, Any]]:
-    """Every documented call with a key: method, path, the role its description names, a body."""
+    """Every documented call that takes a key: method, path, the role its description names, a body."""
     found = []
-    description = service.client.get("/openapi.json").json()
-    for path, operations in description["paths"].items():
+    for path, operations in service.client.get("/openapi.json").json()["paths"].items():
         for method, operation in operations.items():
-            if "Role: " not in operation["description"]:
-                continue
-            role = operation["description"].rpartition("Role: ")[2].rstrip(".")
-            schema = (
-                operation.get("requestBody", {})
-                .get("content", {})
-                .get("application/json", {})
-                .get("schema", {})
-            )
-            body = {"user_ids": [1]} if "user_ids" in str(schema) else schema.get("examples", [None])[0]
-            if "SegmentUpdate" in str(schema):
-                body = {"description": "new"}
-            if "UserIds" in str(schema):
-                body = {"user_ids": [1]}
-            path_ = path.format(user_id=1000, slug="AVITO_VOICE_MESSAGES")
-            if any(parameter["name"] == "starts_at" for parameter in operation.get("parameters", [])):
-                path_ += "?starts_at=2027-01-01T00:00:00Z"
-            found.append((method.upper(), path_, role, body))
+            _, named, role = operation["description"].rstrip(".").rpartition("Role: ")
+            if named:
+                call = operation["operationId"]
+                schema = (
+                    operation.get("requestBody", {})
+                    .get("content", {})
+                    .get("application/json", {})
+                    .get("schema", {})
+                )
+                body = BODIES.get(call, schema.get("examples", [None])[0])
+                found.append((method.upper(), path.format(**PLACES) + QUERIES.get(call, ""), role, body))
     assert len(found) >= 16
     return found
 

@@ -42,7 +42,7 @@ def test_an_empty_change_is_refused(editor: Api) -> None:
 
 
 def test_times_that_cannot_be_are_refused(editor: Api) -> None:
-    for times in [
+    impossible: list[dict[str, Any]] = [
         {"expires_at": "2026-11-20T11:59:59Z"},
         {"expires_at": "2026-11-20T12:00:00Z"},
         {"starts_at": "2026-11-21T00:00:00Z", "expires_at": "2026-11-20T23:00:00Z"},
@@ -52,7 +52,8 @@ def test_times_that_cannot_be_are_refused(editor: Api) -> None:
         {"ttl_seconds": 1e300},
         {"ttl_seconds": 60, "expires_at": "2027-01-01T00:00:00Z"},
         {"expires_at": "0001-01-01T00:00:00+14:00"},
-    ]:
+    ]
+    for times in impossible:
         editor.is_refused("PATCH", SEGMENTS, 422, "invalid_value", json={"add": ["B"], **times})
 
 

@@ -106,9 +106,5 @@ def test_a_deleted_segment_is_gone_at_once_and_its_past_stays(admin: Api, clock:
         "remove",
     ]
     changes = admin.get("/v1/segments/A/history", SegmentHistory).changes
-    assert [(change.operation, change.actor, change.reason) for change in changes][0] == (
-        "create",
-        "test-admin",
-        "first",
-    )
+    assert (changes[0].operation, changes[0].actor, changes[0].reason) == ("create", "test-admin", "first")
     assert (changes[-1].operation, changes[-1].at, changes[-1].reason) == ("delete", clock.now, "over")

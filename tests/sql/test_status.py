@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 from tests.conftest import NOON, Clock, Database
+from tests.expect import MOCK_CRON
 
 FRIDAY = datetime(2026, 11, 27, tzinfo=UTC)
 
@@ -77,19 +78,6 @@ def test_buckets_that_differ_are_told(db: Database) -> None:
         " language sql immutable parallel safe as 'select 0'"
     )
     assert not status(db)["bucket vectors"]
-
-
-MOCK_CRON = """
-    create schema cron;
-    create table cron.job (jobname text, schedule text, command text, username text, unique (jobname, username));
-    create function cron.schedule (job_name text, schedule text, command text) returns bigint language sql as $$
-      insert into cron.job values (job_name, schedule, command, current_user)
-      on conflict (jobname, username) do update set schedule = excluded.schedule, command = excluded.command
-      returning 1
-    $$;
-    grant usage on schema cron to segmentation_jobs;
-    grant all on cron.job to segmentation_jobs;
-"""
 
 
 def test_without_pg_cron_scheduling_says_what_another_scheduler_has_to_run(db: Database) -> None:

@@ -1,0 +1,130 @@
+"""The server as it is run: python -m service; and its docs page in a browser."""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.conftest import Database
+
+Run = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture
+def port() -> int:
+    """A free port."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def run(database_url: str, port: int) -> Iterator[Run]:
+    """Run the server: run(PORT=…, …)."""
+    with ExitStack() as running:
+
+        def run_(**settings: str) -> subprocess.Popen[str]:
+            environment = {**os.environ, "DATABASE_URL": database_url, "PORT": str(port), **settings}
+            server = subprocess.Popen(
+                [sys.executable, "-m", "service"],
+                env=environment,
+                stderr=subprocess.PIPE,
+                text=True,
+                cwd=Path(__file__).parents[2],
+            )
+            running.callback(server.kill)
+            return server
+
+        yield run_
+
+
+def wait_until_live(port: int, server: subprocess.Popen[str]) -> None:
+    """Return when the server answers."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        assert server.poll() is None, server.communicate()[1]
+        with suppress(httpx.TransportError):
+            httpx.get(f"http://127.0.0.1:{port}/health/live")
+            return
+    raise TimeoutError
+
+
+def test_the_server_serves_until_it_is_told_to_stop(run: Run, port: int, db: Database) -> None:
+    server = run()
+    wait_until_live(port, server)
+    key = db.value("select create_api_key('shop', 'reader')")
+    url = f"http://127.0.0.1:{port}/v1/users/1000/segments"
+    assert httpx.get(url, headers={"Authorization": f"Bearer {key}"}).json() == {
+        "user_id": 1000,
+        "segments": [],
+    }
+    server.send_signal(signal.SIGTERM)
+    assert "Traceback" not in server.communicate(timeout=15)[1]
+    assert (
+        db.value("select count(*) from pg_stat_activity where application_name like 'segmentation service%'")
+        == 0
+    )
+
+
+def test_a_wrong_setting_is_told_in_one_line(run: Run) -> None:
+    server = run(WORKERS="many")
+    assert server.communicate(timeout=30)[1].startswith("error: WORKERS='many' is not valid")
+    assert server.returncode == 1
+
+
+def test_a_database_that_deals_users_otherwise_is_not_served_from(run: Run, db: Database) -> None:
+    db.rows(
+        "create or replace function segmentation.bucket(user_id bigint, salt bigint) returns integer"
+        " language sql immutable as 'select 7'"
+    )
+    server = run()
+    said = server.communicate(timeout=30)[1]
+    assert said.startswith("error: bucket(")
+    assert len(said.splitlines()) == 1
+    assert server.returncode == 1
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(not shutil.which("chromium"), reason="there is no Chromium")
+def test_the_docs_page_shows_every_call_in_a_browser_without_internet(
+    run: Run, port: int, tmp_path: Path
+) -> None:
+    server = run()
+    wait_until_live(port, server)
+    browser = subprocess.run(
+        [
+            "chromium",
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+            f"--user-data-dir={tmp_path}",
+            "--enable-logging=stderr",
+            "--virtual-time-budget=10000",
+            "--dump-dom",
+            f"http://127.0.0.1:{port}/docs",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    shown = set(re.findall(r'id="operations-(?!tag-)\w+-(\w+)"', browser.stdout))
+    described = httpx.get(f"http://127.0.0.1:{port}/openapi.json").json()["paths"].values()
+    assert shown == {operation["operationId"] for path in described for operation in path.values()}
+    assert "Authorize" in browser.stdout
+    assert "CONSOLE" not in browser.stderr

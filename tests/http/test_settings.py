@@ -1,0 +1,47 @@
+"""Settings: from the environment, and a wrong one is named."""
+
+import msgspec
+import pytest
+
+from service.settings import Settings, SettingsError, read_settings
+
+URL = {"DATABASE_URL": "postgresql://localhost/segmentation"}
+
+
+def test_the_url_is_all_that_is_needed() -> None:
+    assert read_settings(URL) == Settings(database_url=URL["DATABASE_URL"])
+    with pytest.raises(SettingsError, match="DATABASE_URL is not set"):
+        read_settings({})
+
+
+def test_each_setting_is_an_environment_variable() -> None:
+    settings = read_settings(
+        {**URL, "PORT": "9000", "HOST": "0.0.0.0", "LOCK_TIMEOUT": "0.5", "ACCESS_LOG": "true"}
+    )
+    assert (settings.port, settings.host, settings.lock_timeout, settings.access_log) == (
+        9000,
+        "0.0.0.0",
+        0.5,
+        True,
+    )
+
+
+def test_a_wrong_setting_is_named_with_its_value() -> None:
+    for name, value in [
+        ("PORT", "http"),
+        ("PORT", "0"),
+        ("PORT", "65536"),
+        ("WORKERS", "0"),
+        ("LOG_LEVEL", "loud"),
+        ("LOCK_TIMEOUT", "-1"),
+        ("STATEMENT_TIMEOUT", "nan"),
+        ("ACCESS_LOG", "perhaps"),
+        ("READER_POOL_SIZE", ""),
+    ]:
+        with pytest.raises(SettingsError, match=f"^{name}='{value}' is not valid: "):
+            read_settings({**URL, name: value})
+
+
+def test_every_setting_says_what_it_is_for() -> None:
+    for field in msgspec.json.schema(Settings)["$defs"]["Settings"]["properties"].values():
+        assert field["description"]
