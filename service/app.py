@@ -5,10 +5,11 @@ from contextlib import asynccontextmanager
 
 from litestar import Litestar, Router
 
-from service import docs, health, segments, users
+from service import docs, health, members, reports, segments, users
 from service.auth import ApiKeys, Authentication
 from service.database import Database
 from service.errors import answer_problem
+from service.reads import SharedReads
 from service.schemas import Moment, MomentSchema
 from service.settings import Settings, read_settings
 from service.wire import ApiRequest
@@ -18,18 +19,26 @@ def create_app(settings: Settings | None = None) -> Litestar:
     """Put the service together; without settings, those of the environment."""
     settings = settings or read_settings()
     database = Database(settings)
+    reads = SharedReads(database)
     keys = ApiKeys(database)
 
     @asynccontextmanager
     async def connections(_: Litestar) -> AsyncIterator[None]:
-        async with database.open(), keys.listen():
+        async with database.open(), reads.open(), keys.listen():
             yield
 
     with_key = Router(
-        "/", route_handlers=[*users.HANDLERS, *segments.HANDLERS], middleware=[Authentication()]
+        "/",
+        route_handlers=[
+            *users.HANDLERS,
+            *segments.HANDLERS,
+            *members.HANDLERS,
+            *reports.HANDLERS_WITH_KEY,
+        ],
+        middleware=[Authentication()],
     )
     app = Litestar(
-        [with_key, *health.HANDLERS, *docs.HANDLERS],
+        [with_key, *reports.HANDLERS, *health.HANDLERS, *docs.HANDLERS],
         lifespan=[connections],
         request_class=ApiRequest,
         request_max_body_size=settings.max_body_bytes,
@@ -40,6 +49,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
         logging_config=None,
     )
     app.state.database = database
+    app.state.reads = reads
     app.state.api_keys = keys
     app.state.openapi = docs.describe(app)
     return app

@@ -2,10 +2,10 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from functools import cache
-from typing import Any
+from typing import Any, TypeAlias
 
 import asyncpg
 
@@ -14,9 +14,8 @@ from service.settings import Settings
 
 ROLES = ("reader", "editor", "admin")
 
-# All reads of users that wait at the same moment: one call, one JSON text for each.
-READ_USERS = "select segmentation.http_user_segments_each($1)"
-MAX_SHARED_READS = 200
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+PooledConnection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 
 
 class Database:
@@ -26,21 +25,18 @@ class Database:
         """Connect to nothing yet: see open."""
         self.settings = settings
         self._pools: dict[str, asyncpg.Pool[asyncpg.Record]] = {}
-        self._waiting: dict[int, list[asyncio.Future[str]]] = {}
-        self._reading = 0
-        self._readers: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
         """Hold the pools open; connections are made at need, so this works while the database is away."""
-        for role in ROLES:
-            self._pools[role] = await asyncpg.create_pool(
+        for name in (*ROLES, "bulk"):
+            self._pools[name] = await asyncpg.create_pool(
                 min_size=0,
-                max_size=getattr(self.settings, f"{role}_pool_size"),
+                max_size=getattr(self.settings, f"{name}_pool_size"),
                 max_inactive_connection_lifetime=0,
                 init=_send_numbers_as_text,
                 reset=_leave_as_it_is,
-                **self.connect_arguments(role),
+                **self.connect_arguments(name),
             )
         try:
             yield
@@ -51,19 +47,21 @@ class Database:
     def connect_arguments(self, role: str) -> dict[str, Any]:
         """What every connection of a role is made with."""
         settings = self.settings
+        longest = settings.transfer_timeout if role == "bulk" else settings.statement_timeout
         return {
             "dsn": settings.database_url,
             "timeout": settings.acquire_timeout,
             # Only for a server that falls silent: a slow call is ended by statement_timeout.
-            "command_timeout": settings.statement_timeout + 5,
+            "command_timeout": longest + 5,
             "max_cached_statement_lifetime": 0,
             "server_settings": {
-                "role": f"segmentation_{role}",
+                # A bulk connection takes its role with each transaction.
+                "role": "none" if role == "bulk" else f"segmentation_{role}",
                 "application_name": f"segmentation service ({role})",
                 "search_path": "segmentation",
                 "timezone": "UTC",
                 "jit": "off",
-                "statement_timeout": f"{settings.statement_timeout * 1000:.0f}",
+                "statement_timeout": f"{longest * 1000:.0f}",
                 "lock_timeout": f"{settings.lock_timeout * 1000:.0f}",
                 "idle_in_transaction_session_timeout": f"{settings.idle_transaction_timeout * 1000:.0f}",
             },
@@ -79,69 +77,63 @@ class Database:
         return text
 
     async def fetch(self, role: str, statement: str, *arguments: Any) -> list[asyncpg.Record]:
-        """Run one statement as a role; once more if another change came in between."""
-        try:
-            return await self._fetch(role, statement, *arguments)
-        except (asyncpg.SerializationError, asyncpg.DeadlockDetectedError):
-            # The failed transaction had no effect.
-            return await self._fetch(role, statement, *arguments)
-
-    async def _fetch(self, role: str, statement: str, *arguments: Any) -> list[asyncpg.Record]:
+        """Run one statement as a role."""
         pool = self._pools[role]
-        try:
+        with _unavailable():
             connection = await pool.acquire(timeout=self.settings.acquire_timeout)
-        except TimeoutError as error:
-            raise Problem(
-                DATABASE_UNAVAILABLE, "No connection to the database became free in time."
-            ) from error
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
-            raise Problem(DATABASE_UNAVAILABLE, "The database does not answer.") from error
         try:
-            return await connection.fetch(statement, *arguments)
+            return await run(connection, statement, *arguments)
         finally:
             await pool.release(connection)
 
-    async def read_user(self, user_id: int) -> str:
-        """The JSON text of a user's present segments; reads that wait for a connection share one call."""
-        if not 0 < user_id < 2**63:
-            return await self.call("reader", "http_user_segments", user_id=user_id)
-        future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(user_id, []).append(future)
-        if self._reading < self.settings.shared_reads:
-            self._reading += 1
-            # The set keeps the task from being collected as garbage.
-            reader = asyncio.create_task(self._answer_waiting())
-            self._readers.add(reader)
-            reader.add_done_callback(self._readers.discard)
-        return await future
-
-    async def _answer_waiting(self) -> None:
+    async def call_on(self, connection: "Connection | PooledConnection", function: str, **arguments: Any) -> str:
+        """Call one SQL function inside the transaction that this connection is in."""
         try:
-            while self._waiting:
-                asked, self._waiting = self._waiting, {}
-                for user_id in list(asked)[MAX_SHARED_READS:]:
-                    self._waiting[user_id] = asked.pop(user_id)
-                await self._answer(asked)
+            text: str = await connection.fetchval(_call(function, *arguments), *arguments.values())
+        except asyncpg.DataError as error:
+            raise _unsendable(error, arguments) or error from None
+        return text
+
+    @asynccontextmanager
+    async def bulk(self, role: str) -> AsyncIterator[PooledConnection]:
+        """A transaction for a long transfer as this role, on a connection kept apart for such."""
+        pool = self._pools["bulk"]
+        with _unavailable():
+            connection = await pool.acquire(timeout=self.settings.acquire_timeout)
+        try:
+            async with connection.transaction():
+                # Ends with the transaction, so that nothing of it is left to the next one.
+                await connection.execute(f"set local role segmentation_{role}")
+                yield connection
         finally:
-            self._reading -= 1
+            # Waits until PostgreSQL has confirmed that a broken transfer is cancelled.
+            await pool.release(connection, timeout=self.settings.acquire_timeout)
 
-    async def _answer(self, asked: dict[int, list[asyncio.Future[str]]]) -> None:
-        # Sorted, so that two calls that register new users never wait for each other in a circle.
-        user_ids = sorted(asked)
-        try:
-            ((texts,),) = await self.fetch("reader", READ_USERS, user_ids)
-        except Exception as error:
-            for future in _unsettled(asked.values()):
-                future.set_exception(error)
-        else:
-            for user_id, text in zip(user_ids, texts, strict=True):
-                for future in _unsettled([asked[user_id]]):
-                    future.set_result(text)
+    async def connect(self, role: str) -> Connection:
+        """Make a connection of its own, beside the pools."""
+        with _unavailable():
+            return await asyncpg.connect(**self.connect_arguments(role))
 
 
-def _unsettled(futures: Iterable[list[asyncio.Future[str]]]) -> Iterator[asyncio.Future[str]]:
-    """All but those whose client has gone away meanwhile."""
-    return (future for alike in futures for future in alike if not future.done())
+@contextmanager
+def _unavailable() -> Iterator[None]:
+    """Whatever goes wrong while connecting: the database is not there."""
+    try:
+        yield
+    except TimeoutError as error:
+        raise Problem(DATABASE_UNAVAILABLE, "No connection to the database became free in time.") from error
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        raise Problem(DATABASE_UNAVAILABLE, "The database does not answer.") from error
+
+
+async def run(
+    connection: "Connection | PooledConnection", statement: str, *arguments: Any
+) -> list[asyncpg.Record]:
+    """Run one statement; once more if another change came in between, as the first had no effect."""
+    try:
+        return await connection.fetch(statement, *arguments)
+    except (asyncpg.SerializationError, asyncpg.DeadlockDetectedError):
+        return await connection.fetch(statement, *arguments)
 
 
 async def _close(pool: "asyncpg.Pool[asyncpg.Record]") -> None:
@@ -159,7 +151,7 @@ def _call(function: str, *names: str) -> str:
     return f"select segmentation.{function}({arguments})"
 
 
-async def _send_numbers_as_text(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+async def _send_numbers_as_text(connection: Connection) -> None:
     """Give PostgreSQL the digits that the client wrote: 33.3, not the binary fraction next to it, and 30."""
     await connection.set_type_codec(
         "numeric", schema="pg_catalog", encoder=lambda number: str(number).removesuffix(".0"), decoder=str

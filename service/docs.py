@@ -31,6 +31,8 @@ branch on `code`; [all codes](/docs/errors). A 503 says in `Retry-After` when to
 TAGS = [
     Tag(name="Users", description="Which segments a user is in, why, since when; and changes of that"),
     Tag(name="Segments", description="Segments, their rollouts, their past, their counts"),
+    Tag(name="Members", description="Who is in a segment: listed, exported, and changed by the million"),
+    Tag(name="Reports", description="Who got in and out in a month, as CSV"),
     Tag(name="Health", description="For load balancers and alarms"),
 ]
 SCRIPT = """

@@ -128,6 +128,13 @@ class NewRolloutStep(Body):
     reason: Reason | None = None
 
 
+class NewReport(Body):
+    """A month's report to make a link to."""
+
+    period: Annotated[str, Meta(description="A month (UTC) that has begun", examples=["2026-11"])]
+    user_id: Annotated[Id | None, Meta(description="Only this user; none: all")] = None
+
+
 # ------------------------------------------------------------------------------------------- answers
 
 
@@ -309,3 +316,36 @@ class ProblemDetails(Struct):
     code: Annotated[str, Meta(description="What to branch on", examples=["not_found"])]
     hint: Annotated[str | UnsetType, Meta(description="What to do next")] = UNSET
     errors: Annotated[list[PlaceOfError] | UnsetType, Meta(description="Of malformed_request")] = UNSET
+
+
+class Member(Answer):
+    """A user in a segment."""
+
+    user_id: Id
+    source: Annotated[Literal["assignment", "rollout"], Meta(description="By hand, or by percentage")]
+    since: Annotated[Time, Meta(description="In since then")]
+    until: Annotated[Time | None, Meta(description="In until then, as far as is known now; none: for ever")]
+
+
+class Members(Answer):
+    """One page of a segment's members, by id."""
+
+    segment: Slug
+    members: list[Member]
+    next_after: Annotated[Id | None, Meta(description="after of the next page; none: this is the last")]
+
+
+class Imported(Answer):
+    """What an import did."""
+
+    received: Annotated[int, Meta(description="Lines with a user id", examples=[1000000])]
+    changed: Annotated[int, Meta(description="Users who were changed", examples=[999000])]
+    unchanged: Annotated[int, Meta(description="Duplicates, and users for whom nothing changed", examples=[1000])]
+
+
+class Report(Answer):
+    """A link to a report."""
+
+    url: Annotated[str, Meta(description="Opens without a key", examples=["http://localhost:8080/v1/reports/5e0c.csv"])]
+    period: Annotated[str, Meta(examples=["2026-11"])]
+    expires_at: Time

@@ -37,9 +37,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     reader_pool_size: Annotated[PoolSize, Meta(description="Connections for keys with role reader")] = 8
     editor_pool_size: Annotated[PoolSize, Meta(description="Connections for keys with role editor")] = 4
     admin_pool_size: Annotated[PoolSize, Meta(description="Connections for keys with role admin")] = 2
+    bulk_pool_size: Annotated[
+        PoolSize, Meta(description="Connections for imports, exports and reports, so that none starves reads")
+    ] = 4
+    transfer_timeout: Annotated[Seconds, Meta(description="Seconds that an import, export or report may take")] = 600
+    stall_timeout: Annotated[
+        Seconds, Meta(description="Seconds that a transfer waits for a client that takes or sends nothing")
+    ] = 30
+    public_url: Annotated[
+        str, Meta(description="Where clients reach the service, for links; empty: as the request came")
+    ] = ""
     shared_reads: Annotated[
-        PoolSize,
-        Meta(description="Calls under way at once, each answering all reads of users that wait for it"),
+        PoolSize, Meta(description="Connections for the hot read; each call answers all reads that wait")
     ] = 2
     acquire_timeout: Annotated[Seconds, Meta(description="Seconds to wait for a connection, before 503")] = 3
     statement_timeout: Annotated[Seconds, Meta(description="Seconds a call may take, before 504")] = 10

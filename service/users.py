@@ -44,7 +44,7 @@ CHANGE = Example(
 async def get_user_segments(request: ApiRequest, user_id: UserId, at: At = None) -> Json[UserSegments]:
     """Answer the hot read; another moment than now is a call of its own."""
     if at is None:
-        return Json(await request.auth.database.read_user(user_id))
+        return Json(await request.app.state.reads.read(user_id))
     return Json(await request.auth.call("http_user_segments", user_id=user_id, at=at))
 
 

@@ -4,7 +4,10 @@
 -- whoever's bucket is below the step in force. Since when and until when is the algebra's answer, asked
 -- for a page of users at a time, so that memory stays flat however large the segment is.
 --
--- In calling order: members_page, segment_members, segment_stats.
+-- An import is two calls around a COPY, in one transaction: begin_import makes the temporary table that the
+-- ids go into, finish_import changes them all at once. Its constraints name the bad line.
+--
+-- In calling order: members_page, segment_members, segment_stats; begin_import, finish_import.
 
 -- The next members by user id after a given one.
 create or replace function segmentation.members_page (
@@ -147,3 +150,56 @@ $$;
 
 comment on function segmentation.segment_stats(text) is
   'How many known users are assigned, excluded, in by rollout alone, and in at all: exact, right now. Example: select * from segment_stats(''AVITO_VOICE_MESSAGES'');';
+
+create or replace function segmentation.begin_import (
+  slug text
+)
+  returns void
+  language plpgsql
+  security definer
+  set search_path = ''
+as $$
+begin
+  perform segmentation.segment_id_of(begin_import.slug);
+  create temporary table import (
+    user_id bigint not null,
+    constraint user_id_is_positive check (user_id > 0)
+  ) on commit drop;
+  -- The caller fills it, and can do nothing else with it.
+  grant insert on pg_temp.import to segmentation_editor;
+end
+$$;
+
+comment on function segmentation.begin_import(text) is
+  'Make the temporary table import, which lasts until the end of the transaction, for the ids that finish_import takes. Example: begin; select begin_import(''AVITO_DISCOUNT_30''); \copy pg_temp.import from ''ids.csv'' csv';
+
+create or replace function segmentation.finish_import (
+  slug       text,
+  operation  text default 'add',
+  expires_at timestamptz default null,
+  starts_at  timestamptz default null,
+  actor      text default session_user,
+  reason     text default null
+)
+  returns table (received bigint, changed bigint, unchanged bigint)
+  language plpgsql
+  security definer
+  set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+  -- As many as an array holds, with room to spare.
+  if (select count(*) from pg_temp.import) > 100000000 then
+    raise exception 'more than 100000000 user ids'
+      using errcode = 'program_limit_exceeded', hint = 'Send them in several imports.';
+  end if;
+  return query
+  select c.received, c.changed, c.unchanged
+  from segmentation.change_segment_members(
+    finish_import.slug, array(select i.user_id from pg_temp.import as i), finish_import.operation,
+    finish_import.expires_at, finish_import.starts_at, finish_import.actor, finish_import.reason) as c;
+end
+$$;
+
+comment on function segmentation.finish_import(text, text, timestamptz, timestamptz, text, text) is
+  'Add (or remove) all users of the temporary table import, see begin_import. Example: select * from finish_import(''AVITO_DISCOUNT_30'', reason => ''november campaign''); commit';

@@ -3,7 +3,7 @@
 -- Nothing is decided here. Times are RFC 3339 in UTC; an open end, which SQL calls infinity, is null. All
 -- run with the caller's rights, so that the grants on the functions they call are what counts.
 --
--- In calling order: expiry, rollout_json; then one function a route, named http_ and the function it calls.
+-- In calling order: expiry, require_at_most, rollout_json; then one function a route, named http_ and the function it calls.
 
 -- A time to live counts from the start of the period.
 create or replace function segmentation.expiry (
@@ -31,6 +31,28 @@ begin
         hint = 'Give the number of seconds that the membership lasts.';
   end if;
   return coalesce(starts_at, segmentation.clock()) + make_interval(secs => ttl_seconds::double precision);
+end
+$$;
+
+-- What one answer holds at most; SQL itself has no such limit.
+create or replace function segmentation.require_at_most (
+  name    text,
+  given   bigint,
+  at_most bigint
+)
+  returns void
+  language plpgsql
+  immutable
+  set search_path = ''
+as $$
+begin
+  if (given between 1 and at_most) is not true then
+    raise exception '% % is not between 1 and %', name, coalesce(given::text, 'null'), at_most
+      using
+        errcode = 'invalid_parameter_value',
+        detail = json_build_object(name, given, 'at_most', at_most),
+        hint = 'Ask for less at a time, in several calls.';
+  end if;
 end
 $$;
 
@@ -102,12 +124,17 @@ create or replace function segmentation.http_users_segments (
   user_ids bigint[]
 )
   returns text
-  language sql
+  language plpgsql
   set search_path = ''
 as $$
-  select '{"users":['
-    || coalesce(array_to_string(segmentation.http_user_segments_each(http_users_segments.user_ids), ','), '')
-    || ']}'
+begin
+  if cardinality(user_ids) > 0 then
+    perform segmentation.require_at_most('number of user_ids', cardinality(user_ids), 10000);
+  end if;
+  return '{"users":['
+    || coalesce(array_to_string(segmentation.http_user_segments_each(user_ids), ','), '')
+    || ']}';
+end
 $$;
 
 create or replace function segmentation.http_change_user_segments (
@@ -227,21 +254,27 @@ create or replace function segmentation.http_segments (
   max_rows integer default 100
 )
   returns json
-  language sql
+  language plpgsql
   set search_path = ''
 as $$
-  select json_build_object(
-    'segments', coalesce(
-      json_agg(
-        json_build_object(
-          'slug', s.slug, 'description', s.description, 'percent', s.percent,
-          'created_at', segmentation.rfc3339(s.created_at))
-        order by s.position),
-      '[]'),
-    -- A full page may have a next one.
-    'next_after', case when count(*) = http_segments.max_rows then max(s.slug collate "C") end)
-  from segmentation.list_segments(http_segments.after, http_segments.max_rows)
-    with ordinality as s (slug, description, percent, created_at, salt, position)
+#variable_conflict use_column
+begin
+  perform segmentation.require_at_most('limit', http_segments.max_rows, 1000);
+  return (
+    select json_build_object(
+      'segments', coalesce(
+        json_agg(
+          json_build_object(
+            'slug', s.slug, 'description', s.description, 'percent', s.percent,
+            'created_at', segmentation.rfc3339(s.created_at))
+          order by s.position),
+        '[]'),
+      -- A full page may have a next one.
+      'next_after', case when count(*) = http_segments.max_rows then max(s.slug collate "C") end)
+    from segmentation.list_segments(http_segments.after, http_segments.max_rows)
+      with ordinality as s (slug, description, percent, created_at, salt, position)
+  );
+end
 $$;
 
 create or replace function segmentation.http_update_segment (
@@ -334,22 +367,28 @@ create or replace function segmentation.http_segment_members (
   max_rows integer default 100
 )
   returns json
-  language sql
+  language plpgsql
   set search_path = ''
 as $$
-  select json_build_object(
-    'segment', http_segment_members.slug,
-    'members', coalesce(
-      json_agg(
-        json_build_object(
-          'user_id', m.user_id, 'source', m.source,
-          'since', segmentation.rfc3339(m.since), 'until', segmentation.rfc3339(m.until))
-        order by m.user_id),
-      '[]'),
-    'next_after', case when count(*) = http_segment_members.max_rows then max(m.user_id) end)
-  from segmentation.segment_members(
-    http_segment_members.slug, http_segment_members.at, http_segment_members.after,
-    http_segment_members.max_rows) as m
+#variable_conflict use_column
+begin
+  perform segmentation.require_at_most('limit', http_segment_members.max_rows, 10000);
+  return (
+    select json_build_object(
+      'segment', http_segment_members.slug,
+      'members', coalesce(
+        json_agg(
+          json_build_object(
+            'user_id', m.user_id, 'source', m.source,
+            'since', segmentation.rfc3339(m.since), 'until', segmentation.rfc3339(m.until))
+          order by m.user_id),
+        '[]'),
+      'next_after', case when count(*) = http_segment_members.max_rows then max(m.user_id) end)
+    from segmentation.segment_members(
+      http_segment_members.slug, http_segment_members.at, http_segment_members.after,
+      http_segment_members.max_rows) as m
+  );
+end
 $$;
 
 -- base_url is where the caller reaches the service, so that the link works by itself.
@@ -370,4 +409,28 @@ as $$
   from segmentation.create_report_link(
     http_create_report_link.period, http_create_report_link.user_id,
     actor => http_create_report_link.actor) as l
+$$;
+
+create or replace function segmentation.http_finish_import (
+  slug        text,
+  operation   text,
+  expires_at  timestamptz,
+  ttl_seconds numeric,
+  starts_at   timestamptz,
+  actor       text,
+  reason      text
+)
+  returns json
+  language sql
+  set search_path = ''
+as $$
+  select json_build_object('received', c.received, 'changed', c.changed, 'unchanged', c.unchanged)
+  from segmentation.finish_import(
+    http_finish_import.slug,
+    http_finish_import.operation,
+    segmentation.expiry(
+      http_finish_import.expires_at, http_finish_import.ttl_seconds, http_finish_import.starts_at),
+    http_finish_import.starts_at,
+    http_finish_import.actor,
+    http_finish_import.reason) as c
 $$;

@@ -29,6 +29,7 @@ grant execute on function
   segmentation.http_users_segments(bigint[]),
   segmentation.linked_report(text),
   segmentation.list_segments(text, integer),
+  segmentation.require_at_most(text, bigint, bigint),
   segmentation.rfc3339(timestamptz),
   segmentation.rollout_json(text),
   segmentation.rollout_steps(text),
@@ -43,11 +44,14 @@ to segmentation_reader;
 
 -- Change users, and take reports away.
 grant execute on function
+  segmentation.begin_import(text),
   segmentation.change_segment_members(text, bigint[], text, timestamptz, timestamptz, text, text),
   segmentation.change_user_segments(bigint, text[], text[], timestamptz, timestamptz, text, text),
   segmentation.create_report_link(text, bigint, interval, text),
   segmentation.expiry(timestamptz, numeric, timestamptz),
+  segmentation.finish_import(text, text, timestamptz, timestamptz, text, text),
   segmentation.history_report(text, bigint),
+  segmentation.http_finish_import(text, text, timestamptz, numeric, timestamptz, text, text),
   segmentation.http_change_user_segments(bigint, text[], text[], timestamptz, numeric, timestamptz, text, text),
   segmentation.http_create_report_link(text, bigint, text, text),
   segmentation.register_users(bigint[])

@@ -19,8 +19,10 @@ FOREVER = datetime.max.replace(tzinfo=UTC)
 # As much of pg_cron as scheduling needs, for databases that it is not in.
 MOCK_CRON = """
     create schema cron;
-    create table cron.job (jobname text, schedule text, command text, username text, unique (jobname, username));
-    create function cron.schedule (job_name text, schedule text, command text) returns bigint language sql as $$
+    create table cron.job (
+      jobname text, schedule text, command text, username text, unique (jobname, username));
+    create function cron.schedule (job_name text, schedule text, command text) returns bigint
+    language sql as $$
       insert into cron.job values (job_name, schedule, command, current_user)
       on conflict (jobname, username) do update set schedule = excluded.schedule, command = excluded.command
       returning 1
@@ -75,5 +77,7 @@ def physically(db: Database, *tables: str) -> list[Any]:
     return [
         row
         for table in tables
-        for row in db.rows(f"select tableoid, ctid, xmin::text, t::text from segmentation.{table} as t order by 1, 2")
+        for row in db.rows(
+            f"select tableoid, ctid, xmin::text, t::text from segmentation.{table} as t order by 1, 2"
+        )
     ]

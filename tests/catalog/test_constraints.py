@@ -1,4 +1,4 @@
-"""The tables and the functions hold the same rules: what a function lets in a table takes, and nothing else."""
+"""The tables and the functions hold the same rules: a table takes what a function lets in, and no more."""
 
 from typing import Any
 
@@ -18,7 +18,9 @@ SLUGS = st.one_of(
 PERCENTS = st.one_of(
     st.none(),
     st.decimals(-1, 101, places=4).map(str),
-    st.sampled_from(["NaN", "Infinity", "-Infinity", "0", "100", "100.0", "100.001", "1e-4", "99.9990", "-0"]),
+    st.sampled_from(
+        ["NaN", "Infinity", "-Infinity", "0", "100", "100.0", "100.001", "1e-4", "99.9990", "-0"]
+    ),
 )
 IDS = st.one_of(st.none(), st.integers(-3, 3), st.integers(-(2**63), 2**63 - 1))
 FAST = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))

@@ -19,7 +19,8 @@ def public_functions(db: Database) -> dict[str, str | None]:
         db.rows(
             "select p.oid::regprocedure::text, obj_description(p.oid, 'pg_proc') from pg_proc as p"
             " where p.pronamespace = 'segmentation'::regnamespace"
-            " and exists (select from unnest(%s::text[]) as role where has_function_privilege(role, p.oid, 'execute'))"
+            " and exists (select from unnest(%s::text[]) as role"
+            " where has_function_privilege(role, p.oid, 'execute'))"
             " order by 1",
             list(ROLES),
         )
@@ -57,9 +58,9 @@ def test_every_comment_of_an_http_function_names_its_route(db: Database) -> None
 def run(db: Database, example: str) -> None:
     """Run an example as psql would, and leave no trace."""
     if copied := re.fullmatch(r"\\copy \((.*)\) to '[^']+' (.*)", example):
-        with db.connection.transaction(force_rollback=True), db.connection.cursor() as cursor:
-            with cursor.copy(f"copy ({copied[1]}) to stdout {copied[2]}") as out:
-                list(out)
+        copy = f"copy ({copied[1]}) to stdout {copied[2]}"
+        with db.connection.transaction(force_rollback=True), db.connection.cursor().copy(copy) as out:
+            list(out)
     elif example.startswith("call "):
         db.connection.execute(example.encode())
     else:
@@ -113,7 +114,7 @@ def test_no_function_is_overloaded(db: Database) -> None:
 
 
 def test_no_function_hides_one_of_postgresql(db: Database) -> None:
-    """search_path is public, segmentation: pg_catalog comes first, and a name of its would never be reached."""
+    """PostgreSQL looks into pg_catalog first: a function of ours by such a name would never be called."""
     assert (
         db.column(
             "select proname from pg_proc where pronamespace = 'segmentation'::regnamespace"
@@ -138,7 +139,8 @@ def test_every_definer_function_pins_its_search_path_to_nothing(db: Database) ->
 def test_temporary_tables_of_a_caller_shadow_nothing(db: Database, clock: Clock) -> None:
     """An empty search_path still looks into pg_temp first, for tables and types."""
     relations = db.column(
-        "select relname from pg_class where relnamespace = 'segmentation'::regnamespace and relkind in ('r', 'p', 'v', 'c')"
+        "select relname from pg_class where relnamespace = 'segmentation'::regnamespace"
+        " and relkind in ('r', 'p', 'v', 'c')"
     )
     db.rows("set role segmentation_admin")
     for relation in relations:
@@ -162,7 +164,10 @@ def test_temporary_tables_of_a_caller_shadow_nothing(db: Database, clock: Clock)
 def test_functions_that_commit_or_inline_have_no_settings(db: Database) -> None:
     """A procedure that commits may have no SET; a function with one is never inlined."""
     for function in ("sweep", "bucket", "member", "membership_periods", "membership_events"):
-        assert db.row("select prosecdef, proconfig from pg_proc where proname = %s", function) == (False, None)
+        assert db.row("select prosecdef, proconfig from pg_proc where proname = %s", function) == (
+            False,
+            None,
+        )
 
 
 def test_the_algebra_is_inlined_into_its_caller(db: Database) -> None:

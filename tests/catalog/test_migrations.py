@@ -20,13 +20,16 @@ NAMES = count(1)
 
 SHAPE = """
     select 'function' as kind, oid::regprocedure::text as name,
-      (case when prokind in ('f', 'p') then pg_get_functiondef(oid) end, proacl, obj_description(oid), proowner)::text as shape
+      (case when prokind in ('f', 'p') then pg_get_functiondef(oid) end,
+        proacl, obj_description(oid), proowner)::text as shape
     from pg_proc where pronamespace = 'segmentation'::regnamespace
     union all
-    select 'relation', oid::regclass::text, (relkind, relacl, relowner, case relkind when 'v' then pg_get_viewdef(oid) end)::text
+    select 'relation', oid::regclass::text, 
+      (relkind, relacl, relowner, case relkind when 'v' then pg_get_viewdef(oid) end)::text
     from pg_class where relnamespace = 'segmentation'::regnamespace
     union all
-    select 'column', attrelid::regclass || '.' || attname, (atttypid::regtype, attnotnull, attnum, atthasdef)::text
+    select 'column', attrelid::regclass || '.' || attname,
+      (atttypid::regtype, attnotnull, attnum, atthasdef)::text
     from pg_attribute join pg_class on pg_class.oid = attrelid
     where relnamespace = 'segmentation'::regnamespace and attnum > 0
     union all
@@ -47,7 +50,8 @@ SHAPE = """
     from pg_namespace where nspname = 'segmentation'
     union all
     select 'setting', setrole::text, setconfig::text
-    from pg_db_role_setting where setdatabase = (select oid from pg_database where datname = current_database())
+    from pg_db_role_setting
+    where setdatabase = (select oid from pg_database where datname = current_database())
     union all
     select 'default privilege', defaclobjtype::text, defaclacl::text
     from pg_default_acl where defaclrole = 'segmentation_owner'::regrole
@@ -150,9 +154,15 @@ def test_migrations_roll_back_and_apply_again(empty_database: Callable[[], str])
     try:
         roll_back(url)
         with psycopg.connect(url) as connection:
-            assert connection.execute("select 1 from pg_namespace where nspname = 'segmentation'").fetchall() == []
-            assert "segmentation" not in connection.execute("show search_path").fetchone()[0]  # type: ignore[index]
-        assert differences(neighbour, shape(untouched)) == [], "another database of the server goes on as before"
+            assert (
+                connection.execute("select 1 from pg_namespace where nspname = 'segmentation'").fetchall()
+                == []
+            )
+            path = connection.execute("show search_path").fetchall()
+            assert "segmentation" not in path[0][0]
+        assert differences(neighbour, shape(untouched)) == [], (
+            "another database of the server goes on as before"
+        )
         migrate(url)
         assert differences(before, shape(url)) == []
     finally:
@@ -172,7 +182,7 @@ def test_migrations_are_numbered_without_a_gap() -> None:
 
 def test_migrations_are_append_only() -> None:
     """yoyo knows an applied migration by its name alone: an edit would reach new databases and no old one."""
-    recorded = dict(reversed(line.split(maxsplit=1)) for line in DIGESTS.read_text().splitlines())
+    recorded = {name: digest for digest, name in map(str.split, DIGESTS.read_text().splitlines())}
     present = {
         f"migrations/{path.name}": hashlib.sha256(path.read_bytes()).hexdigest()
         for path in forward_migrations()

@@ -71,6 +71,8 @@ def test_a_mistake_would_be_found(checker: Database) -> None:
         " as 'begin perform nothing_there from segmentation.users; end'"
     )
     found = checker.rows(
-        FINDINGS.format(functions="select 'segmentation.mistaken()'::regprocedure, 0::regclass, null::name, null::name")
+        FINDINGS.format(
+            functions="select 'segmentation.mistaken()'::regprocedure, 0::regclass, null::name, null::name"
+        )
     )
     assert "nothing_there" in found[0].message

@@ -220,7 +220,7 @@ def test_reads_that_wait_share_one_call_and_each_gets_its_own_answer(
     with ThreadPoolExecutor(max_workers=40) as pool, held(db):
         for user_id in range(1, 31):
             answers[user_id] = pool.submit(reader.get, f"/v1/users/{user_id}/segments", UserSegments)
-        wait_until(lambda: len(service.client.app.state.database._waiting) == 29)
+        wait_until(lambda: len(service.client.app.state.reads._waiting) == 29)
         db.rows("select pg_advisory_unlock(%s)", LOCK)
         for user_id, answer in answers.items():
             assert answer.result() == UserSegments(user_id=user_id, segments=[f"S{user_id}"])

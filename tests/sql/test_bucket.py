@@ -38,7 +38,10 @@ def test_plain_python_gives_the_golden_vectors(db: Database) -> None:
 
 
 @settings(
-    max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True
+    max_examples=50,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    derandomize=True,
 )
 @given(pairs=st.lists(st.tuples(user_ids, salts), min_size=20, max_size=40))
 def test_plain_python_and_the_server_agree_on_every_user_and_salt(

@@ -1,5 +1,6 @@
 """change_segment_members: many users, one segment, by the rules of change_user_segments."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import pytest
@@ -21,7 +22,7 @@ def segments(db: Database, clock: Clock) -> None:
     clock.advance(hours=1)
 
 
-def change(db: Database, user_ids: list[int | None] | None, **arguments: object) -> tuple[int, int, int]:
+def change(db: Database, user_ids: Sequence[int | None] | None, **arguments: object) -> tuple[int, int, int]:
     """change_segment_members of A in named notation: (received, changed, unchanged)."""
     named = "".join(f", {name} => %s" for name in arguments)
     return tuple(

@@ -24,7 +24,8 @@ def segments(db: Database, clock: Clock) -> None:
 def live(db: Database) -> list[tuple]:
     """The overrides in memberships: (user_id, segment_id)."""
     return [
-        tuple(row) for row in db.rows("select user_id, segment_id from segmentation.memberships order by 1, 2")
+        tuple(row)
+        for row in db.rows("select user_id, segment_id from segmentation.memberships order by 1, 2")
     ]
 
 
@@ -32,7 +33,9 @@ def past(db: Database) -> list[tuple]:
     """The closed overrides: (user_id, ends_at, end_cause)."""
     return [
         tuple(row)
-        for row in db.rows("select user_id, ends_at, end_cause from segmentation.membership_history order by 1, 2")
+        for row in db.rows(
+            "select user_id, ends_at, end_cause from segmentation.membership_history order by 1, 2"
+        )
     ]
 
 
@@ -46,7 +49,9 @@ def expire(db: Database, max_rows: int = 1000) -> int:
     return db.value("select expire_memberships(%s)", max_rows)
 
 
-def test_what_has_ended_moves_with_the_moment_it_ended_not_that_of_the_sweep(db: Database, clock: Clock) -> None:
+def test_what_has_ended_moves_with_the_moment_it_ended_not_that_of_the_sweep(
+    db: Database, clock: Clock
+) -> None:
     add(db, [1, 2], FRIDAY)
     add(db, [3], MONDAY)
     add(db, [4])
@@ -72,8 +77,12 @@ def test_a_sweep_changes_no_answer(db: Database, clock: Clock) -> None:
 
     def answers() -> list[object]:
         return [
-            [db.segments_of(user_id), db.rows("select * from user_history(%s)", user_id)] for user_id in (1, 2, 3)
-        ] + [db.rows("select * from history_report('2026-11')"), db.rows("select * from segment_members('A')")]
+            [db.segments_of(user_id), db.rows("select * from user_history(%s)", user_id)]
+            for user_id in (1, 2, 3)
+        ] + [
+            db.rows("select * from history_report('2026-11')"),
+            db.rows("select * from segment_members('A')"),
+        ]
 
     before = answers()
     db.rows("call sweep()")
@@ -194,7 +203,10 @@ def test_the_sweep_takes_all_there_is_in_batches_and_says_so(db: Database, clock
     clock.set(MONDAY)
     db.rows("call sweep(batch_rows => 7)")
     assert live(db) == []
-    assert tuple(db.row("select finished_at, rows from segmentation.upkeep where task = 'sweep'")) == (MONDAY, 100)
+    assert tuple(db.row("select finished_at, rows from segmentation.upkeep where task = 'sweep'")) == (
+        MONDAY,
+        100,
+    )
 
 
 def test_a_sweep_out_of_time_stops_after_a_batch_and_the_next_goes_on(db: Database, clock: Clock) -> None:

@@ -74,7 +74,9 @@ def test_never_in(db: Database, clock: Clock) -> None:
 def test_out_since_the_assignment_ended_by_whom_and_why(db: Database, clock: Clock) -> None:
     user_id = next(outside(db, "A", 50))
     db.rows(
-        "select change_user_segments(%s, '{A}', expires_at => %s, actor => 'cat', reason => 'trial')", user_id, FRIDAY
+        "select change_user_segments(%s, '{A}', expires_at => %s, actor => 'cat', reason => 'trial')",
+        user_id,
+        FRIDAY,
     )
     clock.set(MONDAY)
     assert explain(db, user_id) == (False, "none", FRIDAY, FOREVER, "cat", "trial")

@@ -35,7 +35,10 @@ def test_by_hand_in_and_out(db: Database, clock: Clock) -> None:
 
 def test_an_expiry_is_told_once_with_its_exact_end_and_who_set_it(db: Database, clock: Clock) -> None:
     db.rows("select create_segment('A')")
-    db.rows("select change_user_segments(1000, '{A}', expires_at => %s, actor => 'ann', reason => 'trial')", FRIDAY)
+    db.rows(
+        "select change_user_segments(1000, '{A}', expires_at => %s, actor => 'ann', reason => 'trial')",
+        FRIDAY,
+    )
     clock.set(FRIDAY - INSTANT)
     assert len(history(db, 1000)) == 1
     clock.set(FRIDAY + timedelta(days=200))
@@ -114,7 +117,9 @@ def test_an_exclusion_lifted_lets_the_rollout_hold_the_user_again(db: Database, 
     ]
 
 
-def test_steps_that_come_while_a_user_is_excluded_or_assigned_make_no_event(db: Database, clock: Clock) -> None:
+def test_steps_that_come_while_a_user_is_excluded_or_assigned_make_no_event(
+    db: Database, clock: Clock
+) -> None:
     db.rows("select create_segment('A', 50)")
     held, free = next(inside(db, "A", 50)), next(outside(db, "A", 50))
     db.rows("select register_users(array[%s, %s]::bigint[])", held, free)
@@ -146,7 +151,8 @@ def test_adding_again_after_an_expiry_unswept_and_swept(db: Database, clock: Clo
     db.rows("select create_segment('A')")
     expected = []
     for round_number in range(4):
-        began, ended = clock.now, clock.now + timedelta(days=20)
+        began = clock.advance(days=1)
+        ended = began + timedelta(days=20)
         db.rows("select change_user_segments(1000, '{A}', expires_at => %s, actor => 'ann')", ended)
         expected += [
             ("A", "add", began, "assigned", "ann", None),
@@ -175,7 +181,7 @@ def test_a_deleted_segment_ends_every_membership_at_its_deletion(db: Database, c
 def test_what_a_deletion_cut_short_never_expires_or_begins(db: Database, clock: Clock) -> None:
     db.rows("select create_segment('A')")
     db.rows("select change_user_segments(1, '{A}', starts_at => %s)", FRIDAY)
-    db.rows("select change_user_segments(2, '{A}', expires_at => %s)", clock.now + timedelta(minutes=30))
+    db.rows("select change_user_segments(2, '{A}', expires_at => %s)", NOON + timedelta(minutes=30))
     clock.advance(hours=1)
     db.rows("select delete_segment('A')")
     clock.set(MONDAY)
@@ -218,7 +224,9 @@ def test_events_come_in_order_of_time_then_segment(db: Database, clock: Clock) -
     ]
 
 
-def test_a_part_of_the_history_is_from_a_moment_on_up_to_but_not_at_another(db: Database, clock: Clock) -> None:
+def test_a_part_of_the_history_is_from_a_moment_on_up_to_but_not_at_another(
+    db: Database, clock: Clock
+) -> None:
     db.rows("select create_segment('A')")
     moments = []
     for list_name in ("add", "remove", "add"):

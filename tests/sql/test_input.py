@@ -12,7 +12,9 @@ from tests.conftest import NOON, Database
 
 TEXT = st.one_of(
     st.none(),
-    st.sampled_from(["", "A", "B", "a", "X", "add", "remove", "2026-11", "0001-01", "9999-12", "reader", "-1", "'"]),
+    st.sampled_from(
+        ["", "A", "B", "a", "X", "add", "remove", "2026-11", "0001-01", "9999-12", "reader", "-1", "'"]
+    ),
     st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0"), max_size=120),
 )
 IDS = st.one_of(
@@ -23,7 +25,14 @@ IDS = st.one_of(
 MOMENTS = st.one_of(
     st.none(),
     st.sampled_from(
-        ["-infinity", "infinity", "4714-11-24 00:00Z BC", "294276-12-31 23:59:59.999999Z", "0001-01-01Z", NOON]
+        [
+            "-infinity",
+            "infinity",
+            "4714-11-24 00:00Z BC",
+            "294276-12-31 23:59:59.999999Z",
+            "0001-01-01Z",
+            NOON,
+        ]
     ),
     st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30)).map(lambda moment: moment.replace(tzinfo=UTC)),
     st.integers(-(10**9), 10**9).map(lambda seconds: NOON + timedelta(seconds=seconds)),
@@ -35,7 +44,10 @@ NUMBERS = st.one_of(
 )
 ROWS = st.one_of(st.none(), st.integers(-(2**31), 2**31 - 1), st.sampled_from([1, 2, 100]))
 INTERVALS = st.one_of(
-    st.none(), st.sampled_from(["0", "-1 day", "1 hour", "31 days", "31 days 1 us", "178000000 years", "-178000000 years"])
+    st.none(),
+    st.sampled_from(
+        ["0", "-1 day", "1 hour", "31 days", "31 days 1 us", "178000000 years", "-178000000 years"]
+    ),
 )
 KINDS = {
     "text": TEXT,
@@ -67,10 +79,13 @@ def test_only_expected_errors_come_out_of_the_functions_of(db: Database, role: s
     db.rows("select create_segment('A', 50)")
     db.rows("select create_segment('B')")
     db.rows("select change_user_segments(1, '{A,B}')")
-    below = {"reader": "segmentation_jobs", "editor": "segmentation_reader", "admin": "segmentation_editor"}[role]
+    below = {"reader": "segmentation_jobs", "editor": "segmentation_reader", "admin": "segmentation_editor"}[
+        role
+    ]
     functions = db.rows(
         "select proname as name,"
-        "  array(select format_type(t, null) from unnest(proargtypes) with ordinality as a (t, n) order by n) as kinds"
+        " array(select format_type(t, null)"
+        " from unnest(proargtypes) with ordinality as a (t, n) order by n) as kinds"
         " from pg_proc where pronamespace = 'segmentation'::regnamespace and prokind = 'f' and pronargs > 0"
         " and (obj_description(oid) is not null or proname ~ '^http_')"
         " and has_function_privilege(%s, oid, 'execute') and not has_function_privilege(%s, oid, 'execute')"

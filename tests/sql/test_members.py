@@ -23,8 +23,13 @@ def everything(db: Database, clock: Clock) -> None:
     clock.advance(hours=1)
     db.rows("select change_segment_members('A', array(select generate_series(1, 50, 7)))")
     db.rows("select change_segment_members('A', array(select generate_series(2, 50, 7)), 'remove')")
-    db.rows("select change_segment_members('A', array(select generate_series(3, 50, 7)), expires_at => %s)", FRIDAY)
-    db.rows("select change_segment_members('A', array(select generate_series(4, 50, 7)), starts_at => %s)", MONDAY)
+    db.rows(
+        "select change_segment_members('A', array(select generate_series(3, 50, 7)), expires_at => %s)",
+        FRIDAY,
+    )
+    db.rows(
+        "select change_segment_members('A', array(select generate_series(4, 50, 7)), starts_at => %s)", MONDAY
+    )
     clock.advance(hours=1)
     db.rows("select set_rollout('A', 60, %s)", FRIDAY)
     db.rows("select register_users(array(select generate_series(51, 60)))")
@@ -102,7 +107,9 @@ def test_members_come_a_page_at_a_time(db: Database) -> None:
         after = None
         while page := [
             tuple(row)
-            for row in db.rows("select * from segment_members('A', after => %s, max_rows => %s)", after, max_rows)
+            for row in db.rows(
+                "select * from segment_members('A', after => %s, max_rows => %s)", after, max_rows
+            )
         ]:
             assert len(page) <= max_rows
             listed += page
@@ -141,7 +148,7 @@ def test_a_member_says_by_what_since_when_and_until_when(db: Database, clock: Cl
 
 
 def test_a_deleted_segment_has_had_members(db: Database, clock: Clock) -> None:
-    deleted = clock.now
+    deleted = clock.advance(hours=1)
     db.rows("select delete_segment('A')")
     clock.advance(hours=1)
     db.rows("select create_segment('A')")

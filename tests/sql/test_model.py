@@ -14,7 +14,14 @@ import psycopg
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from psycopg.rows import namedtuple_row
 
 from tests.conftest import NOON, OPTIONS
@@ -168,9 +175,7 @@ class Membership(RuleBasedStateMachine):
         buckets = dict(
             self.rows("select u, bucket(u, %s) from unnest(%s::bigint[]) as u", created.salt, USERS)
         )
-        self.segments.append(
-            Segment(slug, self.now, buckets, steps={self.now: percent} if percent else {})
-        )
+        self.segments.append(Segment(slug, self.now, buckets, steps={self.now: percent} if percent else {}))
 
     @rule(slug=st.sampled_from(SLUGS))
     def delete_segment(self, slug: str) -> None:
@@ -307,9 +312,7 @@ class Membership(RuleBasedStateMachine):
         users = list(self.registered)
         held = {r.user_id: r.segments for r in self.rows("select * from users_segments(%s::bigint[])", users)}
         assert held == {
-            user: sorted(
-                s.slug for i, s in enumerate(self.segments) if self.member(user, i, self.now)
-            )
+            user: sorted(s.slug for i, s in enumerate(self.segments) if self.member(user, i, self.now))
             for user in users
         }
         for slug in SLUGS:
@@ -330,7 +333,9 @@ class Membership(RuleBasedStateMachine):
     def every_moment_agrees(self) -> None:
         """Time travel, to the past and to the planned future, equals the model."""
         users = list(self.registered)
-        hours = sorted({h for hour in self.hours() for h in (hour, hour - 1)} | {self.now + 2, self.now + 60})[-12:]
+        hours = sorted(
+            {h for hour in self.hours() for h in (hour, hour - 1)} | {self.now + 2, self.now + 60}
+        )[-12:]
         found: dict[tuple[int, Any], list[str]] = {}
         query = """
             select u as user_id, t as moment, s.segment
@@ -362,7 +367,9 @@ class Membership(RuleBasedStateMachine):
     @invariant()
     def events_agree(self) -> None:
         """The users' histories and the months' reports equal the model's events."""
-        query = "select u as user_id, h.* from unnest(%s::bigint[]) as u cross join lateral user_history(u) as h"
+        query = (
+            "select u as user_id, h.* from unnest(%s::bigint[]) as u cross join lateral user_history(u) as h"
+        )
         events = [(r.user_id, r.segment, r.operation, r.at) for r in self.rows(query, list(self.registered))]
         assert sorted(events, key=str) == self.events()
         months = sorted({NOON.strftime("%Y-%m"), *(e[3].strftime("%Y-%m") for e in events)})

@@ -65,7 +65,7 @@ def test_months_are_utc_whatever_the_session_says(db: Database, clock: Clock) ->
     clock.set(datetime(2026, 11, 30, 20, tzinfo=UTC))
     db.rows("select ensure_history_partitions(0)")
     db.rows("select create_segment('A')")
-    assign(db, clock, 1, clock.now, clock.now + timedelta(hours=1))  # type: ignore[operator, arg-type]
+    assign(db, clock, 1, clock.advance(hours=1), clock.advance(hours=1))
     db.rows("set timezone = 'UTC'")
     assert months(db) == [month(2026, 11)]
 
@@ -84,7 +84,8 @@ def test_both_sides_of_the_bound_of_a_month_find_their_partition(db: Database, c
     assert [
         tuple(row)
         for row in db.rows(
-            "select user_id, right(tableoid::regclass::text, 7) from segmentation.membership_history order by 1"
+            "select user_id, right(tableoid::regclass::text, 7)"
+            " from segmentation.membership_history order by 1"
         )
     ] == [(1, "2026_12"), (2, "2027_01")]
 

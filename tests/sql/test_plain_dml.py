@@ -129,7 +129,9 @@ def test_an_end_that_has_come_cannot_be_moved(db: Database, clock: Clock) -> Non
 
 def test_an_insert_into_the_past_is_refused(db: Database) -> None:
     with refuses(ObjectNotInPrerequisiteState, user_id=1002):
-        db.rows("insert into segmentation.memberships (user_id, segment_id, starts_at) values (1002, 1, %s)", NOON)
+        db.rows(
+            "insert into segmentation.memberships (user_id, segment_id, starts_at) values (1002, 1, %s)", NOON
+        )
     assert events(db, 1002) == []
 
 
@@ -137,7 +139,9 @@ def test_an_insert_into_no_living_segment_is_refused(db: Database) -> None:
     db.rows("select delete_segment('B')")
     for segment_id in (2, 99):
         with refuses(ForeignKeyViolation, segment_id=segment_id):
-            db.rows("insert into segmentation.memberships (user_id, segment_id) values (1002, %s)", segment_id)
+            db.rows(
+                "insert into segmentation.memberships (user_id, segment_id) values (1002, %s)", segment_id
+            )
 
 
 def test_one_row_that_is_wrong_refuses_the_whole_statement(db: Database) -> None:
@@ -148,7 +152,9 @@ def test_one_row_that_is_wrong_refuses_the_whole_statement(db: Database) -> None
 
 def test_a_second_override_of_the_same_pair_is_refused(db: Database) -> None:
     with pytest.raises(UniqueViolation):
-        db.rows("insert into segmentation.memberships (user_id, segment_id, included) values (1000, 1, false)")
+        db.rows(
+            "insert into segmentation.memberships (user_id, segment_id, included) values (1000, 1, false)"
+        )
 
 
 def test_wrong_values_are_refused_by_named_constraints(db: Database) -> None:
@@ -202,7 +208,9 @@ def test_the_end_of_a_step_is_derived_whatever_is_written(db: Database, clock: C
     assert db.rows("select * from rollout_steps('A')") == before
 
 
-def test_a_step_to_come_can_be_changed_moved_and_deleted_and_each_is_recorded(db: Database, clock: Clock) -> None:
+def test_a_step_to_come_can_be_changed_moved_and_deleted_and_each_is_recorded(
+    db: Database, clock: Clock
+) -> None:
     db.rows("select set_rollout('A', 10)")
     db.rows("select set_rollout('A', 50, %s)", FRIDAY)
     clock.advance(hours=1)
@@ -325,7 +333,10 @@ def test_the_history_refuses_update_and_delete(db: Database, clock: Clock) -> No
     db.rows("select change_user_segments(1000, remove => '{A}')")
     before = events(db)
     for table in HISTORY_TABLES:
-        for statement in (f"delete from segmentation.{table}", f"update segmentation.{table} set reason = 'other'"):
+        for statement in (
+            f"delete from segmentation.{table}",
+            f"update segmentation.{table} set reason = 'other'",
+        ):
             with refuses(ObjectNotInPrerequisiteState):
                 db.rows(statement)
     assert events(db) == before

@@ -1,6 +1,7 @@
 """Rollouts: a percentage of all users, one row a step, sticky and monotone, steps to come included."""
 
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 from psycopg.errors import InvalidParameterValue, NoDataFound, ObjectNotInPrerequisiteState
 
@@ -93,7 +94,7 @@ def test_raising_only_adds_and_lowering_removes_the_last_added(db: Database, clo
         clock.advance(hours=1)
         db.rows("select set_rollout('A', %s::numeric)", percent)
         falling.append(members(db))
-    assert all(fewer < more for fewer, more in zip(rising, rising[1:], strict=False))
+    assert all(fewer < more for fewer, more in pairwise(rising))
     assert falling == rising[-2::-1]
     assert rising[0] == set() and len(rising[-1]) == 2000
 
@@ -108,7 +109,9 @@ def test_a_step_holds_from_now_on_until_the_next_begins(db: Database, clock: Clo
 def test_all_steps_are_returned_with_who_and_why(db: Database, clock: Clock) -> None:
     db.rows("select create_segment('A', 10, actor => 'ann', reason => 'trial')")
     clock.advance(hours=1)
-    returned = db.rows("select * from set_rollout(slug => 'A', percent => 30, actor => 'bob', reason => 'fine')")
+    returned = db.rows(
+        "select * from set_rollout(slug => 'A', percent => 30, actor => 'bob', reason => 'fine')"
+    )
     assert returned == db.rows("select * from rollout_steps('A')")
     assert [(step.percent, step.actor, step.reason) for step in returned] == [
         (10, "ann", "trial"),

@@ -18,9 +18,9 @@ def test_a_new_segment_is_described_and_rolled_out_to_nobody(db: Database, clock
 def test_a_segment_can_be_created_with_a_percentage_and_a_description(db: Database, clock: Clock) -> None:
     db.rows("select create_segment('A', 12.5, 'voice messages', 'ann', 'trial')")
     assert db.row("select slug, description, percent from get_segment('A')") == ("A", "voice messages", 12.5)
-    assert [tuple(step) for step in db.rows("select percent, starts_at, actor, reason from rollout_steps('A')")] == [
-        (12.5, NOON, "ann", "trial")
-    ]
+    assert [
+        tuple(step) for step in db.rows("select percent, starts_at, actor, reason from rollout_steps('A')")
+    ] == [(12.5, NOON, "ann", "trial")]
 
 
 def test_arguments_can_be_named(db: Database) -> None:
@@ -169,7 +169,9 @@ def test_a_segment_can_be_deleted_once(db: Database) -> None:
         db.rows("select delete_segment('A')")
 
 
-def test_a_slug_used_again_is_a_new_segment_with_a_new_salt_and_nobody_in_it(db: Database, clock: Clock) -> None:
+def test_a_slug_used_again_is_a_new_segment_with_a_new_salt_and_nobody_in_it(
+    db: Database, clock: Clock
+) -> None:
     db.rows("select create_segment('A', 100, 'old')")
     db.rows("select change_user_segments(7, '{A}')")
     old = db.row("select * from get_segment('A')")

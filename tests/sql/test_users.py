@@ -30,7 +30,9 @@ def test_known_users_stay_as_they_are(db: Database, clock: Clock) -> None:
     assert db.value("select registered_at from segmentation.users where user_id = 3") == clock.now
 
 
-def test_a_rollout_that_holds_a_registered_user_is_an_event_of_that_moment(db: Database, clock: Clock) -> None:
+def test_a_rollout_that_holds_a_registered_user_is_an_event_of_that_moment(
+    db: Database, clock: Clock
+) -> None:
     db.rows("select create_segment('A', 100)")
     seen = clock.advance(days=1)
     db.rows("select register_users('{1}')")
@@ -121,7 +123,8 @@ def test_forgetting_a_wrong_id_is_refused(db: Database) -> None:
 def test_a_user_known_only_by_an_override_is_forgotten_too(db: Database) -> None:
     db.rows("select create_segment('A')")
     db.rows(
-        "insert into segmentation.memberships (user_id, segment_id) select %s, segment_id from segmentation.segments",
+        "insert into segmentation.memberships (user_id, segment_id)"
+        " select %s, segment_id from segmentation.segments",
         USER,
     )
     assert db.value("select forget_user(%s)", USER) is True

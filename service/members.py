@@ -1,0 +1,104 @@
+"""Who is in a segment: listed, exported as CSV, and changed by uploading CSV."""
+
+from typing import Annotated, Any
+
+from litestar import get, post
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.params import HeaderParameter, QueryParameter
+
+from service.docs import problems
+from service.errors import UNSUPPORTED_MEDIA_TYPE, Problem
+from service.reports import GZIP
+from service.schemas import At, Imported, Members, Moment, ReasonInQuery, SlugInPath
+from service.streams import CopyOut, Csv, copy_in
+from service.wire import ApiRequest, Json
+
+EXPORT = "select user_id from segmentation.segment_members($1, $2, $3)"
+
+
+@get(
+    "/v1/segments/{slug:str}/members",
+    operation_id="listMembers",
+    summary="Members of a segment",
+    description=(
+        "The known users in a segment, now or at a moment, by id: a page as JSON; or, with `Accept: text/csv`, the "
+        "ids of all of them, streamed, in the form that the import takes. Role: reader."
+    ),
+    tags=["Members"],
+    middleware=[GZIP],
+    responses={
+        **problems(400, 401, 404, 422, 503, 504),
+        200: ResponseSpec(Members, description="A page", generate_examples=False),
+    },
+)
+async def list_members(
+    request: ApiRequest,
+    slug: SlugInPath,
+    after: Annotated[int | None, QueryParameter(description="Ids above this one")] = None,
+    limit: Annotated[int, QueryParameter(description="At most so many on a page: 1 to 10000")] = 100,
+    at: At = None,
+    accept: Annotated[
+        str, HeaderParameter(name="Accept", description="application/json, or text/csv for all ids")
+    ] = "application/json",
+) -> Any:
+    """List or export members."""
+    if request.accept.best_match(["application/json", "text/csv"]) == "text/csv":
+        rows = CopyOut(request.auth.database, request.auth.role, EXPORT, slug, at, after, header=True)
+        return Csv(await rows.begin(), f"{slug}.csv")
+    return Json(
+        await request.auth.call("http_segment_members", slug=slug, at=at, after=after, max_rows=limit)
+    )
+
+
+@post(
+    "/v1/segments/{slug:str}/members",
+    operation_id="importMembers",
+    summary="Add or remove many users",
+    description=(
+        "The body is `text/csv`, one user id a line, of any length; a header line `user_id` and gzip "
+        "(`Content-Encoding`) are fine. All or nothing: a bad line is named by its number. Duplicates and users who "
+        "need no change count as unchanged. Role: editor."
+    ),
+    tags=["Members"],
+    status_code=200,
+    request_max_body_size=None,
+    responses=problems(400, 401, 403, 404, 413, 415, 422, 503, 504),
+)
+async def import_members(
+    request: ApiRequest,
+    slug: SlugInPath,
+    operation: Annotated[str, QueryParameter(description="add or remove")] = "add",
+    expires_at: Annotated[Moment | None, QueryParameter(description="When they end; none: never")] = None,
+    ttl_seconds: Annotated[
+        float | None, QueryParameter(description="Instead of expires_at: after how many seconds they end")
+    ] = None,
+    starts_at: Annotated[Moment | None, QueryParameter(description="When they start; none: now")] = None,
+    reason: ReasonInQuery = None,
+) -> Json[Imported]:
+    """Copy the body into PostgreSQL and change all its users at once."""
+    if request.content_type[0] != "text/csv":
+        raise Problem(
+            UNSUPPORTED_MEDIA_TYPE,
+            f"The body has the type {request.content_type[0] or 'unknown'}.",
+            hint="Send one user id a line and say Content-Type: text/csv.",
+        )
+    caller = request.auth
+    async with caller.database.bulk(caller.role) as connection:
+        await connection.execute("select segmentation.begin_import($1)", slug)
+        await copy_in(connection, caller.database, request)
+        return Json(
+            await caller.database.call_on(
+                connection,
+                "http_finish_import",
+                slug=slug,
+                operation=operation,
+                expires_at=expires_at,
+                ttl_seconds=ttl_seconds,
+                starts_at=starts_at,
+                actor=caller.name,
+                reason=reason,
+            )
+        )
+
+
+HANDLERS = [list_members, import_members]

@@ -1,0 +1,88 @@
+"""The month as a CSV file: a link is made with a key, and opens without one."""
+
+from typing import Annotated
+
+from litestar import get, post
+from litestar.config.compression import CompressionConfig
+from litestar.datastructures import State
+from litestar.middleware.base import DefineMiddleware
+from litestar.middleware.compression import CompressionMiddleware
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.spec import Example
+from litestar.params import Body, PathParameter, QueryParameter
+
+from service.docs import problems
+from service.schemas import NewReport, Report
+from service.streams import CopyOut, Csv
+from service.wire import ApiRequest, Json
+
+# For those who ask for it. The last part of a large file goes out quickly: level 1 keeps up with COPY.
+GZIP = DefineMiddleware(
+    CompressionMiddleware, config=CompressionConfig(backend="gzip", gzip_compress_level=1)
+)
+REPORT = "select * from segmentation.linked_report($1)"
+
+
+@post(
+    "/v1/reports",
+    operation_id="createReport",
+    summary="Make a link to a month's report",
+    description=(
+        "Who got in or out of which segment in a month (UTC), of all users or of one. The link needs no key, cannot "
+        "be guessed and works for a day. Role: editor."
+    ),
+    tags=["Reports"],
+    responses=problems(400, 401, 403, 413, 415, 422, 503, 504),
+)
+async def create_report(
+    request: ApiRequest,
+    data: Annotated[NewReport, Body(examples=[Example(value={"period": "2026-11", "user_id": None})])],
+) -> Json[Report]:
+    """Make a link to a report."""
+    settings = request.auth.database.settings
+    return Json(
+        await request.auth.call(
+            "http_create_report_link",
+            period=data.period,
+            user_id=data.user_id,
+            base_url=settings.public_url or str(request.base_url).rstrip("/"),
+            actor=request.auth.name,
+        )
+    )
+
+
+@get(
+    "/v1/reports/{file_name:str}",
+    operation_id="getReport",
+    summary="A month's report as CSV",
+    description=(
+        "`user_id;segment;operation;at` by user, time, segment; streamed as PostgreSQL finds the rows. The link is "
+        "the permission: no key is needed."
+    ),
+    tags=["Reports"],
+    security=[{}],
+    middleware=[GZIP],
+    responses={
+        **problems(400, 404, 422, 503, 504),
+        200: ResponseSpec(
+            str,
+            media_type="text/csv",
+            description="The rows",
+            generate_examples=False,
+            examples=[Example(value="1000;AVITO_VOICE_MESSAGES;add;2026-11-20T12:00:00.000000Z\n")],
+        ),
+    },
+)
+async def get_report(
+    state: State,
+    file_name: Annotated[str, PathParameter(description="The last part of the link: {id}.csv")],
+    header: Annotated[bool, QueryParameter(description="Begin with a line of column names")] = False,
+) -> Csv:
+    """Stream a report."""
+    report_id = file_name.removesuffix(".csv")
+    rows = CopyOut(state.database, "reader", REPORT, report_id, delimiter=";", header=header)
+    return Csv(await rows.begin(), "report.csv")
+
+
+HANDLERS = [get_report]
+HANDLERS_WITH_KEY = [create_report]

@@ -1,0 +1,92 @@
+"""Sessions that race on purpose: each has a thread, and a test knows when one waits for another."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from time import monotonic
+from typing import Any
+
+import pytest
+
+from tests.conftest import OPTIONS, Database
+
+PATIENCE = 20.0
+
+
+class Session(Database):
+    """A connection of its own whose statements run in a thread of their own."""
+
+    def __init__(self, url: str, options: str = OPTIONS) -> None:
+        """Connect to url."""
+        super().__init__(url, options)
+        self.pid = self.connection.info.backend_pid
+        self.thread = ThreadPoolExecutor(1)
+
+    def start(self, query: str, *args: Any) -> Future[list[Any]]:
+        """Run a query in the background; its result() are the rows."""
+        return self.thread.submit(self.rows, query, *args)
+
+    def close(self) -> None:
+        """Roll back what is open and go."""
+        self.connection.cancel()
+        self.thread.shutdown()
+        self.connection.close()
+
+
+@pytest.fixture
+def session(database_url: str, db: Database) -> Iterator[Callable[..., Session]]:
+    """Open a session: session() waits for locks, session(lock_timeout="1s") fails if it has to."""
+    with ExitStack() as opened:
+
+        def open_session(lock_timeout: str = "0") -> Session:
+            new = Session(database_url, f"{OPTIONS} -c lock_timeout={lock_timeout} -c deadlock_timeout=50ms")
+            opened.callback(new.close)
+            return new
+
+        yield open_session
+
+
+@pytest.fixture
+def waits(db: Database) -> Callable[[Session, Future[list[Any]]], None]:
+    """Return as soon as a session waits for a lock; fail if it goes through without."""
+
+    def wait_until_blocked(waiting: Session, running: Future[list[Any]]) -> None:
+        deadline = monotonic() + PATIENCE
+        while db.value("select cardinality(pg_blocking_pids(%s))", waiting.pid) == 0:
+            assert not running.done(), f"it did not wait: {running.exception() or running.result()}"
+            assert monotonic() < deadline, "it neither waits nor ends"
+
+    return wait_until_blocked
+
+
+@pytest.fixture
+def consistent(db: Database) -> Callable[[], None]:
+    """Assert what no race may break: state and history agree, and periods of a pair never overlap."""
+
+    def check() -> None:
+        assert (
+            db.rows(
+                "select a.user_id, a.segment_id from segmentation.overrides as a"
+                " join segmentation.overrides as b using (user_id, segment_id)"
+                " where (a.starts_at, a.ends_at) < (b.starts_at, b.ends_at)"
+                " and tstzrange(a.starts_at, a.ends_at) && tstzrange(b.starts_at, b.ends_at)"
+            )
+            == []
+        )
+        assert (
+            db.rows(
+                "select user_id, segment_id, ends_at from segmentation.overrides"
+                " group by 1, 2, 3 having count(*) > 1"
+            )
+            == []
+        )
+        for user_id, segments in db.rows(
+            "select user_id, segments from users_segments(array(select user_id from segmentation.users))"
+        ):
+            told: dict[str, str] = {}
+            for segment, operation, _ in db.events_of(user_id):
+                assert told.get(segment, "remove") != operation, "additions and removals alternate"
+                told[segment] = operation
+            assert segments == sorted(slug for slug, operation in told.items() if operation == "add")
+
+    return check

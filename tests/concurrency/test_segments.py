@@ -1,0 +1,163 @@
+"""Changes of one segment at once: one at a time; nobody else waits for them."""
+
+from collections.abc import Callable
+
+import pytest
+from psycopg.errors import NoDataFound, UniqueViolation
+
+from tests.concurrency.conftest import Session
+from tests.concurrency.test_writers import race
+from tests.conftest import Database
+from tests.expect import FOREVER, refuses
+
+Waits = Callable[..., None]
+Consistent = Callable[[], None]
+Open = Callable[..., Session]
+
+
+def test_one_slug_is_created_once(db: Database, session: Open, waits: Waits) -> None:
+    with refuses(UniqueViolation, segment="A"):
+        race(session(), session(), waits, "select create_segment('A', 10)", "select create_segment('A', 20)")
+    assert db.rows("select slug, percent from list_segments()") == [("A", 10)]
+
+
+def test_a_slug_whose_creation_was_undone_is_free(db: Database, session: Open, waits: Waits) -> None:
+    race(
+        session(),
+        session(),
+        waits,
+        "select create_segment('A', 10)",
+        "select create_segment('A', 20)",
+        commit=False,
+    )
+    assert db.rows("select slug, percent from list_segments()") == [("A", 20)]
+
+
+def test_a_slug_is_free_as_soon_as_its_segment_is_deleted(db: Database, session: Open, waits: Waits) -> None:
+    db.rows("select create_segment('A', 10)")
+    race(session(), session(), waits, "select delete_segment('A')", "select create_segment('A', 20)")
+    assert db.rows("select slug, percent from list_segments()") == [("A", 20)]
+    lives = db.rows("select created_at, deleted_at from segmentation.segments order by created_at")
+    assert lives[0].deleted_at <= lives[1].created_at
+
+
+def test_two_rollout_changes_are_two_steps_that_join(
+    db: Database, session: Open, waits: Waits, consistent: Consistent
+) -> None:
+    db.rows("select create_segment('A', 10)")
+    db.rows("select register_users(array(select generate_series(1, 50)))")
+    race(session(), session(), waits, "select set_rollout('A', 60)", "select set_rollout('A', 30)")
+    steps = db.rows("select percent, starts_at, ends_at from rollout_steps('A')")
+    assert [step.percent for step in steps] == [10, 60, 30]
+    assert [step.ends_at for step in steps] == [steps[1].starts_at, steps[2].starts_at, FOREVER]
+    assert all(step.starts_at < step.ends_at for step in steps)
+    consistent()
+
+
+def test_two_changes_to_the_same_percentage_are_one_step(db: Database, session: Open, waits: Waits) -> None:
+    db.rows("select create_segment('A', 10)")
+    race(session(), session(), waits, "select set_rollout('A', 60)", "select set_rollout('A', 60)")
+    assert db.column("select percent from rollout_steps('A')") == [10, 60]
+
+
+def test_a_step_set_and_cancelled_at_once(db: Database, session: Open, waits: Waits) -> None:
+    db.rows("select create_segment('A', 10)")
+    race(
+        session(),
+        session(),
+        waits,
+        "select set_rollout('A', 60, '2100-01-01Z')",
+        "select cancel_rollout_step('A', '2100-01-01Z')",
+    )
+    assert db.column("select percent from rollout_steps('A')") == [10]
+
+
+def test_two_descriptions_are_both_recorded_and_the_later_stays(
+    db: Database, session: Open, waits: Waits
+) -> None:
+    db.rows("select create_segment('A')")
+    race(
+        session(), session(), waits, "select update_segment('A', 'one')", "select update_segment('A', 'two')"
+    )
+    assert db.value("select description from get_segment('A')") == "two"
+    assert db.column("select description from segment_history('A') where operation = 'describe'") == [
+        "one",
+        "two",
+    ]
+
+
+def test_two_deletions_are_one(db: Database, session: Open, waits: Waits) -> None:
+    db.rows("select create_segment('A')")
+    with refuses(NoDataFound, segment="A"):
+        race(session(), session(), waits, "select delete_segment('A')", "select delete_segment('A')")
+    assert db.column("select operation from segment_history('A')") == ["create", "delete"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["set_rollout('A', 30)", "update_segment('A', 'new')", "cancel_rollout_step('A', '2100-01-01Z')"],
+)
+def test_a_change_that_waited_for_the_deletion_finds_nothing(
+    db: Database, session: Open, waits: Waits, change: str
+) -> None:
+    db.rows("select create_segment('A', 10)")
+    with refuses(NoDataFound, segment="A"):
+        race(session(), session(), waits, "select delete_segment('A')", f"select {change}")
+    assert db.value("select count(*) from segmentation.rollouts") == 1
+
+
+def test_a_change_that_waited_while_the_slug_changed_hands_goes_to_the_new_segment(
+    db: Database, session: Open, waits: Waits
+) -> None:
+    db.rows("select create_segment('A', 10)")
+    for change in ("select set_rollout('A', 30)", "select update_segment('A', 'new')"):
+        first, then = session(), session()
+        first.rows("begin")
+        first.rows("select delete_segment('A')")
+        first.rows("select create_segment('A', 20)")
+        running = then.start(change)
+        waits(then, running)
+        first.rows("commit")
+        running.result()
+    assert db.row("select percent, description from get_segment('A')") == (20, "new")
+    assert db.column("select percent from rollout_steps('A')") == [20]
+    assert db.value("select count(*) from segmentation.rollouts where percent = 30") == 1
+
+
+def test_a_rollout_change_does_not_wait_for_an_import_nor_an_import_for_it(
+    db: Database, session: Open
+) -> None:
+    db.rows("select create_segment('A')")
+    importer, changer = session(lock_timeout="1s"), session(lock_timeout="1s")
+    importer.rows("begin")
+    importer.rows("select change_segment_members('A', '{1,2,3}')")
+    changer.rows("begin")
+    changer.rows("select set_rollout('A', 30)")
+    changer.rows("select update_segment('A', 'new')")
+    importer.rows("select change_segment_members('A', '{4,5,6}')")
+    importer.rows("commit")
+    changer.rows("commit")
+    assert db.value("select assigned from segment_stats('A')") == 6
+
+
+def test_changes_of_different_segments_do_not_wait_for_each_other(db: Database, session: Open) -> None:
+    for slug in ("A", "B", "C"):
+        db.rows("select create_segment(%s)", slug)
+    one, other = session(), session(lock_timeout="1s")
+    one.rows("begin")
+    for change in (
+        "set_rollout('A', 30)",
+        "update_segment('A', 'new')",
+        "delete_segment('B')",
+        "create_segment('D')",
+    ):
+        one.rows(f"select {change}")
+    for change in (
+        "set_rollout('C', 30)",
+        "update_segment('C', 'new')",
+        "delete_segment('C')",
+        "create_segment('E')",
+    ):
+        other.rows(f"select {change}")
+    one.rows("commit")
+    assert db.column("select slug from list_segments()") == ["A", "D", "E"]
