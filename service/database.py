@@ -86,7 +86,9 @@ class Database:
         finally:
             await pool.release(connection)
 
-    async def call_on(self, connection: "Connection | PooledConnection", function: str, **arguments: Any) -> str:
+    async def call_on(
+        self, connection: "Connection | PooledConnection", function: str, **arguments: Any
+    ) -> str:
         """Call one SQL function inside the transaction that this connection is in."""
         try:
             text: str = await connection.fetchval(_call(function, *arguments), *arguments.values())

@@ -24,6 +24,8 @@ class MigrationError(Exception):
 
 def migrate(url: str, say: Callable[[str], None] = lambda line: None) -> str:
     """Apply what is missing, say each step, return the version; harmless when run again, or twice at once."""
+    if urlsplit(url).scheme not in ("postgresql", "postgres"):
+        raise MigrationError("DATABASE_URL is no URL such as postgresql://user@host:5432/database")
     try:
         with psycopg.connect(url, autocommit=True, application_name="segmentation migrate") as connection:
             # What the files say themselves; "exists, skipping" has another code.
@@ -41,6 +43,8 @@ def migrate(url: str, say: Callable[[str], None] = lambda line: None) -> str:
 
 
 def _apply_migrations(url: str, say: Callable[[str], None]) -> None:
+    # yoyo notes who migrates; in a container the user may have no name.
+    os.environ.setdefault("USER", "migrate")
     backend = get_backend(_yoyo_url(url))
     try:
         for migration in backend.to_apply(read_migrations(str(ROOT / "migrations"))):

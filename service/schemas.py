@@ -340,12 +340,16 @@ class Imported(Answer):
 
     received: Annotated[int, Meta(description="Lines with a user id", examples=[1000000])]
     changed: Annotated[int, Meta(description="Users who were changed", examples=[999000])]
-    unchanged: Annotated[int, Meta(description="Duplicates, and users for whom nothing changed", examples=[1000])]
+    unchanged: Annotated[
+        int, Meta(description="Duplicates, and users for whom nothing changed", examples=[1000])
+    ]
 
 
 class Report(Answer):
     """A link to a report."""
 
-    url: Annotated[str, Meta(description="Opens without a key", examples=["http://localhost:8080/v1/reports/5e0c.csv"])]
+    url: Annotated[
+        str, Meta(description="Opens without a key", examples=["http://localhost:8080/v1/reports/5e0c.csv"])
+    ]
     period: Annotated[str, Meta(examples=["2026-11"])]
     expires_at: Time

@@ -18,7 +18,9 @@ class SettingsError(Exception):
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What can be set, with defaults that suit one small machine. Pools and caches are per worker process."""
 
-    database_url: Annotated[str, Meta(min_length=1, description="PostgreSQL URL of the database")]
+    database_url: Annotated[
+        str, Meta(pattern="^postgres(ql)?://", description="Such as postgresql://user@host:5432/database")
+    ]
     host: Annotated[str, Meta(min_length=1, description="Address to listen on")] = "127.0.0.1"
     port: Annotated[int, Meta(ge=1, le=65535, description="Port to listen on")] = 8080
     workers: Annotated[int, Meta(ge=1, le=64, description="Server processes")] = 1
@@ -40,7 +42,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     bulk_pool_size: Annotated[
         PoolSize, Meta(description="Connections for imports, exports and reports, so that none starves reads")
     ] = 4
-    transfer_timeout: Annotated[Seconds, Meta(description="Seconds that an import, export or report may take")] = 600
+    transfer_timeout: Annotated[
+        Seconds, Meta(description="Seconds that an import, export or report may take")
+    ] = 600
     stall_timeout: Annotated[
         Seconds, Meta(description="Seconds that a transfer waits for a client that takes or sends nothing")
     ] = 30
@@ -68,7 +72,9 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
         try:
             given[field.name] = msgspec.convert(environment[name], field.type, strict=False)
         except msgspec.ValidationError as error:
-            raise SettingsError(f"{name}={environment[name]!r} is not valid: {error}.") from None
+            # A URL may hold a password.
+            shown = "" if field.name == "database_url" else f"={environment[name]!r}"
+            raise SettingsError(f"{name}{shown} is not valid: {error}.") from None
     if "database_url" not in given:
         raise SettingsError("DATABASE_URL is not set: give it, such as postgresql://user@host:5432/database.")
     return Settings(**given)

@@ -1,6 +1,7 @@
 """Rules that hold for every function: documented, with an example that runs, pinned, never overloaded."""
 
 import re
+from contextlib import ExitStack
 
 import psycopg
 import pytest
@@ -11,6 +12,10 @@ from tests.conftest import Clock, Database
 ROLES = ("segmentation_reader", "segmentation_editor", "segmentation_admin")
 # An example shows the shape of a link; no link can be shown that opens a report.
 NEEDS_A_REAL_LINK = "linked_report"
+# What comes first in the same transaction.
+BEFORE = {
+    "finish_import": ["select begin_import('AVITO_DISCOUNT_30')", "insert into pg_temp.import values (1)"]
+}
 
 
 def public_functions(db: Database) -> dict[str, str | None]:
@@ -57,15 +62,16 @@ def test_every_comment_of_an_http_function_names_its_route(db: Database) -> None
 
 def run(db: Database, example: str) -> None:
     """Run an example as psql would, and leave no trace."""
-    if copied := re.fullmatch(r"\\copy \((.*)\) to '[^']+' (.*)", example):
-        copy = f"copy ({copied[1]}) to stdout {copied[2]}"
-        with db.connection.transaction(force_rollback=True), db.connection.cursor().copy(copy) as out:
-            list(out)
-    elif example.startswith("call "):
-        db.connection.execute(example.encode())
-    else:
-        with db.connection.transaction(force_rollback=True):
-            db.connection.execute(example.encode())
+    with ExitStack() as opened:
+        if not example.startswith("call "):
+            opened.enter_context(db.connection.transaction(force_rollback=True))
+        for statement in re.split(r"; (?=\w|\\)", example):
+            if copied := re.fullmatch(r"\\copy (.+) (to|from) '[^']+' (csv.*)", statement):
+                end = "stdout" if copied[2] == "to" else "stdin"
+                with db.connection.cursor().copy(f"copy {copied[1]} {copied[2]} {end} {copied[3]}") as copy:
+                    copy.write("1000\n") if end == "stdin" else list(copy)
+            elif statement not in ("begin", "commit"):
+                db.connection.execute(statement.encode())
 
 
 def furnish(db: Database) -> None:
@@ -93,7 +99,7 @@ def test_every_example_runs_as_it_stands_on_an_empty_service_or_a_furnished_one(
         failed = {}
         for function, example in waiting.items():
             try:
-                run(db, example)
+                run(db, "; ".join([*BEFORE.get(function.split("(")[0], []), example]))
             except NoDataFound as error:
                 if not function.startswith(NEEDS_A_REAL_LINK):
                     failed[function] = str(error)

@@ -24,7 +24,7 @@ SHAPE = """
         proacl, obj_description(oid), proowner)::text as shape
     from pg_proc where pronamespace = 'segmentation'::regnamespace
     union all
-    select 'relation', oid::regclass::text, 
+    select 'relation', oid::regclass::text,
       (relkind, relacl, relowner, case relkind when 'v' then pg_get_viewdef(oid) end)::text
     from pg_class where relnamespace = 'segmentation'::regnamespace
     union all

@@ -18,6 +18,8 @@ def checker(db: Database) -> Database:
             " (Debian and Ubuntu: apt-get install postgresql-<version>-plpgsql-check)."
         )
     db.rows(MOCK_CRON)
+    # begin_import makes it.
+    db.rows("create temporary table import (user_id bigint)")
     return db
 
 

@@ -27,9 +27,11 @@ LEAST_ROLE = {
         "users_segments",
     ],
     EDITOR: [
+        "begin_import",
         "change_segment_members",
         "change_user_segments",
         "create_report_link",
+        "finish_import",
         "history_report",
         "register_users",
     ],

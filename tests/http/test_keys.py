@@ -113,26 +113,30 @@ def test_a_write_is_signed_with_the_name_of_the_key(service: Service, db: Databa
 
 # What a call needs beside its documented example.
 PLACES = {"user_id": 1000, "slug": "AVITO_VOICE_MESSAGES"}
-BODIES = {"updateSegment": {"description": "new"}, "getUsersSegments": {"user_ids": [1000]}}
 QUERIES = {"cancelRolloutStep": "?starts_at=2027-01-01T00:00:00Z"}
+BODIES: dict[str, dict[str, Any]] = {
+    "updateSegment": {"json": {"description": "new"}},
+    "getUsersSegments": {"json": {"user_ids": [1000]}},
+    "importMembers": {"content": b"1000\n", "headers": {"Content-Type": "text/csv"}},
+}
 
 
-def calls(service: Service) -> list[tuple[str, str, str, Any]]:
-    """Every documented call that takes a key: method, path, the role its description names, a body."""
+def example(operation: dict[str, Any]) -> dict[str, Any]:
+    """The documented body of a call, if it has one."""
+    content = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
+    return {"json": content["schema"]["examples"][0]} if content else {}
+
+
+def calls(service: Service) -> list[tuple[str, str, str, dict[str, Any]]]:
+    """Every documented call that takes a key: method, path, the role its description names, what it sends."""
     found = []
     for path, operations in service.client.get("/openapi.json").json()["paths"].items():
         for method, operation in operations.items():
             _, named, role = operation["description"].rstrip(".").rpartition("Role: ")
             if named:
                 call = operation["operationId"]
-                schema = (
-                    operation.get("requestBody", {})
-                    .get("content", {})
-                    .get("application/json", {})
-                    .get("schema", {})
-                )
-                body = BODIES.get(call, schema.get("examples", [None])[0])
-                found.append((method.upper(), path.format(**PLACES) + QUERIES.get(call, ""), role, body))
+                place = path.format(**PLACES) + QUERIES.get(call, "")
+                found.append((method.upper(), place, role, BODIES.get(call) or example(operation)))
     assert len(found) >= 16
     return found
 
@@ -140,9 +144,9 @@ def calls(service: Service) -> list[tuple[str, str, str, Any]]:
 def test_postgresql_refuses_what_a_role_may_not_do_just_as_documented(service: Service) -> None:
     roles = ("reader", "editor", "admin")
     clients: dict[str, Api] = {role: service.as_role(role) for role in roles}
-    for method, path, needed, body in calls(service):
+    for method, path, needed, sent in calls(service):
         for role in roles:
-            response = clients[role].send(method, path, json=body)
+            response = clients[role].send(method, path, **sent)
             if roles.index(role) < roles.index(needed):
                 assert response.status_code == 403, (role, method, path, response.text)
                 problem = response.json()
@@ -150,4 +154,4 @@ def test_postgresql_refuses_what_a_role_may_not_do_just_as_documented(service: S
                 assert f"has the role {role}" in problem["detail"]
                 assert "function" not in response.text
             else:
-                assert response.status_code not in (400, 401, 403, 500), (role, method, path, response.text)
+                assert response.status_code not in (400, 401, 403, 415, 500), (method, path, response.text)

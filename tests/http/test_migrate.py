@@ -97,3 +97,9 @@ def test_the_version_tells_every_change_of_a_file(empty: str, checkout: Path) ->
 def test_a_database_that_is_away_is_told() -> None:
     with pytest.raises(MigrationError, match="does not answer"):
         migrate("postgresql://nobody@127.0.0.1:1/none")
+
+
+def test_what_is_no_url_is_told_without_showing_it() -> None:
+    with pytest.raises(MigrationError, match="no URL") as caught:
+        migrate("host=db password=secret")
+    assert "secret" not in str(caught.value)

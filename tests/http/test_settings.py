@@ -45,3 +45,9 @@ def test_a_wrong_setting_is_named_with_its_value() -> None:
 def test_every_setting_says_what_it_is_for() -> None:
     for field in msgspec.json.schema(Settings)["$defs"]["Settings"]["properties"].values():
         assert field["description"]
+
+
+def test_a_wrong_url_is_not_shown_since_it_may_hold_a_password() -> None:
+    with pytest.raises(SettingsError, match=r"^DATABASE_URL is not valid: ") as caught:
+        read_settings({"DATABASE_URL": "host=db password=secret"})
+    assert "secret" not in str(caught.value)
