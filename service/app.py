@@ -9,6 +9,7 @@ from service import docs, health, members, reports, segments, users
 from service.auth import ApiKeys, Authentication
 from service.database import Database
 from service.errors import answer_problem
+from service.idempotency import Idempotency
 from service.reads import SharedReads
 from service.schemas import Moment, MomentSchema
 from service.settings import Settings, read_settings
@@ -35,7 +36,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
             *members.HANDLERS,
             *reports.HANDLERS_WITH_KEY,
         ],
-        middleware=[Authentication()],
+        middleware=[Authentication(), Idempotency()],
     )
     app = Litestar(
         [with_key, *reports.HANDLERS, *health.HANDLERS, *docs.HANDLERS],

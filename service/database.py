@@ -4,6 +4,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
 from functools import cache
 from typing import Any, TypeAlias
 
@@ -16,6 +17,10 @@ ROLES = ("reader", "editor", "admin")
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 PooledConnection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
+
+
+# The transaction that a request runs in as a whole, if it does: see idempotency.
+TRANSACTION: ContextVar["PooledConnection | None"] = ContextVar("transaction", default=None)
 
 
 class Database:
@@ -78,6 +83,8 @@ class Database:
 
     async def fetch(self, role: str, statement: str, *arguments: Any) -> list[asyncpg.Record]:
         """Run one statement as a role."""
+        if transaction := TRANSACTION.get():
+            return await transaction.fetch(statement, *arguments)
         pool = self._pools[role]
         with _unavailable():
             connection = await pool.acquire(timeout=self.settings.acquire_timeout)
@@ -99,13 +106,31 @@ class Database:
     @asynccontextmanager
     async def bulk(self, role: str) -> AsyncIterator[PooledConnection]:
         """A transaction for a long transfer as this role, on a connection kept apart for such."""
-        pool = self._pools["bulk"]
+        if transaction := TRANSACTION.get():
+            yield transaction
+            return
+        async with self._transaction("bulk") as connection:
+            # Ends with the transaction, so that nothing of it is left to the next one.
+            await connection.execute(f"set local role segmentation_{role}")
+            yield connection
+
+    @asynccontextmanager
+    async def whole_request(self, role: str, *, bulk: bool) -> AsyncIterator[PooledConnection]:
+        """One transaction for all that happens inside."""
+        async with self.bulk(role) if bulk else self._transaction(role) as connection:
+            token = TRANSACTION.set(connection)
+            try:
+                yield connection
+            finally:
+                TRANSACTION.reset(token)
+
+    @asynccontextmanager
+    async def _transaction(self, name: str) -> AsyncIterator[PooledConnection]:
+        pool = self._pools[name]
         with _unavailable():
             connection = await pool.acquire(timeout=self.settings.acquire_timeout)
         try:
             async with connection.transaction():
-                # Ends with the transaction, so that nothing of it is left to the next one.
-                await connection.execute(f"set local role segmentation_{role}")
                 yield connection
         finally:
             # Waits until PostgreSQL has confirmed that a broken transfer is cancelled.

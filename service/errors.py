@@ -53,6 +53,12 @@ METHOD_NOT_ALLOWED = Kind(
 ALREADY_EXISTS = Kind(
     409, "already_exists", "It exists already", "The name is taken: choose another, or use what is there."
 )
+IN_PROGRESS = Kind(
+    409,
+    "in_progress",
+    "The same request is still running",
+    "A request with this Idempotency-Key has not ended yet: send it again in a moment to get its answer.",
+)
 PAYLOAD_TOO_LARGE = Kind(
     413, "payload_too_large", "The body is too large", "Send less at a time: the service sets a limit."
 )
@@ -79,6 +85,12 @@ IMPOSSIBLE_NOW = Kind(
     "impossible_now",
     "Not possible as things stand",
     "The present state does not allow this change: detail and hint say why, and what to do first.",
+)
+IDEMPOTENCY_KEY_REUSED = Kind(
+    422,
+    "idempotency_key_reused",
+    "The Idempotency-Key belongs to another request",
+    "It was used with another method, path or body within a day. Nothing was changed: take a new key.",
 )
 INTERNAL_ERROR = Kind(
     500,
@@ -132,7 +144,9 @@ BY_SQLSTATE = {
     "42501": FORBIDDEN,
     "40001": CONFLICT_RETRY,
     "40P01": CONFLICT_RETRY,
+    "55006": IN_PROGRESS,
     "55P03": BUSY,
+    "54": PAYLOAD_TOO_LARGE,
     "57014": STATEMENT_TIMEOUT,
     "25006": READ_ONLY,
     "08": DATABASE_UNAVAILABLE,
@@ -184,7 +198,10 @@ def answer_problem(request: Request[Any, Any, Any], error: Exception) -> Respons
     return Response(
         msgspec.json.encode({**standard, **problem.members, **standard}),
         status_code=kind.status,
-        headers={**problem.headers, **({"Retry-After": "1"} if kind.status == 503 else {})},
+        headers={
+            **problem.headers,
+            **({"Retry-After": "1"} if kind.status == 503 or kind is IN_PROGRESS else {}),
+        },
         media_type="application/problem+json",
     )
 

@@ -10,7 +10,7 @@ from service.docs import problems
 from service.errors import UNSUPPORTED_MEDIA_TYPE, Problem
 from service.reports import GZIP
 from service.schemas import At, Imported, Members, Moment, ReasonInQuery, SlugInPath
-from service.streams import CopyOut, Csv, copy_in
+from service.streams import Csv, copy_in
 from service.wire import ApiRequest, Json
 
 EXPORT = "select user_id from segmentation.segment_members($1, $2, $3)"
@@ -43,8 +43,10 @@ async def list_members(
 ) -> Any:
     """List or export members."""
     if request.accept.best_match(["application/json", "text/csv"]) == "text/csv":
-        rows = CopyOut(request.auth.database, request.auth.role, EXPORT, slug, at, after, header=True)
-        return Csv(await rows.begin(), f"{slug}.csv")
+        caller = request.auth
+        return Csv(
+            caller.database, caller.role, EXPORT, slug, at, after, header=True, file_name=f"{slug}.csv"
+        )
     return Json(
         await request.auth.call("http_segment_members", slug=slug, at=at, after=after, max_rows=limit)
     )

@@ -13,7 +13,7 @@ from litestar.params import Body, PathParameter, QueryParameter
 
 from service.docs import problems
 from service.schemas import NewReport, Report
-from service.streams import CopyOut, Csv
+from service.streams import Csv
 from service.wire import ApiRequest, Json
 
 # For those who ask for it. The last part of a large file goes out quickly: level 1 keeps up with COPY.
@@ -80,8 +80,9 @@ async def get_report(
 ) -> Csv:
     """Stream a report."""
     report_id = file_name.removesuffix(".csv")
-    rows = CopyOut(state.database, "reader", REPORT, report_id, delimiter=";", header=header)
-    return Csv(await rows.begin(), "report.csv")
+    return Csv(
+        state.database, "reader", REPORT, report_id, delimiter=";", header=header, file_name="report.csv"
+    )
 
 
 HANDLERS = [get_report]

@@ -372,6 +372,7 @@ begin
   perform set_config('segmentation.forgetting', 'on', true);
   delete from segmentation.membership_history as h where h.user_id = forget_user.user_id;
   delete from segmentation.report_links as l where l.user_id = forget_user.user_id;
+  delete from segmentation.idempotency_keys as i where i.path ~ ('^/v1/users/' || forget_user.user_id || '(/|$)');
   delete from segmentation.users as u where u.user_id = forget_user.user_id;
   perform set_config('segmentation.forgetting', '', true);
   -- Who and why stays in the server's log; whom does not.

@@ -16,15 +16,22 @@ as $$
 declare
   purged bigint;
 begin
-  delete from segmentation.report_links as l where l.expires_at <= segmentation.clock();
-  get diagnostics purged = row_count;
+  with links as (
+    delete from segmentation.report_links as l where l.expires_at <= segmentation.clock() returning 1
+  ),
+  answers as (
+    delete from segmentation.idempotency_keys as i
+    where i.created_at <= segmentation.clock() - interval '24 hours'
+    returning 1
+  )
+  select (select count(*) from links) + (select count(*) from answers) into purged;
   perform segmentation.note_upkeep('purge', purged);
   return purged;
 end
 $$;
 
 comment on function segmentation.purge_expired() is
-  'Delete report links that have expired; returns how many. Example: select purge_expired();';
+  'Delete report links that have expired and answers kept for a day; returns how many. Example: select purge_expired();';
 
 create or replace function segmentation.schedule_jobs () returns text
   language plpgsql

@@ -45,6 +45,7 @@ to segmentation_reader;
 -- Change users, and take reports away.
 grant execute on function
   segmentation.begin_import(text),
+  segmentation.claim_idempotency_key(text, text),
   segmentation.change_segment_members(text, bigint[], text, timestamptz, timestamptz, text, text),
   segmentation.change_user_segments(bigint, text[], text[], timestamptz, timestamptz, text, text),
   segmentation.create_report_link(text, bigint, interval, text),
@@ -54,6 +55,7 @@ grant execute on function
   segmentation.http_finish_import(text, text, timestamptz, numeric, timestamptz, text, text),
   segmentation.http_change_user_segments(bigint, text[], text[], timestamptz, numeric, timestamptz, text, text),
   segmentation.http_create_report_link(text, bigint, text, text),
+  segmentation.keep_answer(text, text, bytea, text, integer, text, text),
   segmentation.register_users(bigint[])
 to segmentation_editor;
 

@@ -206,7 +206,7 @@ def test_while_the_database_is_away_the_process_lives_and_says_so(serve: Callabl
 def test_reads_that_wait_share_one_call_and_each_gets_its_own_answer(
     serve: Callable[..., Service], db: Database
 ) -> None:
-    service = serve(shared_reads=1, api_key_cache_seconds=60)
+    service = serve(shared_reads=1, lock_timeout=60, statement_timeout=60, api_key_cache_seconds=60)
     reader = service.as_role("reader")
     reader.get("/v1/users/1/segments", UserSegments)
     db.rows("create sequence segmentation.calls")
@@ -216,10 +216,14 @@ def test_reads_that_wait_share_one_call_and_each_gets_its_own_answer(
         return array(
           select json_build_object('user_id', u, 'segments', array['S' || u]) from unnest(user_ids) as u);""",
     )
-    answers: dict[int, Future[UserSegments]] = {}
     with ThreadPoolExecutor(max_workers=40) as pool, held(db):
-        for user_id in range(1, 31):
-            answers[user_id] = pool.submit(reader.get, f"/v1/users/{user_id}/segments", UserSegments)
+
+        def ask(user_id: int) -> Future[UserSegments]:
+            return pool.submit(reader.get, f"/v1/users/{user_id}/segments", UserSegments)
+
+        answers = {1: ask(1)}
+        wait_until(lambda: waiting(db) == 1)
+        answers |= {user_id: ask(user_id) for user_id in range(2, 31)}
         wait_until(lambda: len(service.client.app.state.reads._waiting) == 29)
         db.rows("select pg_advisory_unlock(%s)", LOCK)
         for user_id, answer in answers.items():

@@ -1,0 +1,1 @@
+drop table segmentation.idempotency_keys;

@@ -1,0 +1,157 @@
+"""Writes that are repeated with the same Idempotency-Key: done once, answered each time."""
+
+import hashlib
+import re
+from collections.abc import Awaitable, Callable
+from typing import Any, cast
+
+from litestar.enums import ScopeType
+from litestar.middleware import ASGIMiddleware
+from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
+
+from service.auth import Caller
+from service.errors import IDEMPOTENCY_KEY_REUSED, Problem, malformed
+
+CLAIM = "select fingerprint, status, location, answer from segmentation.claim_idempotency_key($1, $2)"
+KEEP = "select segmentation.keep_answer($1, $2, $3, $4, $5, $6, $7)"
+METHODS = {"POST", "PATCH", "PUT", "DELETE"}
+# As in the IETF draft, a string in quotes; or bare, as most clients send it.
+KEY = re.compile(rb'"([!#-\[\]-~ ]{1,255})"|([!#-~]{1,255})')
+
+
+class Idempotency(ASGIMiddleware):
+    """Puts a write with an Idempotency-Key, and the keeping of its answer, into one transaction."""
+
+    scopes = (ScopeType.HTTP,)
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
+        """Answer from what was kept, or let the request through and keep its answer."""
+        scope = cast("HTTPScope", scope)
+        given = [value for name, value in scope["headers"] if name == b"idempotency-key"]
+        if not given or scope["method"] not in METHODS:
+            return await next_app(scope, receive, send)
+        key = _read_key(given)
+        caller: Caller = scope["auth"]
+        body = HashedBody(scope, receive)
+        answer = KeptAnswer()
+        is_csv = any(
+            name == b"content-type" and value.startswith(b"text/csv") for name, value in scope["headers"]
+        )
+        try:
+            async with caller.database.whole_request(caller.role, bulk=is_csv) as connection:
+                kept = await connection.fetchrow(CLAIM, caller.name, key)
+                if kept:
+                    if await body.fingerprint() != kept["fingerprint"]:
+                        raise Problem(
+                            IDEMPOTENCY_KEY_REUSED,
+                            "This Idempotency-Key was used for another request.",
+                            hint="Take a new key for each new request.",
+                        )
+                    answer.replay(kept["status"], kept["location"], kept["answer"])
+                else:
+                    await next_app(scope, body.receive, answer.send)
+                    if not answer.is_success:
+                        raise _NotKept
+                    await connection.execute(
+                        KEEP,
+                        caller.name,
+                        key,
+                        await body.fingerprint(),
+                        scope["path"],
+                        answer.start["status"],
+                        answer.location,
+                        answer.body.decode(),
+                    )
+        except _NotKept:
+            # Rolled back: an error changed nothing, and the next try may succeed.
+            pass
+        # Only now, when all is committed, the client gets to know.
+        await send(answer.start)
+        await send({"type": "http.response.body", "body": answer.body, "more_body": False})
+
+
+class _NotKept(Exception):
+    """Ends the transaction of a request that was refused."""
+
+
+class HashedBody:
+    """A request's body on its way to the handler, and the fingerprint of the whole request."""
+
+    def __init__(self, scope: HTTPScope, receive: Receive) -> None:
+        """Begin with what is known before the body comes."""
+        self._receive = receive
+        self._ended = False
+        target = b"\0".join([scope["method"].encode(), scope["path"].encode(), scope["query_string"], b""])
+        self._digest = hashlib.sha256(target)
+
+    async def receive(self) -> Any:
+        """Pass the next part on."""
+        message = await self._receive()
+        if message["type"] == "http.request":
+            self._digest.update(message["body"])
+            self._ended = not message["more_body"]
+        return message
+
+    async def fingerprint(self) -> bytes:
+        """Read what the handler has left unread, then sum up."""
+        while not self._ended:
+            message = await self.receive()
+            if message["type"] == "http.disconnect":
+                raise malformed([{"detail": "The body broke off"}])
+        return self._digest.digest()
+
+
+class KeptAnswer:
+    """An answer held back until its transaction is committed."""
+
+    def __init__(self) -> None:
+        """Nothing yet."""
+        self.start: Any = {}
+        self.body = b""
+
+    @property
+    def send(self) -> Callable[[Message], Awaitable[None]]:
+        """Take the parts of an answer."""
+
+        async def take(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self.start = message
+            elif message["type"] == "http.response.body":
+                self.body += message["body"]
+
+        return take
+
+    @property
+    def is_success(self) -> bool:
+        """Whether something was done."""
+        return self.start["status"] in range(200, 300)
+
+    @property
+    def location(self) -> str | None:
+        """The header Location."""
+        return next((value.decode() for name, value in self.start["headers"] if name == b"location"), None)
+
+    def replay(self, status: int, location: str | None, text: str) -> None:
+        """Be what was answered the first time."""
+        self.body = text.encode()
+        headers = [
+            (b"idempotency-replayed", b"true"),
+            *([(b"content-type", b"application/json")] if text else []),
+            *([(b"content-length", str(len(self.body)).encode())] if text else []),
+            *([(b"location", location.encode())] if location else []),
+        ]
+        self.start = {"type": "http.response.start", "status": status, "headers": headers}
+
+
+def _read_key(given: list[bytes]) -> str:
+    found = KEY.fullmatch(given[0]) if len(given) == 1 else None
+    if not found:
+        raise malformed(
+            [
+                {
+                    "detail": "Send one key of 1 to 255 printable ASCII characters, in quotes or bare",
+                    "parameter": "Idempotency-Key",
+                }
+            ]
+        )
+    return (found[1] or found[2]).decode()

@@ -1,0 +1,64 @@
+-- Exactly once over a bad network: a write that comes with an Idempotency-Key is done once, and its answer is
+-- given again to whoever repeats it within a day.
+--
+-- Both calls stand in the transaction of the write: claim first, then the write, then keep. A lock that ends
+-- with the transaction says that the same request is still running, so a crash leaves nothing stuck. Failures
+-- are not kept: they changed nothing, and the next try may succeed.
+--
+-- In calling order: claim_idempotency_key, keep_answer; purge_expired forgets what is a day old.
+
+create or replace function segmentation.claim_idempotency_key (
+  api_key         text,
+  idempotency_key text
+)
+  returns table (fingerprint bytea, status smallint, location text, answer text)
+  language plpgsql
+  security definer
+  set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+  if not pg_try_advisory_xact_lock(
+    hashtextextended(claim_idempotency_key.api_key || ' ' || claim_idempotency_key.idempotency_key, 0))
+  then
+    raise exception 'a request with this Idempotency-Key is still running'
+      using errcode = 'object_in_use', hint = 'Wait a moment, then send it again with the same key.';
+  end if;
+  delete from segmentation.idempotency_keys as i
+  where i.api_key = claim_idempotency_key.api_key
+    and i.idempotency_key = claim_idempotency_key.idempotency_key
+    and i.created_at <= segmentation.clock() - interval '24 hours';
+  return query
+  select i.fingerprint, i.status, i.location, i.answer
+  from segmentation.idempotency_keys as i
+  where i.api_key = claim_idempotency_key.api_key
+    and i.idempotency_key = claim_idempotency_key.idempotency_key;
+end
+$$;
+
+comment on function segmentation.claim_idempotency_key(text, text) is
+  'Hold an Idempotency-Key until the end of the transaction; the answer kept for it, if there is one. Example: select * from claim_idempotency_key(''web-shop'', ''order-17'');';
+
+create or replace function segmentation.keep_answer (
+  api_key         text,
+  idempotency_key text,
+  fingerprint     bytea,
+  path            text,
+  status          integer,
+  location        text,
+  answer          text
+)
+  returns void
+  language plpgsql
+  security definer
+  set search_path = ''
+as $$
+begin
+  insert into segmentation.idempotency_keys (
+    api_key, idempotency_key, fingerprint, path, status, location, answer)
+  values (api_key, idempotency_key, fingerprint, path, status, location, answer);
+end
+$$;
+
+comment on function segmentation.keep_answer(text, text, bytea, text, integer, text, text) is
+  'Keep the answer of a write for whoever repeats it with the same Idempotency-Key. Example: select keep_answer(''web-shop'', ''order-17'', sha256(''PATCH …''), ''/v1/users/1000/segments'', 200, null, ''{}'');';
