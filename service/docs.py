@@ -27,6 +27,7 @@ Which features does a user have right now? Segments of users: by hand, for a tim
 
 **Times** are RFC 3339 with an offset; answers are in UTC. **Errors** are `application/problem+json` (RFC 9457):
 branch on `code`; [all codes](/docs/errors). A 503 says in `Retry-After` when to try again; nothing was changed.
+**Writes** accept an `Idempotency-Key`: repeated within a day, they are answered again and not done again.
 """
 TAGS = [
     Tag(name="Users", description="Which segments a user is in, why, since when; and changes of that"),
@@ -67,6 +68,17 @@ POLICY = (
 )
 
 
+READS = {"getUsersSegments"}
+IDEMPOTENCY_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": (
+        "Any text of your choice, new for each new request, in quotes or bare. Repeated within a day with the same "
+        "request, the answer of the first time comes again, and nothing is done twice."
+    ),
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!#-~]+$"},
+}
 ROWS = "".join(
     f'<tr id="{kind.code}"><td>{kind.status}<td><code>{kind.code}</code><td>{escape(kind.title)}'
     f"<td>{escape(kind.advice)}\n"
@@ -163,7 +175,9 @@ def describe(app: Litestar) -> bytes:
     """The OpenAPI description of all calls, as JSON."""
     schema = app.openapi_schema.to_schema()
     for path in schema["paths"].values():
-        for operation in path.values():
+        for method, operation in path.items():
+            if method != "get" and operation["operationId"] not in READS:
+                operation.setdefault("parameters", []).append(IDEMPOTENCY_KEY)
             for parameter in operation.get("parameters", []):
                 # A parameter is there or not, but never null.
                 kinds = parameter["schema"].pop("oneOf", [{}])

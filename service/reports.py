@@ -45,7 +45,7 @@ async def create_report(
             "http_create_report_link",
             period=data.period,
             user_id=data.user_id,
-            base_url=settings.public_url or str(request.base_url).rstrip("/"),
+            base_url=(settings.public_url or str(request.base_url)).rstrip("/"),
             actor=request.auth.name,
         )
     )

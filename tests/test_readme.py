@@ -1,6 +1,7 @@
-"""The README's tables and listings are those of the code."""
+"""The README's tables and listings are those of the code; python -m tests.test_readme writes them anew."""
 
 import inspect
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from service.errors import BY_SQLSTATE, KINDS
 from service.settings import Settings
 from tests.bucket import bucket
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+PATH = Path(__file__).parents[1] / "README.md"
+README = PATH.read_text()
 
 
 def errors() -> str:
@@ -68,8 +70,30 @@ def test_every_public_function_is_named_in_the_readme() -> None:
         "history_partitions",
         "linked_report",
     }
-    internal |= {"note_upkeep", "require_at_most", "rfc3339", "rollout_json"}
+    internal |= {
+        "claim_idempotency_key",
+        "keep_answer",
+        "note_upkeep",
+        "require_at_most",
+        "rfc3339",
+        "rollout_json",
+    }
     missing = {
         name for name in granted - internal if not name.startswith("http_") and f"{name}" not in README
     }
     assert missing == set()
+
+
+if __name__ == "__main__":
+    text = README
+    for table in (errors(), settings()):
+        head = re.escape(table.splitlines()[0])
+        text = re.sub(rf"^{head}\n(\|.*\n)*", lambda _, table=table: table + "\n", text, flags=re.MULTILINE)  # type: ignore[misc]
+    text = re.sub(
+        r"(?<=```python\n).*?(?=\n```)",
+        lambda _: inspect.getsource(bucket).strip(),
+        text,
+        count=1,
+        flags=re.DOTALL,
+    )
+    PATH.write_text(text)
