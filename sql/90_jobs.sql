@@ -76,6 +76,8 @@ begin
     grant usage on schema cron to segmentation_jobs;
   end if;
   execute format('grant segmentation_jobs to %I', current_user);
+  -- A first batch at once: a new database is ready without waiting for pg_cron's minute.
+  perform segmentation.note_upkeep('sweep', segmentation.expire_memberships(5000));
   raise notice '%', segmentation.schedule_jobs();
 end
 $$;

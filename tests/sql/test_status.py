@@ -32,6 +32,7 @@ def test_what_is_well_has_a_value_and_what_is_not_has_a_hint(db: Database, clock
 
 
 def test_a_sweep_that_never_ran_or_long_ago_is_told(db: Database, clock: Clock) -> None:
+    db.rows("delete from segmentation.upkeep")
     assert not status(db)["last sweep"]
     db.rows("call sweep()")
     clock.advance(minutes=9)
