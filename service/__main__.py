@@ -1,13 +1,17 @@
 """Serves: python -m service."""
 
 import asyncio
+import os
 import sys
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from tempfile import TemporaryDirectory
 
 import uvicorn
 
 from service.health import NotFit, check_database
-from service.settings import SettingsError, read_settings
+from service.logs import log_config
+from service.settings import Settings, SettingsError, read_settings
 
 
 def main() -> None:
@@ -17,6 +21,24 @@ def main() -> None:
         asyncio.run(check_database(settings))
     except (SettingsError, NotFit) as error:
         sys.exit(f"error: {error}")
+    with shared_metrics(settings.workers):
+        serve(settings)
+
+
+@contextmanager
+def shared_metrics(workers: int) -> Iterator[None]:
+    """Let several workers count into one directory, so that whichever is asked for metrics knows them all."""
+    if workers == 1 or "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        yield
+        return
+    with TemporaryDirectory(prefix="segmentation-metrics-") as directory:
+        # Workers are new processes, which take it over.
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
+        yield
+
+
+def serve(settings: Settings) -> None:
+    """Serve until told to stop."""
     uvicorn.run(
         "service.app:create_app",
         factory=True,
@@ -29,22 +51,11 @@ def main() -> None:
         proxy_headers=False,
         server_header=False,
         access_log=settings.access_log,
-        log_config=log_config(settings.log_level),
+        log_config=log_config(settings.log_level, settings.log_format),
         timeout_graceful_shutdown=round(settings.shutdown_timeout),
         # Longer than the minute after which load balancers drop an idle connection themselves.
         timeout_keep_alive=75,
     )
-
-
-def log_config(level: str) -> dict[str, Any]:
-    """Everything to standard error, one line an event."""
-    return {
-        "version": 1,
-        "disable_existing_loggers": False,
-        "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
-        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
-        "root": {"handlers": ["stderr"], "level": level.upper()},
-    }
 
 
 if __name__ == "__main__":

@@ -5,11 +5,13 @@ from contextlib import asynccontextmanager
 
 from litestar import Litestar, Router
 
-from service import docs, health, members, reports, segments, users
+from service import docs, health, members, metrics, ofrep, reports, segments, users
 from service.auth import ApiKeys, Authentication
 from service.database import Database
 from service.errors import answer_problem
 from service.idempotency import Idempotency
+from service.limits import rate_limit
+from service.logs import RequestIds
 from service.reads import SharedReads
 from service.schemas import Moment, MomentSchema
 from service.settings import Settings, read_settings
@@ -33,22 +35,34 @@ def create_app(settings: Settings | None = None) -> Litestar:
         route_handlers=[
             *users.HANDLERS,
             *segments.HANDLERS,
-            *members.HANDLERS,
+            Router("/", route_handlers=members.HANDLERS, middleware=[metrics.CountBytes()]),
             *reports.HANDLERS_WITH_KEY,
+            *metrics.HANDLERS,
         ],
-        middleware=[Authentication(), Idempotency()],
+        middleware=[Authentication(), *rate_limit(settings), Idempotency()],
     )
+    open_feature = Router(
+        "/",
+        route_handlers=ofrep.HANDLERS,
+        middleware=[Authentication(x_api_key=True), *rate_limit(settings)],
+        exception_handlers={Exception: ofrep.answer_failure},
+    )
+    with_link = Router("/", route_handlers=reports.HANDLERS, middleware=[metrics.CountBytes()])
     app = Litestar(
-        [with_key, *reports.HANDLERS, *health.HANDLERS, *docs.HANDLERS],
+        [with_key, open_feature, with_link, *health.HANDLERS, *docs.HANDLERS],
         lifespan=[connections],
+        middleware=[metrics.CONFIG.middleware],
         request_class=ApiRequest,
         request_max_body_size=settings.max_body_bytes,
         exception_handlers={Exception: answer_problem},
         type_decoders=[(lambda type_: type_ is Moment, Moment.read)],
         plugins=[MomentSchema()],
         openapi_config=docs.CONFIG,
+        cors_config=ofrep.cors(settings.cors_origins),
         logging_config=None,
     )
+    # Around everything, so that answers to unknown paths have an id as well.
+    app.asgi_handler = RequestIds(app.asgi_handler)
     app.state.database = database
     app.state.reads = reads
     app.state.api_keys = keys

@@ -14,7 +14,7 @@ from litestar.middleware import ASGIMiddleware
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from service.database import Database
-from service.errors import UNAUTHORIZED, Problem
+from service.errors import CONNECTION_LOST, UNAUTHORIZED, Problem
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +80,7 @@ class ApiKeys:
     async def _listen(self) -> None:
         arguments = self._database.connect_arguments("reader")
         arguments["server_settings"]["application_name"] = "segmentation service (listener)"
+        is_lost = False
         while True:
             try:
                 connection = await asyncpg.connect(**arguments)
@@ -89,11 +90,15 @@ class ApiKeys:
                     await connection.add_listener(CHANNEL, lambda *_: self.forget())
                     # What was said before is lost.
                     self.forget()
+                    is_lost = False
                     await lost.wait()
                 finally:
                     await connection.close(timeout=1)
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
-                log.warning("cannot listen for changes of API keys, trying again: %s", error)
+            except (asyncpg.PostgresError, *CONNECTION_LOST) as error:
+                # Once, not each second: a standby, for one, never lets anybody listen.
+                if not is_lost:
+                    log.warning("cannot listen for changes of API keys, trying again and again: %s", error)
+                is_lost = True
             await asyncio.sleep(1)
 
 
@@ -102,12 +107,17 @@ class Authentication(ASGIMiddleware):
 
     scopes = (ScopeType.HTTP,)
 
+    def __init__(self, *, x_api_key: bool = False) -> None:
+        """Take the key from Authorization: Bearer, and if so wanted from X-API-Key."""
+        self._x_api_key = x_api_key
+
     async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
         """Put the key's name and role into the scope, or answer 401."""
         keys: ApiKeys = scope["litestar_app"].state.api_keys
         for name, value in scope["headers"]:
-            if name == b"authorization" and value[:7].lower() == b"bearer ":
-                caller = await keys.find(value[7:].strip())
+            is_bearer = name == b"authorization" and value[:7].lower() == b"bearer "
+            if is_bearer or (name == b"x-api-key" and self._x_api_key):
+                caller = await keys.find((value[7:] if is_bearer else value).strip())
                 if caller is None:
                     raise _unauthorized("The API key is unknown, revoked or expired.")
                 scope["user"] = caller.name

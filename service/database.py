@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 import asyncpg
 
-from service.errors import DATABASE_UNAVAILABLE, INVALID_VALUE, Problem
+from service.errors import CONNECTION_LOST, DATABASE_UNAVAILABLE, INVALID_VALUE, Problem
 from service.settings import Settings
 
 ROLES = ("reader", "editor", "admin")
@@ -49,6 +49,11 @@ class Database:
             for pool in self._pools.values():
                 await _close(pool)
 
+    @property
+    def pools(self) -> "dict[str, asyncpg.Pool[asyncpg.Record]]":
+        """The pools by name, to look at."""
+        return self._pools
+
     def connect_arguments(self, role: str) -> dict[str, Any]:
         """What every connection of a role is made with."""
         settings = self.settings
@@ -67,7 +72,8 @@ class Database:
                 "timezone": "UTC",
                 "jit": "off",
                 "statement_timeout": f"{longest * 1000:.0f}",
-                "lock_timeout": f"{settings.lock_timeout * 1000:.0f}",
+                # What an import waits for may be another import.
+                "lock_timeout": f"{(longest if role == 'bulk' else settings.lock_timeout) * 1000:.0f}",
                 "idle_in_transaction_session_timeout": f"{settings.idle_transaction_timeout * 1000:.0f}",
             },
         }
@@ -149,7 +155,7 @@ def _unavailable() -> Iterator[None]:
         yield
     except TimeoutError as error:
         raise Problem(DATABASE_UNAVAILABLE, "No connection to the database became free in time.") from error
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+    except (asyncpg.PostgresError, *CONNECTION_LOST) as error:
         raise Problem(DATABASE_UNAVAILABLE, "The database does not answer.") from error
 
 

@@ -17,7 +17,7 @@ from litestar.openapi.spec import Components, Example, SecurityScheme, Tag
 from litestar.static_files import create_static_files_router
 
 from service.errors import KINDS, problem_body
-from service.schemas import ProblemDetails
+from service.schemas import Body, ProblemDetails
 
 DESCRIPTION = """
 Which features does a user have right now? Segments of users: by hand, for a time, or for a percentage of all.
@@ -27,6 +27,7 @@ Which features does a user have right now? Segments of users: by hand, for a tim
 
 **Times** are RFC 3339 with an offset; answers are in UTC. **Errors** are `application/problem+json` (RFC 9457):
 branch on `code`; [all codes](/docs/errors). A 503 says in `Retry-After` when to try again; nothing was changed.
+**Every answer** carries `X-Request-ID`, yours if you sent one: the service's log names it.
 **Writes** accept an `Idempotency-Key`: repeated within a day, they are answered again and not done again.
 """
 TAGS = [
@@ -34,6 +35,7 @@ TAGS = [
     Tag(name="Segments", description="Segments, their rollouts, their past, their counts"),
     Tag(name="Members", description="Who is in a segment: listed, exported, and changed by the million"),
     Tag(name="Reports", description="Who got in and out in a month, as CSV"),
+    Tag(name="OpenFeature", description="Segments as boolean flags, for OpenFeature clients (OFREP 0.3)"),
     Tag(name="Health", description="For load balancers and alarms"),
 ]
 SCRIPT = """
@@ -68,7 +70,7 @@ POLICY = (
 )
 
 
-READS = {"getUsersSegments"}
+READS = {"getUsersSegments", "evaluateFlag", "evaluateFlags"}
 IDEMPOTENCY_KEY = {
     "name": "Idempotency-Key",
     "in": "header",
@@ -138,7 +140,13 @@ CONFIG = OpenAPIConfig(
                 type="http",
                 scheme="bearer",
                 description="An API key: reader asks, editor changes users, admin all",
-            )
+            ),
+            "xApiKey": SecurityScheme(
+                type="apiKey",
+                name="X-API-Key",
+                security_scheme_in="header",
+                description="The same key, for OpenFeature clients",
+            ),
         }
     ),
     security=[{"apiKey": []}],
@@ -174,12 +182,18 @@ def problems(*statuses: int) -> dict[int, ResponseSpec]:
 def describe(app: Litestar) -> bytes:
     """The OpenAPI description of all calls, as JSON."""
     schema = app.openapi_schema.to_schema()
+    refusals = schema["paths"]["/v1/segments"]["post"]["responses"]
     for path in schema["paths"].values():
         for method, operation in path.items():
             if method != "get" and operation["operationId"] not in READS:
                 operation.setdefault("parameters", []).append(IDEMPOTENCY_KEY)
+                operation["responses"].setdefault("409", refusals["409"])
+            if operation.get("security") != [{}]:
+                operation["responses"].setdefault("429", refusals["429"])
             for parameter in operation.get("parameters", []):
                 # A parameter is there or not, but never null.
                 kinds = parameter["schema"].pop("oneOf", [{}])
                 parameter["schema"].update(kinds[0])
+    for body in Body.__subclasses__():
+        schema["components"]["schemas"][body.__name__]["additionalProperties"] = False
     return msgspec.json.encode(schema)

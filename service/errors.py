@@ -12,6 +12,11 @@ from litestar.exceptions import HTTPException
 log = logging.getLogger(__name__)
 
 
+# Errors of a connection that is gone. The second is what asyncpg says to a call on a connection that
+# PostgreSQL has just ended, before its end is noticed.
+CONNECTION_LOST = (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
+
+
 class Kind(NamedTuple):
     """A kind of error: what a client branches on, and what /docs/errors says of it."""
 
@@ -92,6 +97,12 @@ IDEMPOTENCY_KEY_REUSED = Kind(
     "The Idempotency-Key belongs to another request",
     "It was used with another method, path or body within a day. Nothing was changed: take a new key.",
 )
+RATE_LIMITED = Kind(
+    429,
+    "rate_limited",
+    "Too many requests",
+    "This API key has sent as many as it may in a minute: wait as many seconds as Retry-After says.",
+)
 INTERNAL_ERROR = Kind(
     500,
     "internal_error",
@@ -162,6 +173,7 @@ BY_STATUS = {
     404: ROUTE_NOT_FOUND,
     405: METHOD_NOT_ALLOWED,
     413: PAYLOAD_TOO_LARGE,
+    429: RATE_LIMITED,
 }
 
 
@@ -191,9 +203,15 @@ def answer_problem(request: Request[Any, Any, Any], error: Exception) -> Respons
     problem = error if isinstance(error, Problem) else _problem_of(request, error)
     kind = problem.kind
     if kind is INTERNAL_ERROR:
-        log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+        log.error("%s %s failed", request.method, request.scope["path_template"], exc_info=error)
     elif kind.status > 500:
-        log.warning("%s %s: %s: %s", request.method, request.url.path, kind.code, error.__cause__ or error)
+        log.warning(
+            "%s %s: %s: %s",
+            request.method,
+            request.scope["path_template"],
+            kind.code,
+            error.__cause__ or error,
+        )
     standard = problem_body(kind, problem.detail) | ({"hint": problem.hint} if problem.hint else {})
     return Response(
         msgspec.json.encode({**standard, **problem.members, **standard}),
@@ -222,7 +240,7 @@ def _problem_of(request: Request[Any, Any, Any], error: Exception) -> Problem:
     match error:
         case asyncpg.PostgresError():
             return _database_problem(request, error)
-        case asyncpg.InterfaceError() | OSError():
+        case _ if isinstance(error, CONNECTION_LOST):
             return Problem(DATABASE_UNAVAILABLE, "The connection to the database was lost.")
         case HTTPException(status_code=status) if status in BY_STATUS:
             return _litestar_problem(request, error)
@@ -264,6 +282,15 @@ def _json_object(text: str | None) -> dict[str, Any]:
 
 def _litestar_problem(request: Request[Any, Any, Any], error: HTTPException) -> Problem:
     kind = BY_STATUS[error.status_code]
+    if kind is RATE_LIMITED:
+        headers = error.headers or {}
+        seconds = max(1, int(headers["RateLimit-Reset"]))
+        return Problem(
+            kind,
+            f"The API key {request.auth.name} may send {headers['RateLimit-Limit']} requests a minute.",
+            hint=f"Wait {seconds} seconds, and spread requests; POST /v1/users/segments asks for many users.",
+            headers={**headers, "Retry-After": str(seconds)},
+        )
     if kind is not MALFORMED_REQUEST:
         return Problem(
             kind,

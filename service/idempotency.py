@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
@@ -10,7 +11,8 @@ from litestar.middleware import ASGIMiddleware
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
 from service.auth import Caller
-from service.errors import IDEMPOTENCY_KEY_REUSED, Problem, malformed
+from service.errors import IDEMPOTENCY_KEY_REUSED, Problem, answer_problem, malformed
+from service.wire import ApiRequest
 
 CLAIM = "select fingerprint, status, location, answer from segmentation.claim_idempotency_key($1, $2)"
 KEEP = "select segmentation.keep_answer($1, $2, $3, $4, $5, $6, $7)"
@@ -28,27 +30,24 @@ class Idempotency(ASGIMiddleware):
         """Answer from what was kept, or let the request through and keep its answer."""
         scope = cast("HTTPScope", scope)
         given = [value for name, value in scope["headers"] if name == b"idempotency-key"]
-        if not given or scope["method"] not in METHODS:
+        reads_only = scope["route_handler"].opt.get("reads_only")
+        if not given or scope["method"] not in METHODS or reads_only:
             return await next_app(scope, receive, send)
         key = _read_key(given)
         caller: Caller = scope["auth"]
         body = HashedBody(scope, receive)
         answer = KeptAnswer()
         is_csv = any(
-            name == b"content-type" and value.startswith(b"text/csv") for name, value in scope["headers"]
+            name == b"content-type" and value.lower().startswith(b"text/csv")
+            for name, value in scope["headers"]
         )
+        if not is_csv:
+            # A client that sends slowly is not to hold a connection meanwhile.
+            await body.read_ahead(caller.database.settings.max_body_bytes)
         try:
             async with caller.database.whole_request(caller.role, bulk=is_csv) as connection:
                 kept = await connection.fetchrow(CLAIM, caller.name, key)
-                if kept:
-                    if await body.fingerprint() != kept["fingerprint"]:
-                        raise Problem(
-                            IDEMPOTENCY_KEY_REUSED,
-                            "This Idempotency-Key was used for another request.",
-                            hint="Take a new key for each new request.",
-                        )
-                    answer.replay(kept["status"], kept["location"], kept["answer"])
-                else:
+                if not kept:
                     await next_app(scope, body.receive, answer.send)
                     if not answer.is_success:
                         raise _NotKept
@@ -65,6 +64,24 @@ class Idempotency(ASGIMiddleware):
         except _NotKept:
             # Rolled back: an error changed nothing, and the next try may succeed.
             pass
+        except Exception as error:
+            if not answer.start:
+                raise
+            if answer.is_success:
+                # Litestar takes the answer that was held back for one that was sent, and would send no other.
+                request = ApiRequest(scope)
+                problem = answer_problem(request, error).to_asgi_response(app=None, request=request)
+                return await problem(scope, receive, send)
+        else:
+            # What is left of the body comes at the client's pace: no connection waits for it.
+            if kept:
+                if await body.fingerprint() != kept["fingerprint"]:
+                    raise Problem(
+                        IDEMPOTENCY_KEY_REUSED,
+                        "This Idempotency-Key was used for another request.",
+                        hint="Take a new key for each new request.",
+                    )
+                answer.replay(kept["status"], kept["location"], kept["answer"])
         # Only now, when all is committed, the client gets to know.
         await send(answer.start)
         await send({"type": "http.response.body", "body": answer.body, "more_body": False})
@@ -81,21 +98,34 @@ class HashedBody:
         """Begin with what is known before the body comes."""
         self._receive = receive
         self._ended = False
+        self._ahead: deque[Any] = deque()
         target = b"\0".join([scope["method"].encode(), scope["path"].encode(), scope["query_string"], b""])
         self._digest = hashlib.sha256(target)
 
     async def receive(self) -> Any:
         """Pass the next part on."""
+        return self._ahead.popleft() if self._ahead else await self._next()
+
+    async def read_ahead(self, most: int) -> None:
+        """Take the body in before the handler asks; what is longer is left for the handler to refuse."""
+        while not self._ended and most >= 0:
+            message = await self._next()
+            self._ahead.append(message)
+            if message["type"] == "http.disconnect":
+                return
+            most -= len(message.get("body", b""))
+
+    async def _next(self) -> Any:
         message = await self._receive()
         if message["type"] == "http.request":
-            self._digest.update(message["body"])
-            self._ended = not message["more_body"]
+            self._digest.update(message.get("body", b""))
+            self._ended = not message.get("more_body", False)
         return message
 
     async def fingerprint(self) -> bytes:
         """Read what the handler has left unread, then sum up."""
         while not self._ended:
-            message = await self.receive()
+            message = await self._next()
             if message["type"] == "http.disconnect":
                 raise malformed([{"detail": "The body broke off"}])
         return self._digest.digest()
@@ -117,7 +147,7 @@ class KeptAnswer:
             if message["type"] == "http.response.start":
                 self.start = message
             elif message["type"] == "http.response.body":
-                self.body += message["body"]
+                self.body += message.get("body", b"")
 
         return take
 

@@ -1,9 +1,19 @@
 """Who is in a segment: listed, exported as CSV, and changed by uploading CSV."""
 
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from litestar import get, post
 from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.spec import (
+    Example,
+    OpenAPIMediaType,
+    OpenAPIResponse,
+    OpenAPIType,
+    Operation,
+    RequestBody,
+    Schema,
+)
 from litestar.params import HeaderParameter, QueryParameter
 
 from service.docs import problems
@@ -12,6 +22,33 @@ from service.reports import GZIP
 from service.schemas import At, Imported, Members, Moment, ReasonInQuery, SlugInPath
 from service.streams import Csv, copy_in
 from service.wire import ApiRequest, Json
+
+LINES = Example(summary="User ids", value="user_id\n1000\n1002\n")
+
+
+@dataclass
+class CsvBody(Operation):
+    """A call whose body is CSV; the handler takes it as it comes, so that Litestar knows nothing of it."""
+
+    def __post_init__(self) -> None:
+        """Describe the body."""
+        self.request_body = RequestBody(content={"text/csv": _csv()}, required=True)
+
+
+@dataclass
+class CsvAnswer(Operation):
+    """A call that answers CSV as well."""
+
+    def __post_init__(self) -> None:
+        """Describe that answer beside the JSON."""
+        answer = (self.responses or {})["200"]
+        if isinstance(answer, OpenAPIResponse) and answer.content:
+            answer.content["text/csv"] = _csv()
+
+
+def _csv() -> OpenAPIMediaType:
+    return OpenAPIMediaType(schema=Schema(type=OpenAPIType.STRING), examples={"ids": LINES})
+
 
 EXPORT = "select user_id from segmentation.segment_members($1, $2, $3)"
 
@@ -26,6 +63,7 @@ EXPORT = "select user_id from segmentation.segment_members($1, $2, $3)"
     ),
     tags=["Members"],
     middleware=[GZIP],
+    operation_class=CsvAnswer,
     responses={
         **problems(400, 401, 404, 422, 503, 504),
         200: ResponseSpec(Members, description="A page", generate_examples=False),
@@ -34,7 +72,7 @@ EXPORT = "select user_id from segmentation.segment_members($1, $2, $3)"
 async def list_members(
     request: ApiRequest,
     slug: SlugInPath,
-    after: Annotated[int | None, QueryParameter(description="Ids above this one")] = None,
+    after: Annotated[int, QueryParameter(description="Ids above this one")] = 0,
     limit: Annotated[int, QueryParameter(description="At most so many on a page: 1 to 10000")] = 100,
     at: At = None,
     accept: Annotated[
@@ -64,6 +102,7 @@ async def list_members(
     tags=["Members"],
     status_code=200,
     request_max_body_size=None,
+    operation_class=CsvBody,
     responses=problems(400, 401, 403, 404, 413, 415, 422, 503, 504),
 )
 async def import_members(

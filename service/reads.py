@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 
 from service.database import Connection, Database, run
+from service.metrics import SHARED_READ_CALLS, SHARED_READS
 
 # One JSON text for each user.
 READ_USERS = "select segmentation.http_user_segments_each($1)"
@@ -87,6 +88,8 @@ async def _answer(connection: Connection, asked: Waiting) -> None:
     # Sorted, so that two calls that register new users never wait for each other in a circle.
     user_ids = sorted(asked)
     ((texts,),) = await run(connection, READ_USERS, user_ids)
+    SHARED_READ_CALLS.inc()
+    SHARED_READS.inc(sum(map(len, asked.values())))
     for user_id, text in zip(user_ids, texts, strict=True):
         for future in _unsettled([asked[user_id]]):
             future.set_result(text)

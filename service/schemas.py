@@ -353,3 +353,71 @@ class Report(Answer):
     ]
     period: Annotated[str, Meta(examples=["2026-11"])]
     expires_at: Time
+
+
+# --------------------------------------------------------------------------------------------- OFREP
+
+
+class EvaluationContext(Struct, kw_only=True):
+    """Who asks, as OpenFeature says it; members that are not named here are welcome and not looked at."""
+
+    targeting_key: Annotated[
+        Annotated[str, Meta(pattern=r"^[1-9][0-9]{0,18}(?!\n)$")] | int,
+        Meta(description="Id of the user, as digits or a number", examples=["1000"]),
+    ] = msgspec.field(name="targetingKey")
+    flags: Annotated[list[str] | None, Meta(description="Only these, where all are asked for")] = None
+
+
+class Evaluation(Struct, kw_only=True):
+    """The body of an evaluation."""
+
+    context: EvaluationContext
+
+
+class FlagMetadata(Answer):
+    """By what, since and until when the assignment, exclusion or rollout step behind it is in force."""
+
+    source: Literal["assignment", "exclusion", "rollout", "none"]
+    since: Time | UnsetType = UNSET
+    until: Time | UnsetType = UNSET
+
+
+class Flag(Answer):
+    """Whether a user is in a segment, as a boolean flag."""
+
+    key: Slug
+    value: bool
+    variant: Literal["in", "out"]
+    reason: Annotated[
+        Literal["STATIC", "TARGETING_MATCH", "SPLIT"],
+        Meta(description="Everyone is in; by hand, in or out; by percentage, in or out"),
+    ]
+    metadata: FlagMetadata
+
+
+class FlagFailure(Answer, kw_only=True):
+    """Why there is no value; key is there if the call was for one flag."""
+
+    key: str | UnsetType = UNSET
+    error_code: Literal[
+        "PARSE_ERROR", "TARGETING_KEY_MISSING", "INVALID_CONTEXT", "FLAG_NOT_FOUND", "GENERAL"
+    ] = msgspec.field(name="errorCode")
+    error_details: str = msgspec.field(name="errorDetails")
+
+
+class FlagOfMany(Answer, kw_only=True):
+    """As Flag; or for one that was named and does not exist, errorCode and errorDetails."""
+
+    key: str
+    value: bool | UnsetType = UNSET
+    variant: Literal["in", "out"] | UnsetType = UNSET
+    reason: Literal["STATIC", "TARGETING_MATCH", "SPLIT"] | UnsetType = UNSET
+    metadata: FlagMetadata | UnsetType = UNSET
+    error_code: Literal["FLAG_NOT_FOUND"] | UnsetType = msgspec.field(name="errorCode", default=UNSET)
+    error_details: str | UnsetType = msgspec.field(name="errorDetails", default=UNSET)
+
+
+class Flags(Answer):
+    """Segments as boolean flags, by slug."""
+
+    flags: list[FlagOfMany]

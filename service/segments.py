@@ -40,7 +40,7 @@ STEP = Example(value={"percent": 50, "reason": "the first 30 % went well"})
     summary="Create a segment",
     description="Its rollout starts at once, with percent of all users, also of those never seen before. Role: admin.",
     tags=["Segments"],
-    responses=problems(400, 401, 403, 409, 413, 415, 422, 503, 504),
+    responses=problems(400, 401, 403, 409, 413, 415, 422, 429, 503, 504),
     response_headers=[
         ResponseHeader(name="Location", description="Path of the new segment", documentation_only=True)
     ],

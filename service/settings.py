@@ -27,6 +27,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Meta(description="debug, info, warning or error")
     ] = "info"
+    log_format: Annotated[Literal["text", "json"], Meta(description="text, or json: one object a line")] = (
+        "text"
+    )
     access_log: Annotated[bool, Meta(description="Log each request: true or false")] = False
     shutdown_timeout: Annotated[
         Seconds, Meta(description="Seconds that running requests get to end when the service is stopped")
@@ -36,6 +39,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         float,
         Meta(ge=0, le=3600, description="Longest time that a revoked key could live if its notice is lost"),
     ] = 5
+    rate_limit_per_minute: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=10000,
+            description="Requests a minute for each API key and worker, before 429; 0: any number",
+        ),
+    ] = 0
     reader_pool_size: Annotated[PoolSize, Meta(description="Connections for keys with role reader")] = 8
     editor_pool_size: Annotated[PoolSize, Meta(description="Connections for keys with role editor")] = 4
     admin_pool_size: Annotated[PoolSize, Meta(description="Connections for keys with role admin")] = 2
@@ -50,6 +61,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 30
     public_url: Annotated[
         str, Meta(description="Where clients reach the service, for links; empty: as the request came")
+    ] = ""
+    cors_origins: Annotated[
+        str, Meta(description="Origins of browser clients of OFREP, comma-separated, or *; empty: none")
     ] = ""
     shared_reads: Annotated[
         PoolSize, Meta(description="Connections for the hot read; each call answers all reads that wait")

@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 BUFFERS = 4
 # No id is as long as this, in bytes: what is longer is no longer kept.
 LONGEST_LINE = 200
+# To COPY, \. is the end of all lines; to PostgreSQL 16, 1_000 and 0x10 are numbers. A question mark is neither.
+NO_DIGITS = bytes.maketrans(b"\\_xXoObB", b"????????")
 QUOTED = re.compile(rb'^"([0-9]+)"$', re.MULTILINE)
 
 
@@ -177,8 +179,7 @@ class UserIdLines:
         lines = lines.replace(b"\r\n", b"\n")
         if b'"' in lines:
             lines = QUOTED.sub(rb"\1", lines)
-        # To COPY, \. is the end of all lines. A question mark is as little a digit, and nothing more.
-        return lines.replace(b"\\", b"?")
+        return lines.translate(NO_DIGITS)
 
     async def _parts(self) -> AsyncIterator[bytes]:
         parts = self._request.stream()
@@ -236,7 +237,7 @@ _REASONS = {
     "23514": "it is not above 0",
     "22P02": "it is not a whole number",
     "22003": "it is not between 1 and 9223372036854775807",
-    "22P04": "it has more than one column",
+    "22P04": "it has more than one column, or a carriage return inside",
     "22021": "it is not UTF-8 text",
 }
 

@@ -124,6 +124,7 @@ async def get_user_history(
     description="At most 10,000 users, answered in the order asked for. Role: reader.",
     tags=["Users"],
     status_code=200,
+    opt={"reads_only": True},
     responses=problems(400, 401, 413, 415, 422, 503, 504),
 )
 async def get_users_segments(request: ApiRequest, data: JSONBody[UserIds]) -> Json[UsersSegments]:

@@ -6,10 +6,11 @@ from typing import Any, Generic, TypeVar
 import msgspec
 from litestar import Request, Response
 from litestar.datastructures import State
+from litestar.exceptions import InternalServerException
 from litestar.types import Message, Receive, Scope, Send
 
 from service.auth import Caller
-from service.errors import UNSUPPORTED_MEDIA_TYPE, Problem, malformed_body
+from service.errors import MALFORMED_REQUEST, UNSUPPORTED_MEDIA_TYPE, Problem, malformed_body
 
 T = TypeVar("T")
 
@@ -26,7 +27,11 @@ class ApiRequest(Request[str, Caller, State]):
                 hint="Send JSON and say Content-Type: application/json.",
             )
         try:
-            return _decoder(self.route_handler.parsed_data_field.annotation).decode(await self.body())  # type: ignore[union-attr]
+            body = await self.body()
+        except InternalServerException:
+            raise Problem(MALFORMED_REQUEST, "The client went away before the body's end.") from None
+        try:
+            return _decoder(self.route_handler.parsed_data_field.annotation).decode(body)  # type: ignore[union-attr]
         except ValueError as error:
             raise malformed_body(error) from None
 

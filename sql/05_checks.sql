@@ -22,8 +22,8 @@ begin
     raise exception 'a user id is missing'
       using errcode = 'invalid_parameter_value', hint = 'A user id is a whole number above 0.';
   end if;
-  select min(u.user_id) into wrong from unnest(user_ids) as u (user_id);
-  if wrong <= 0 then
+  if 0 >= any (user_ids) then
+    select min(u.user_id) into wrong from unnest(user_ids) as u (user_id);
     raise exception 'user id % is not above 0', wrong
       using
         errcode = 'invalid_parameter_value',

@@ -89,13 +89,15 @@ as $$
 declare
   segment segmentation.segments;
 begin
-  select s.* into segment
-  from segmentation.segments as s
-  where s.slug = lock_segment.slug collate "C" and s.deleted_at = 'infinity'
-  for no key update;
-  if not found then
+  loop
+    select s.* into segment
+    from segmentation.segments as s
+    where s.slug = lock_segment.slug collate "C" and s.deleted_at = 'infinity'
+    for no key update;
+    exit when found;
+    -- Not found, or deleted and created anew while we waited for it.
     perform segmentation.segment_id_of(lock_segment.slug);
-  end if;
+  end loop;
   return segment;
 end
 $$;
@@ -153,6 +155,12 @@ begin
   perform segmentation.require_slug(create_segment.slug);
   perform segmentation.require_percent(create_segment.percent);
   perform segmentation.require_description(create_segment.description);
+  -- A deletion of the same slug that is under way is waited for before the clock is read: two lives of a
+  -- slug never overlap.
+  perform
+  from segmentation.segments as s
+  where s.slug = create_segment.slug collate "C" and s.deleted_at = 'infinity'
+  for no key update;
   perform segmentation.set_author(create_segment.actor, create_segment.reason);
   insert into segmentation.segments as s (slug, description)
   values (create_segment.slug, coalesce(create_segment.description, ''))

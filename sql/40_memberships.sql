@@ -20,7 +20,7 @@ begin
   perform segmentation.require_user_ids(register_users.user_ids);
   insert into segmentation.users (user_id)
   select distinct asked.user_id
-  from unnest(register_users.user_ids) as asked (user_id)
+  from (select unnest(register_users.user_ids) as user_id order by user_id) as asked
   where not exists (select from segmentation.users as u where u.user_id = asked.user_id)
   order by asked.user_id
   on conflict (user_id) do nothing;
@@ -39,13 +39,20 @@ create or replace function segmentation.lock_users (
   language plpgsql
   set search_path = ''
 as $$
+declare
+  locked bigint;
 begin
-  perform segmentation.register_users(lock_users.user_ids);
-  perform
-  from unnest(lock_users.user_ids) as asked (user_id)
-  join segmentation.users as u on u.user_id = asked.user_id
-  order by u.user_id
-  for no key update of u;
+  loop
+    perform segmentation.register_users(lock_users.user_ids);
+    perform
+    from (select unnest(lock_users.user_ids) as user_id order by user_id) as asked
+    join segmentation.users as u on u.user_id = asked.user_id
+    order by u.user_id
+    for no key update of u;
+    get diagnostics locked = row_count;
+    -- Fewer only if one of them was forgotten meanwhile: it begins anew.
+    exit when locked >= cardinality(lock_users.user_ids);
+  end loop;
 end
 $$;
 
@@ -85,7 +92,8 @@ end
 $$;
 
 -- Every user with every segment: wanted[i] says whether the users are to be in segment_ids[i]. Both lists
--- are sets. The caller holds the segments' slugs.
+-- are sets. The caller holds the segments' slugs. Returns how many users changed how, segment by segment;
+-- those not counted are unchanged.
 create or replace function segmentation.change_overrides (
   user_ids    bigint[],
   segment_ids integer[],
@@ -95,7 +103,7 @@ create or replace function segmentation.change_overrides (
   actor       text,
   reason      text
 )
-  returns table (user_id bigint, segment_id integer, change text)
+  returns table (segment_id integer, change text, users bigint)
   language plpgsql
   set search_path = ''
 as $$
@@ -107,25 +115,30 @@ declare
   new_actor text := coalesce(change_overrides.actor, session_user);
   new_reason text := change_overrides.reason;
   moment timestamptz;
+  salt bigint;
+  threshold integer;
+  adding boolean;
   excluded_slugs text[];
 begin
   perform segmentation.lock_users(change_overrides.user_ids);
   perform
-  from segmentation.memberships as m
-  where m.user_id = any (change_overrides.user_ids) and m.segment_id = any (change_overrides.segment_ids)
+  from (select unnest(change_overrides.user_ids) as user_id order by user_id) as asked_user
+  join segmentation.memberships as m on m.user_id = asked_user.user_id
+  where m.segment_id = any (change_overrides.segment_ids)
   order by m.user_id, m.segment_id
-  for update;
+  for update of m;
   moment := segmentation.clock();
   perform segmentation.require_period(new_start, change_overrides.expires_at, moment);
 
   -- A plan for a user who is excluded now would leave open what holds until then.
   if new_start > moment then
     select array_agg(distinct s.slug order by s.slug) into excluded_slugs
-    from segmentation.memberships as m
+    from (select unnest(change_overrides.user_ids) as user_id order by user_id) as asked_user
+    join segmentation.memberships as m on m.user_id = asked_user.user_id
     join unnest(change_overrides.segment_ids, change_overrides.wanted) as asked (segment_id, wanted)
       on asked.segment_id = m.segment_id and asked.wanted
     join segmentation.segments as s on s.segment_id = m.segment_id
-    where m.user_id = any (change_overrides.user_ids)
+    where m.segment_id = any (change_overrides.segment_ids)
       and not m.included and m.starts_at <= moment and moment < m.ends_at;
     if excluded_slugs is not null then
       raise exception 'cannot plan a start while users are excluded from: %', array_to_string(excluded_slugs, ', ')
@@ -137,30 +150,31 @@ begin
   end if;
 
   perform segmentation.set_author(new_actor, new_reason);
+  -- Where there is an override, what becomes of it.
   return query
   with found as (
     select
-      asked_user.user_id, asked.segment_id, asked.wanted,
-      m.included, m.starts_at, m.ends_at, m.actor, m.reason, m.end_actor, m.end_reason,
+      m.*, asked.wanted,
       case
-        when m.user_id is null or m.ends_at <= moment then 'none'
+        when m.ends_at <= moment then 'ended'
         when m.starts_at > moment then 'planned'
         when m.included then 'assigned'
         else 'excluded'
       end as state,
       r.segment_id is not null as rolled_out
-    from unnest(change_overrides.user_ids) as asked_user (user_id)
-    cross join unnest(change_overrides.segment_ids, change_overrides.wanted) as asked (segment_id, wanted)
-    left join segmentation.memberships as m
-      on m.user_id = asked_user.user_id and m.segment_id = asked.segment_id
-      and m.segment_id = any (change_overrides.segment_ids)
+    from (select unnest(change_overrides.user_ids) as user_id order by user_id) as asked_user
+    join segmentation.memberships as m on m.user_id = asked_user.user_id
+    join unnest(change_overrides.segment_ids, change_overrides.wanted) as asked (segment_id, wanted)
+      on asked.segment_id = m.segment_id
     left join segmentation.rollouts as r
-      on r.segment_id = asked.segment_id and r.starts_at <= moment and moment < r.ends_at
-      and segmentation.bucket(asked_user.user_id, r.salt) < r.threshold
+      on r.segment_id = m.segment_id and r.starts_at <= moment and moment < r.ends_at
+      and segmentation.bucket(m.user_id, r.salt) < r.threshold
+    where m.segment_id = any (change_overrides.segment_ids)
   ),
   decided as materialized (
     select
       f.*,
+      f.wanted and f.state = 'assigned' as going_on,
       case
         when f.wanted then case
           when f.state = 'assigned' and f.ends_at = new_end then 'unchanged'
@@ -181,37 +195,55 @@ begin
     where d.change = 'removed' and not d.rolled_out
       and m.user_id = d.user_id and m.segment_id = d.segment_id
   ),
-  -- What is to hold from now on. An assignment that goes on keeps its start and why it began.
-  held as (
-    select
-      d.user_id, d.segment_id, d.included is null as is_new, d.wanted as included,
-      case when going_on then d.starts_at when d.wanted then coalesce(new_start, moment) else moment end as starts_at,
-      case when d.wanted then new_end else 'infinity' end as ends_at,
-      case when going_on then d.actor else new_actor end as actor,
-      case when going_on then d.reason else new_reason end as reason,
-      case when d.wanted and new_end < 'infinity' then new_actor end as end_actor,
-      case when d.wanted and new_end < 'infinity' then new_reason end as end_reason
-    from decided as d
-    cross join lateral (select d.wanted and d.state = 'assigned') as s (going_on)
-    where d.change in ('added', 'rescheduled') or (d.change = 'removed' and d.rolled_out)
-  ),
+  -- An assignment that goes on keeps its start and why it began.
   replaced as (
     update segmentation.memberships as m
     set
-      included = h.included, starts_at = h.starts_at, ends_at = h.ends_at,
-      actor = h.actor, reason = h.reason, end_actor = h.end_actor, end_reason = h.end_reason
-    from held as h
-    where not h.is_new and m.user_id = h.user_id and m.segment_id = h.segment_id
-  ),
-  begun as (
+      included = d.wanted,
+      starts_at = case when d.going_on then d.starts_at when d.wanted then coalesce(new_start, moment) else moment end,
+      ends_at = case when d.wanted then new_end else 'infinity' end,
+      actor = case when d.going_on then d.actor else new_actor end,
+      reason = case when d.going_on then d.reason else new_reason end,
+      end_actor = case when d.wanted and new_end < 'infinity' then new_actor end,
+      end_reason = case when d.wanted and new_end < 'infinity' then new_reason end
+    from decided as d
+    where (d.change in ('added', 'rescheduled') or (d.change = 'removed' and d.rolled_out))
+      and m.user_id = d.user_id and m.segment_id = d.segment_id
+  )
+  select d.segment_id, d.change, count(*)
+  from decided as d
+  group by d.segment_id, d.change;
+
+  -- Where there is none, an assignment begins, or the exclusion of a user whom the rollout holds.
+  for segment_id, change, salt, threshold in
+    select a.segment_id, case when a.wanted then 'added' else 'removed' end, r.salt, r.threshold
+    from unnest(change_overrides.segment_ids, change_overrides.wanted) as a (segment_id, wanted)
+    left join segmentation.rollouts as r
+      on r.segment_id = a.segment_id and r.starts_at <= moment and moment < r.ends_at
+    where a.wanted or r.threshold > 0
+  loop
+    adding := change = 'added';
     insert into segmentation.memberships (
       user_id, segment_id, included, starts_at, ends_at, actor, reason, end_actor, end_reason)
     select
-      h.user_id, h.segment_id, h.included, h.starts_at, h.ends_at, h.actor, h.reason, h.end_actor, h.end_reason
-    from held as h
-    where h.is_new
-  )
-  select d.user_id, d.segment_id, d.change from decided as d;
+      asked_user.user_id, change_overrides.segment_id, adding,
+      case when adding then coalesce(new_start, moment) else moment end,
+      case when adding then new_end else 'infinity' end,
+      new_actor, new_reason,
+      case when adding and new_end < 'infinity' then new_actor end,
+      case when adding and new_end < 'infinity' then new_reason end
+    from (select unnest(change_overrides.user_ids) as user_id order by user_id) as asked_user
+    where (adding or segmentation.bucket(asked_user.user_id, salt) < threshold)
+      and not exists (
+        select
+        from segmentation.memberships as m
+        where m.user_id = asked_user.user_id and m.segment_id = change_overrides.segment_id
+      );
+    get diagnostics users = row_count;
+    if users > 0 then
+      return next;
+    end if;
+  end loop;
   perform segmentation.set_author(null, null);
 exception
   -- Only a plain INSERT typed meanwhile, which holds no lock of ours, can have been quicker.
@@ -240,6 +272,7 @@ declare
   added text[] := coalesce(change_user_segments.add, '{}');
   removed text[] := coalesce(change_user_segments.remove, '{}');
   slugs text[];
+  segment_ids integer[];
   in_both text[];
 begin
   perform segmentation.require_user_ids(array[change_user_segments.user_id]);
@@ -261,16 +294,18 @@ begin
   end if;
   perform segmentation.require_adding(cardinality(added) > 0, change_user_segments.starts_at, change_user_segments.expires_at);
   perform segmentation.lock_slugs(slugs);
+  segment_ids := segmentation.segment_ids_of(slugs);
   return query
-  select s.slug, c.change
-  from segmentation.change_overrides(
+  select asked.slug, coalesce(c.change, 'unchanged')
+  from unnest(slugs, segment_ids) as asked (slug, segment_id)
+  left join segmentation.change_overrides(
     array[change_user_segments.user_id],
-    segmentation.segment_ids_of(slugs),
+    segment_ids,
     array(select asked.slug = any (added) from unnest(slugs) with ordinality as asked (slug, position) order by position),
     change_user_segments.expires_at, change_user_segments.starts_at,
     change_user_segments.actor, change_user_segments.reason) as c
-  join segmentation.segments as s on s.segment_id = c.segment_id
-  order by s.slug;
+    on c.segment_id = asked.segment_id
+  order by asked.slug collate "C";
 end
 $$;
 
@@ -311,8 +346,12 @@ create or replace function segmentation.change_segment_members (
   language plpgsql
   security definer
   set search_path = ''
-  -- Room to sort and join a million ids without a file.
+  -- A million ids, in order: room to sort them without a file, plans made for as many as there are, and
+  -- merged with the tables' indexes instead of hashed.
   set work_mem = '128MB'
+  set plan_cache_mode = force_custom_plan
+  set enable_hashjoin = off
+  set enable_hashagg = off
 as $$
 #variable_conflict use_column
 declare
@@ -334,13 +373,14 @@ begin
   perform segmentation.require_adding(adding, change_segment_members.starts_at, change_segment_members.expires_at);
   perform segmentation.lock_slugs(array[change_segment_members.slug]);
   return query
-  select given, count(*) filter (where c.change <> 'unchanged'), given - count(*) filter (where c.change <> 'unchanged')
+  select given, coalesce(sum(c.users), 0)::bigint, (given - coalesce(sum(c.users), 0))::bigint
   from segmentation.change_overrides(
-    array(select distinct asked.user_id from unnest(change_segment_members.user_ids) as asked (user_id) order by 1),
+    array(select distinct unnest(change_segment_members.user_ids) as user_id order by user_id),
     array[segmentation.segment_id_of(change_segment_members.slug)],
     array[adding],
     change_segment_members.expires_at, change_segment_members.starts_at,
-    change_segment_members.actor, change_segment_members.reason) as c;
+    change_segment_members.actor, change_segment_members.reason) as c
+  where c.change <> 'unchanged';
 end
 $$;
 

@@ -7,19 +7,22 @@
 --
 -- In calling order: note_users, require_kept, current_segments; users_segments, user_segments, explain_membership, user_history.
 
+-- A read waits for nobody: a user whom an import is about to make known is left to it.
 create or replace function segmentation.note_users (
   user_ids bigint[]
 )
   returns void
   language plpgsql
   set search_path = ''
+  set lock_timeout = '20ms'
 as $$
 begin
+  perform segmentation.require_user_ids(note_users.user_ids);
   if current_setting('transaction_read_only') = 'off' then
     perform segmentation.register_users(note_users.user_ids);
-  else
-    perform segmentation.require_user_ids(note_users.user_ids);
   end if;
+exception
+  when lock_not_available then null;
 end
 $$;
 

@@ -28,7 +28,12 @@ begin
     return false;
   end if;
   perform pg_advisory_xact_lock(hashtext('segmentation.membership_history'), 0);
-  if to_regclass('segmentation.' || partition_name) is not null then
+  -- Asked of the catalog: what to_regclass remembers may be older than the lock.
+  if exists (
+    select
+    from pg_catalog.pg_class as c
+    where c.relnamespace = 'segmentation'::regnamespace and c.relname = partition_name
+  ) then
     return false;
   end if;
   execute format(
@@ -173,32 +178,36 @@ create or replace function segmentation.memberships_after_insert () returns trig
 as $$
 declare
   earliest timestamptz := segmentation.earliest_change();
+  new record;
   wrong record;
 begin
-  select d.segment_id into wrong
-  from (select distinct n.segment_id from new_rows as n) as d
-  where not exists (
-    select from segmentation.segments as s where s.segment_id = d.segment_id and s.deleted_at = 'infinity'
-  )
-  limit 1;
-  if found then
-    raise exception 'segment_id % is no living segment', wrong.segment_id
-      using
-        errcode = 'foreign_key_violation',
-        detail = json_build_object('segment_id', wrong.segment_id),
-        hint = 'Look it up in segmentation.segments, or call change_user_segments with its slug.';
-  end if;
-  select n.user_id, n.starts_at into wrong
-  from new_rows as n
-  where n.starts_at < earliest
-  limit 1;
-  if found then
-    raise exception 'user % cannot be overridden from % on', wrong.user_id, wrong.starts_at
-      using
-        errcode = 'object_not_in_prerequisite_state',
-        detail = json_build_object('user_id', wrong.user_id, 'starts_at', wrong.starts_at),
-        hint = 'The past is settled. Leave starts_at out to start now, or give a moment to come.';
-  end if;
+  -- One pass over what may be a million rows; only what is wrong is looked for again.
+  for new in
+    select d.segment_id, d.starts_at, s.segment_id is not null as living
+    from (
+      select n.segment_id, min(n.starts_at) as starts_at from new_rows as n group by n.segment_id
+    ) as d
+    left join segmentation.segments as s on s.segment_id = d.segment_id and s.deleted_at = 'infinity'
+  loop
+    if not new.living then
+      raise exception 'segment_id % is no living segment', new.segment_id
+        using
+          errcode = 'foreign_key_violation',
+          detail = json_build_object('segment_id', new.segment_id),
+          hint = 'Look it up in segmentation.segments, or call change_user_segments with its slug.';
+    end if;
+    if new.starts_at < earliest then
+      select n.user_id, n.starts_at into wrong
+      from new_rows as n
+      where n.starts_at < earliest
+      limit 1;
+      raise exception 'user % cannot be overridden from % on', wrong.user_id, wrong.starts_at
+        using
+          errcode = 'object_not_in_prerequisite_state',
+          detail = json_build_object('user_id', wrong.user_id, 'starts_at', wrong.starts_at),
+          hint = 'The past is settled. Leave starts_at out to start now, or give a moment to come.';
+    end if;
+  end loop;
   return null;
 end
 $$;

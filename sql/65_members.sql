@@ -188,6 +188,18 @@ create or replace function segmentation.finish_import (
 as $$
 #variable_conflict use_column
 begin
+  -- A relation of that name that the caller made could run the caller's code with the owner's rights.
+  if not exists (
+    select
+    from pg_catalog.pg_class as c
+    where c.oid = to_regclass('pg_temp.import')
+      and c.relkind = 'r' and c.relowner = 'segmentation_owner'::regrole
+  ) then
+    raise exception 'no import has begun in this transaction'
+      using
+        errcode = 'object_not_in_prerequisite_state',
+        hint = 'Call begin_import(slug) first, then copy the ids into pg_temp.import.';
+  end if;
   -- As many as an array holds, with room to spare.
   if (select count(*) from pg_temp.import) > 100000000 then
     raise exception 'more than 100000000 user ids'

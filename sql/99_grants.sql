@@ -5,6 +5,23 @@
 
 set local role segmentation_owner;
 
+-- An empty search_path still looks for types and tables among the caller's temporary ones, and does so first:
+-- a domain named text, with a check of the caller's own, would run as the owner. So that place comes last.
+do $$
+declare
+  path_setting text := 'search_path=""';
+  routine regprocedure;
+begin
+  for routine in
+    select p.oid
+    from pg_catalog.pg_proc as p
+    where p.pronamespace = 'segmentation'::regnamespace and path_setting = any (p.proconfig)
+  loop
+    execute format('alter routine %s set search_path = pg_catalog, pg_temp', routine);
+  end loop;
+end
+$$;
+
 revoke all on all functions in schema segmentation from public;
 revoke all on all procedures in schema segmentation from public;
 
@@ -29,6 +46,8 @@ grant execute on function
   segmentation.http_users_segments(bigint[]),
   segmentation.linked_report(text),
   segmentation.list_segments(text, integer),
+  segmentation.ofrep_flag(bigint, text),
+  segmentation.ofrep_flags(bigint, text[]),
   segmentation.require_at_most(text, bigint, bigint),
   segmentation.rfc3339(timestamptz),
   segmentation.rollout_json(text),
@@ -36,6 +55,7 @@ grant execute on function
   segmentation.segment_history(text),
   segmentation.segment_members(text, timestamptz, bigint, integer),
   segmentation.segment_stats(text),
+  segmentation.service_metrics(),
   segmentation.service_status(),
   segmentation.user_history(bigint, timestamptz, timestamptz),
   segmentation.user_segments(bigint, timestamptz),

@@ -80,7 +80,9 @@ class Database:
 
     def events_of(self, user_id: int) -> list[tuple[str, str, str]]:
         """The user's history without times: (segment, operation, cause)."""
-        return [(e.segment, e.operation, e.cause) for e in self.rows("select * from user_history(%s)", user_id)]
+        return [
+            (e.segment, e.operation, e.cause) for e in self.rows("select * from user_history(%s)", user_id)
+        ]
 
 
 @pytest.fixture

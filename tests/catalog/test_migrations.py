@@ -12,7 +12,7 @@ import pytest
 from yoyo import get_backend, read_migrations
 
 from service.migrate import _yoyo_url, migrate
-from tests.conftest import Database, url_of
+from tests.conftest import SERVER, Database, url_of
 
 ROOT = Path(__file__).parents[2]
 DIGESTS = Path(__file__).with_name("migrations.sha256")
@@ -66,7 +66,7 @@ SHAPE = """
 @pytest.fixture
 def empty_database() -> Iterator[Callable[[], str]]:
     """Make a database with nothing in it; its URL."""
-    with psycopg.connect(url_of("postgres"), autocommit=True) as server, ExitStack() as made:
+    with psycopg.connect(url_of(str(SERVER["dbname"])), autocommit=True) as server, ExitStack() as made:
 
         def make() -> str:
             name = f"segmentation_test_empty_{next(NAMES)}"

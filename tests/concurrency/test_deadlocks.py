@@ -6,6 +6,7 @@ from threading import Barrier
 from typing import Any
 
 import pytest
+from psycopg.errors import LockNotAvailable
 
 from tests.concurrency.conftest import PATIENCE, Session
 from tests.conftest import Database
@@ -82,6 +83,54 @@ def test_writers_of_one_user_with_the_same_segments_in_opposite_order(
         at_once(sessions, [(call, SLUGS[:2], SLUGS[2:]), (call, SLUGS[:1:-1], SLUGS[1::-1])])
     assert db.segments_of(1) in (["A", "B"], ["C", "D"])
     consistent()
+
+
+@pytest.mark.parametrize(
+    ("hold", "then", "free", "taken"),
+    [
+        (
+            "select segmentation.register_users('{5}')",
+            "select segmentation.register_users('{9,5,1}')",
+            "insert into segmentation.users values (9)",
+            "insert into segmentation.users values (1)",
+        ),
+        (
+            "select from segmentation.users where user_id = 105 for update",
+            "select segmentation.lock_users('{109,105,101}')",
+            "select from segmentation.users where user_id = 109 for update",
+            "select from segmentation.users where user_id = 101 for update",
+        ),
+        (
+            "select from segmentation.memberships where user_id = 105 for update",
+            "select change_segment_members('A', '{109,105,101}', 'remove')",
+            "select from segmentation.memberships where user_id = 109 for update",
+            "select from segmentation.memberships where user_id = 101 for update",
+        ),
+    ],
+    ids=["registering", "locking users", "locking overrides"],
+)
+def test_locks_are_taken_in_ascending_order_whatever_order_is_asked_for(
+    db: Database,
+    session: Open,
+    waits: Callable[..., None],
+    hold: str,
+    then: str,
+    free: str,
+    taken: str,
+) -> None:
+    """Whoever waits for 5 holds 1 already and 9 not yet."""
+    db.rows("select change_segment_members('A', '{109,105,101}')")
+    holder, writer, prober = session(), session(), session(lock_timeout="200ms")
+    holder.rows("begin")
+    holder.rows(hold)
+    running = writer.start(then)
+    waits(writer, running)
+    with prober.connection.transaction(force_rollback=True):
+        prober.rows(free)
+    with pytest.raises(LockNotAvailable):
+        prober.rows(taken)
+    holder.rows("rollback")
+    running.result(PATIENCE)
 
 
 def test_everything_at_once(db: Database, session: Open, consistent: Consistent) -> None:

@@ -7,7 +7,7 @@ from psycopg.errors import NoDataFound, UniqueViolation
 
 from tests.concurrency.conftest import Session
 from tests.concurrency.test_writers import race
-from tests.conftest import Database
+from tests.conftest import Clock, Database
 from tests.expect import FOREVER, refuses
 
 Waits = Callable[..., None]
@@ -39,6 +39,23 @@ def test_a_slug_is_free_as_soon_as_its_segment_is_deleted(db: Database, session:
     assert db.rows("select slug, percent from list_segments()") == [("A", 20)]
     lives = db.rows("select created_at, deleted_at from segmentation.segments order by created_at")
     assert lives[0].deleted_at <= lives[1].created_at
+
+
+def test_the_lives_of_a_slug_never_overlap(db: Database, clock: Clock, session: Open, waits: Waits) -> None:
+    """A creation that waits while the old segment is changed and then deleted is stamped after that."""
+    db.rows("select create_segment('A')")
+    clock.advance(hours=1)
+    deleter, creator = session(), session()
+    deleter.rows("begin")
+    deleter.rows("select update_segment('A', 'soon gone')")
+    running = creator.start("select create_segment('A')")
+    waits(creator, running)
+    clock.advance(hours=1)
+    deleter.rows("select delete_segment('A')")
+    deleter.rows("commit")
+    running.result()
+    old, new = db.rows("select created_at, deleted_at from segmentation.segments order by segment_id")
+    assert old.deleted_at <= new.created_at
 
 
 def test_two_rollout_changes_are_two_steps_that_join(

@@ -112,7 +112,7 @@ def test_a_write_is_signed_with_the_name_of_the_key(service: Service, db: Databa
 
 
 # What a call needs beside its documented example.
-PLACES = {"user_id": 1000, "slug": "AVITO_VOICE_MESSAGES"}
+PLACES = {"user_id": 1000, "slug": "AVITO_VOICE_MESSAGES", "key": "AVITO_VOICE_MESSAGES"}
 QUERIES = {"cancelRolloutStep": "?starts_at=2027-01-01T00:00:00Z"}
 BODIES: dict[str, dict[str, Any]] = {
     "updateSegment": {"json": {"description": "new"}},

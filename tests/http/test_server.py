@@ -1,62 +1,16 @@
 """The server as it is run: python -m service; and its docs page in a browser."""
 
-import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import httpx
 import pytest
 
 from tests.conftest import Database
-
-Run = Callable[..., subprocess.Popen[str]]
-
-
-@pytest.fixture
-def port() -> int:
-    """A free port."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@pytest.fixture
-def run(database_url: str, port: int) -> Iterator[Run]:
-    """Run the server: run(PORT=…, …)."""
-    with ExitStack() as running:
-
-        def run_(**settings: str) -> subprocess.Popen[str]:
-            environment = {**os.environ, "DATABASE_URL": database_url, "PORT": str(port), **settings}
-            server = subprocess.Popen(
-                [sys.executable, "-m", "service"],
-                env=environment,
-                stderr=subprocess.PIPE,
-                text=True,
-                cwd=Path(__file__).parents[2],
-            )
-            running.callback(server.kill)
-            return server
-
-        yield run_
-
-
-def wait_until_live(port: int, server: subprocess.Popen[str]) -> None:
-    """Return when the server answers."""
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        assert server.poll() is None, server.communicate()[1]
-        with suppress(httpx.TransportError):
-            httpx.get(f"http://127.0.0.1:{port}/health/live")
-            return
-    raise TimeoutError
+from tests.http.conftest import Run, wait_until_live
 
 
 def test_the_server_serves_until_it_is_told_to_stop(run: Run, port: int, db: Database) -> None:

@@ -1,0 +1,176 @@
+"""The OpenFeature Remote Evaluation Protocol (OFREP 0.3): a segment as a boolean flag, a user as targeting key."""
+
+import hashlib
+import re
+from typing import Annotated, Any
+
+import msgspec
+from litestar import Request, Response, post
+from litestar.config.cors import CORSConfig
+from litestar.datastructures import ResponseHeader
+from litestar.openapi import ResponseSpec
+from litestar.openapi.spec import Example
+from litestar.params import Body, HeaderParameter, PathParameter
+
+from service.docs import problems
+from service.errors import answer_problem
+from service.schemas import Evaluation, Flag, FlagFailure, Flags
+from service.wire import ApiRequest, Json
+
+USER = Example(value={"context": {"targetingKey": "1000"}})
+USER_AND_FLAGS = Example(
+    value={"context": {"targetingKey": "1000", "flags": ["AVITO_VOICE_MESSAGES", "AVITO_DISCOUNT_30"]}}
+)
+NOT_A_USER_ID = (
+    "targetingKey is the id of a user: a whole number from 1 to 9223372036854775807, as digits or a number"
+)
+SECURITY: list[dict[str, list[str]]] = [{"apiKey": []}, {"xApiKey": []}]
+
+
+def failures(**statuses: str) -> dict[int, ResponseSpec]:
+    """The errors that a call may answer, for its documentation: _400="PARSE_ERROR, …"."""
+    return {
+        int(status.strip("_")): ResponseSpec(FlagFailure, description=codes, generate_examples=False)
+        for status, codes in statuses.items()
+    }
+
+
+@post(
+    "/ofrep/v1/evaluate/flags/{key:str}",
+    operation_id="evaluateFlag",
+    summary="Is a user in a segment? As a boolean flag",
+    description=(
+        "What OpenFeature clients on a server call. `metadata` tells by what, and since and until when the "
+        "assignment, exclusion or rollout step behind the value is in force. Role: reader."
+    ),
+    tags=["OpenFeature"],
+    security=SECURITY,
+    status_code=200,
+    responses={
+        **problems(401),
+        **failures(
+            _400="PARSE_ERROR, TARGETING_KEY_MISSING, INVALID_CONTEXT, GENERAL",
+            _404="FLAG_NOT_FOUND",
+            _429="GENERAL; with Retry-After",
+            _500="GENERAL; with Retry-After if it passes by itself",
+        ),
+    },
+)
+async def evaluate_flag(
+    request: ApiRequest,
+    key: Annotated[
+        str,
+        PathParameter(
+            description="Slug of the segment",
+            examples=[Example(summary="A segment", value="AVITO_VOICE_MESSAGES")],
+        ),
+    ],
+    data: Annotated[Evaluation, Body(examples=[USER])],
+) -> Json[Flag]:
+    """Evaluate one flag."""
+    return Json(await request.auth.call("ofrep_flag", user_id=int(data.context.targeting_key), slug=key))
+
+
+@post(
+    "/ofrep/v1/evaluate/flags",
+    operation_id="evaluateFlags",
+    summary="All segments as boolean flags of a user",
+    description=(
+        "What OpenFeature clients in browsers and apps call. A list `flags` in the context asks for only those. "
+        "Send the `ETag` back as `If-None-Match`: 304 means that nothing has changed. Role: reader."
+    ),
+    tags=["OpenFeature"],
+    security=SECURITY,
+    status_code=200,
+    response_headers=[
+        ResponseHeader(name="ETag", description="Of this very answer", documentation_only=True)
+    ],
+    responses={
+        **problems(401),
+        304: ResponseSpec(None, description="As the client has it", generate_examples=False),
+        **failures(
+            _400="PARSE_ERROR, TARGETING_KEY_MISSING, INVALID_CONTEXT, GENERAL",
+            _429="GENERAL; with Retry-After",
+            _500="GENERAL; with Retry-After if it passes by itself",
+        ),
+    },
+)
+async def evaluate_flags(
+    request: ApiRequest,
+    data: Annotated[Evaluation, Body(examples=[USER, USER_AND_FLAGS])],
+    if_none_match: Annotated[
+        str, HeaderParameter(name="If-None-Match", description="The ETag of the answer that the client has")
+    ] = "",
+) -> Response[Flags]:
+    """Evaluate all flags, unless the client has the answer."""
+    text = await request.auth.call(
+        "ofrep_flags", user_id=int(data.context.targeting_key), slugs=data.context.flags
+    )
+    # Of the answer itself, so that an expiry or a planned step changes it like any other change.
+    etag = f'"{hashlib.sha256(text.encode()).hexdigest()[:32]}"'
+    if is_matched(etag, if_none_match):
+        return Response(None, status_code=304, headers={"ETag": etag})  # type: ignore[arg-type]
+    return Json(text, (b"etag", etag.encode()))
+
+
+def is_matched(etag: str, if_none_match: str) -> bool:
+    """Whether If-None-Match names this ETag: alone, in a list, weak or strong; a star names all."""
+    return if_none_match.strip() == "*" or etag in re.findall(r'"[^"]*"', if_none_match)
+
+
+def answer_failure(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
+    """Answer an error in OFREP's own shape; its clients know no other statuses than 400, 404, 429 and 500."""
+    answer = answer_problem(request, error)
+    if answer.status_code in (401, 403):
+        return answer
+    problem = msgspec.json.decode(answer.content)
+    key: str | None = request.path_params.get("key")
+    status: int = problem["status"]
+    code, details = _code_and_details(problem)
+    return Response(
+        {
+            **({} if key is None else {"key": key}),
+            "errorCode": code,
+            "errorDetails": details,
+        },
+        status_code=status if status in (404, 429) else 400 if status < 500 else 500,
+        headers=answer.headers,
+        media_type="application/json",
+    )
+
+
+def _code_and_details(problem: dict[str, Any]) -> tuple[str, str]:
+    place = problem.get("errors", [{}])[0]
+    pointer = place.get("pointer", "")
+    match problem["code"]:
+        case "not_found":
+            return "FLAG_NOT_FOUND", problem["detail"]
+        case "invalid_value":
+            return "INVALID_CONTEXT", problem["detail"]
+        case "malformed_request" if re.search(
+            "missing required field `(context|targetingKey)`", place.get("detail", "")
+        ):
+            return "TARGETING_KEY_MISSING", problem["detail"]
+        case "malformed_request" if pointer == "#/context/targetingKey":
+            return "INVALID_CONTEXT", NOT_A_USER_ID
+        case "malformed_request" if pointer.startswith("#/context"):
+            return "INVALID_CONTEXT", problem["detail"]
+        case "malformed_request" | "unsupported_media_type":
+            return "PARSE_ERROR", problem["detail"]
+        case _:
+            return "GENERAL", problem["detail"]
+
+
+def cors(origins: str) -> CORSConfig | None:
+    """What browsers of these origins may do."""
+    if not origins:
+        return None
+    return CORSConfig(
+        allow_origins=[origin.strip() for origin in origins.split(",")],
+        allow_methods=["POST"],
+        allow_headers=["Authorization", "X-API-Key", "Content-Type", "If-None-Match"],
+        expose_headers=["ETag", "Retry-After"],
+    )
+
+
+HANDLERS = [evaluate_flag, evaluate_flags]

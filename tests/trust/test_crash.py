@@ -1,0 +1,382 @@
+"""Killed, restarted, cut off: what was confirmed is there once and whole, and service comes back by itself.
+
+TRUST_ROUNDS=100 repeats every fault so many times.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from itertools import count
+from typing import Any
+
+import httpx
+import pytest
+
+from service.migrate import migrate
+from tests.conftest import Database
+from tests.http.conftest import Service
+from tests.http.test_faults import wait_until, waiting
+from tests.trust.cluster import Cluster, Standby
+from tests.trust.server import Server
+from tests.trust.test_idempotency import slug_held
+
+ROUNDS = int(os.environ.get("TRUST_ROUNDS", "1"))
+SLUGS = ["A", "B", "C"]
+USERS_OF_A_WRITER = 5
+IMPORTED = 300
+WRITERS = 4
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A migrated cluster that keeps what it has confirmed."""
+    cluster = Cluster(tmp_path_factory.mktemp("durable"))
+    try:
+        migrate(cluster.url)
+        yield cluster
+    finally:
+        cluster.remove()
+
+
+class Load:
+    """Writers and a reader that go on whatever happens, and remember what was confirmed to them."""
+
+    def __init__(self, server: Server, key: str) -> None:
+        """Write with this key."""
+        self.server = server
+        self.headers = {"Authorization": f"Bearer {key}"}
+        self.stopping = threading.Event()
+        # Each change has a reason of its own, and that says how many segments it changed.
+        self.confirmed: dict[str, int] = {}
+        self.unconfirmed: set[str] = set()
+        self.refused: list[httpx.Response] = []
+        self.broken = 0
+        self.answered = 0
+        self.wrong: list[str] = []
+        self.numbers = count()
+
+    def send(self, client: httpx.Client, method: str, path: str, **kwargs: Any) -> httpx.Response | None:
+        """Send once; None if no answer came."""
+        try:
+            response = client.request(method, path, **kwargs)
+        except httpx.TransportError:
+            self.broken += 1
+            time.sleep(0.05)
+            return None
+        if response.is_success:
+            self.answered += 1
+            return response
+        self.refused.append(response)
+        time.sleep(0.02)
+        return None
+
+    def write(self, client: httpx.Client, path: str, whole: int, with_key: bool, **change: Any) -> bool:
+        """Make one change; with an Idempotency-Key it is sent until it is confirmed."""
+        reason = f"change-{next(self.numbers)}"
+        headers: dict[str, str] = {"Idempotency-Key": reason} if with_key else {}
+        self.unconfirmed.add(reason)
+        while True:
+            if "add" in change:
+                response = self.send(
+                    client, "PATCH", path, json={**change, "reason": reason}, headers=headers
+                )
+            else:
+                response = self.send(
+                    client,
+                    "POST",
+                    path,
+                    params={**change["params"], "reason": reason},
+                    content=change["content"],
+                    headers={**headers, "Content-Type": "text/csv"},
+                )
+            if response is not None:
+                break
+            if not with_key or self.stopping.is_set():
+                return False
+        told = response.json()
+        changed = told["changed"] if "changed" in told else len(told["added"] + told["removed"])
+        if changed not in (0, whole) or (with_key and changed == 0):
+            self.wrong.append(f"{reason}: {response.text}")
+        self.confirmed[reason] = changed
+        self.unconfirmed.discard(reason)
+        return True
+
+    def change_users(self, writer: int) -> None:
+        """Put users into all segments and out again; every other writer with an Idempotency-Key."""
+        wanted = dict.fromkeys(range(writer * 100, writer * 100 + USERS_OF_A_WRITER), True)
+        with httpx.Client(base_url=self.server.url, headers=self.headers, timeout=30) as client:
+            # What an earlier round has left.
+            for user_id in wanted:
+                while not self.stopping.is_set():
+                    response = self.send(client, "GET", f"/v1/users/{user_id}/segments")
+                    if response is not None:
+                        wanted[user_id] = not response.json()["segments"]
+                        break
+            while not self.stopping.is_set():
+                for user_id, is_in in wanted.items():
+                    lists = {"add": SLUGS if is_in else [], "remove": [] if is_in else SLUGS}
+                    path = f"/v1/users/{user_id}/segments"
+                    if self.write(client, path, len(SLUGS), writer % 2 == 0, **lists):
+                        wanted[user_id] = not is_in
+
+    def change_many(self) -> None:
+        """Import users into a segment and out of it."""
+        lines = "".join(f"{user_id}\n" for user_id in range(10_000, 10_000 + IMPORTED)).encode()
+        operation = "add"
+        with httpx.Client(base_url=self.server.url, headers=self.headers, timeout=30) as client:
+            while not self.stopping.is_set():
+                params = {"operation": operation}
+                path = "/v1/segments/MANY/members"
+                if self.write(client, path, IMPORTED, False, params=params, content=lines):
+                    operation = "remove" if operation == "add" else "add"
+
+    def read(self) -> None:
+        """Ask."""
+        with httpx.Client(base_url=self.server.url, headers=self.headers, timeout=30) as client:
+            for user_id in count(1_000_000):
+                if self.stopping.is_set():
+                    return
+                self.send(client, "GET", f"/v1/users/{user_id % 50 + 1_000_000}/segments")
+
+    def during(self, seconds: float, fault: Callable[[], Any]) -> None:
+        """Run for some seconds before a fault and as long after it."""
+        self.stopping.clear()
+        with ThreadPoolExecutor() as pool:
+            running = [pool.submit(self.change_users, writer) for writer in range(1, WRITERS + 1)]
+            running += [pool.submit(self.change_many), pool.submit(self.read)]
+            try:
+                time.sleep(seconds)
+                fault()
+                # Back again: everybody is served within moments, and nobody had to restart the service.
+                before, deadline = self.answered, time.monotonic() + 15
+                while self.answered < before + 50 and time.monotonic() < deadline:
+                    time.sleep(0.05)
+                came_back = self.answered >= before + 50
+                time.sleep(seconds)
+            finally:
+                self.stopping.set()
+            for each in running:
+                each.result(timeout=60)
+        assert came_back, "the service did not come back"
+
+
+@pytest.fixture(scope="module")
+def load(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Load]:
+    """A service under load on the cluster."""
+    db = Database(cluster.url)
+    for slug in (*SLUGS, "MANY"):
+        db.rows("select create_segment(%s)", slug)
+    key = db.value("select create_api_key('load', 'editor')")
+    db.connection.close()
+    with (tmp_path_factory.mktemp("server") / "log").open("wb") as log:
+        server = Server(cluster.url, log)
+        try:
+            yield Load(server, key)
+        finally:
+            server.kill()
+
+
+def check(cluster: Cluster, load: Load) -> None:
+    """Hold the database to what was confirmed."""
+    with ExitStack() as opened:
+        db = Database(cluster.url)
+        opened.callback(db.connection.close)
+        made: dict[str, int] = dict.fromkeys(load.confirmed, 0)
+        for reason, number in db.rows(
+            "select reason, count(*) from segmentation.overrides where included group by 1"
+            " union all select end_reason, count(*) from segmentation.membership_history group by 1"
+        ):
+            made[reason] = made.get(reason, 0) + number
+        made.pop(None, None)  # type: ignore[call-overload]
+        assert load.wrong == []
+        # Each confirmed change is there, exactly once.
+        assert {reason: made[reason] for reason in load.confirmed} == load.confirmed
+        # Each change that nobody confirmed is there as a whole, or not at all.
+        others = {reason: number for reason, number in made.items() if reason not in load.confirmed}
+        assert others.keys() <= load.unconfirmed
+        assert set(others.values()) <= {0, len(SLUGS), IMPORTED}
+        assert (
+            db.rows(
+                "select user_id, segment_id from (select *, lead(starts_at) over"
+                " (partition by user_id, segment_id order by starts_at, ends_at) as next"
+                " from segmentation.overrides) as o where next < ends_at or ends_at <= starts_at"
+            )
+            == []
+        ), "no two periods of a user and a segment overlap"
+        state = dict(
+            db.rows(
+                "select user_id, segments from users_segments(array(select user_id from segmentation.users))"
+            )
+        )
+        for user_id, segments in state.items():
+            if user_id >= 10_000 and user_id % 50:
+                continue
+            told: dict[str, str] = {}
+            for segment, operation, _ in db.events_of(user_id):
+                assert told.get(segment, "remove") != operation, "additions and removals alternate"
+                told[segment] = operation
+            replayed = sorted(slug for slug, operation in told.items() if operation == "add")
+            algebra = db.column("select segment from user_segments(%s)", user_id)
+            assert segments == algebra == replayed
+            assert segments in ([], SLUGS, ["MANY"]), "no half change"
+        assert len({tuple(state.get(user_id, [])) for user_id in range(10_000, 10_000 + IMPORTED)}) == 1
+
+
+def only_unavailable(load: Load) -> None:
+    """Assert that no other error than this was seen, and forget those."""
+    for response in load.refused:
+        problem = response.json()
+        # A request that broke off may still be running when it is sent again.
+        expected = [(503, "database_unavailable"), (409, "in_progress")]
+        assert (response.status_code, problem["code"]) in expected, response.text
+        assert response.headers["retry-after"] == "1"
+    load.refused.clear()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("round_number", range(ROUNDS))
+@pytest.mark.parametrize(
+    "fault", ["server_killed", "postmaster_killed", "backend_killed", "restarted", "connections_cut"]
+)
+def test_what_was_confirmed_survives(cluster: Cluster, load: Load, fault: str, round_number: int) -> None:
+    def server_killed() -> None:
+        load.server.kill()
+        load.server.start()
+
+    def postmaster_killed() -> None:
+        cluster.kill()
+        time.sleep(0.3)
+        cluster.start()
+
+    def restarted() -> None:
+        cluster.stop()
+        time.sleep(0.3)
+        cluster.start()
+
+    def connections_cut() -> None:
+        for _ in range(5):
+            cluster.cut_connections()
+            time.sleep(0.1)
+
+    faults: dict[str, Callable[[], None]] = {
+        "server_killed": server_killed,
+        "postmaster_killed": postmaster_killed,
+        "backend_killed": cluster.kill_one_backend,
+        "restarted": restarted,
+        "connections_cut": connections_cut,
+    }
+    confirmed, load.broken = len(load.confirmed), 0
+    load.during(0.7, faults[fault])
+    assert len(load.confirmed) > confirmed + 10
+    # Only a server that is killed leaves a request without an answer.
+    assert (load.broken > 0) is (fault == "server_killed")
+    only_unavailable(load)
+    check(cluster, load)
+    print(f"{fault}: {len(load.confirmed) - confirmed} confirmed, {len(load.unconfirmed)} open")
+
+
+@pytest.mark.slow
+def test_a_standby_answers_and_refuses_changes_until_later(cluster: Cluster, load: Load) -> None:
+    db = Database(cluster.url)
+    db.rows("select create_segment('EVERYBODY', 100)")
+    db.rows("select change_user_segments(1, '{A}')")
+    key = db.value("select create_api_key('standby', 'admin')")
+    db.connection.close()
+    with ExitStack() as opened:
+        standby = Standby(cluster)
+        opened.callback(standby.remove)
+        server = Server(standby.url)
+        opened.callback(server.kill)
+        client = opened.enter_context(
+            httpx.Client(base_url=server.url, headers={"Authorization": f"Bearer {key}"}, timeout=30)
+        )
+        is_read_only(client)
+
+
+def is_read_only(client: httpx.Client) -> None:
+    """Assert that every question is answered, and every change refused as read-only."""
+    answers = [
+        client.get("/v1/users/1/segments").json()["segments"],
+        # Never seen before.
+        client.get("/v1/users/987654321/segments").json()["segments"],
+        client.post("/v1/users/segments", json={"user_ids": [987654322]}).json()["users"][0]["segments"],
+    ]
+    assert answers == [["A", "EVERYBODY"], ["EVERYBODY"], ["EVERYBODY"]]
+    for path in (
+        "/v1/users/1/history",
+        "/v1/users/987654323/history",
+        "/v1/users/1/segments/A",
+        "/v1/users/987654324/segments/EVERYBODY",
+        "/v1/users/987654325/segments?at=2099-01-01T00:00:00Z",
+        "/v1/segments",
+        "/v1/segments/A",
+        "/v1/segments/A/stats",
+        "/v1/segments/A/history",
+        "/v1/segments/A/members",
+    ):
+        response = client.get(path)
+        assert response.status_code == 200, (path, response.text)
+    export = client.get("/v1/segments/A/members", headers={"Accept": "text/csv"})
+    assert export.text.splitlines()[:2] == ["user_id", "1"]
+    keyed = {"Idempotency-Key": "a"}
+    for method, path, rest in (
+        ("PATCH", "/v1/users/1/segments", {"json": {"add": ["B"]}}),
+        ("PATCH", "/v1/users/1/segments", {"json": {"add": ["B"]}, "headers": keyed}),
+        ("PUT", "/v1/users/987654326", {}),
+        ("DELETE", "/v1/users/1", {}),
+        ("POST", "/v1/segments", {"json": {"slug": "NEW"}}),
+        ("DELETE", "/v1/segments/A", {}),
+        ("PATCH", "/v1/segments/A", {"json": {"description": "x"}}),
+        ("PUT", "/v1/segments/A/rollout", {"json": {"percent": 1}}),
+        ("POST", "/v1/reports", {"json": {"period": time.strftime("%Y-%m", time.gmtime())}}),
+        ("POST", "/v1/segments/A/members", {"content": b"5\n", "headers": {"Content-Type": "text/csv"}}),
+    ):
+        response = client.request(method, path, **rest)
+        problem = response.json()
+        assert (response.status_code, problem["code"]) == (503, "read_only"), (method, path, response.text)
+        assert response.headers["retry-after"] == "1"
+
+
+def test_a_database_set_read_only_is_like_a_standby(
+    run_server: Callable[..., Server], db: Database, database_url: str
+) -> None:
+    for slug, percent in (("EVERYBODY", 100), ("A", 0), ("B", 0)):
+        db.rows("select create_segment(%s, %s)", slug, percent)
+    db.rows("select change_user_segments(1, '{A}')")
+    key = db.value("select create_api_key('standby', 'admin')")
+    name = db.value("select current_database()")
+    db.rows(f'alter database "{name}" set default_transaction_read_only = on')
+    server = run_server()
+    with httpx.Client(base_url=server.url, headers={"Authorization": f"Bearer {key}"}, timeout=30) as client:
+        is_read_only(client)
+
+
+def test_a_full_pool_is_waited_for_only_so_long(serve: Callable[..., Service], db: Database) -> None:
+    service = serve(editor_pool_size=1, bulk_pool_size=1, acquire_timeout=0.3, api_key_cache_seconds=60)
+    editor = service.as_role("editor")
+    db.rows("select create_segment('A')")
+    csv = {"content": b"1\n", "headers": {"Content-Type": "text/csv"}}
+    editor.send("POST", "/v1/segments/A/members", **csv)
+    with ThreadPoolExecutor() as pool:
+        with slug_held(db, "A"):
+            held = [
+                pool.submit(editor.send, "PATCH", "/v1/users/1/segments", json={"add": ["A"]}),
+                pool.submit(editor.send, "POST", "/v1/segments/A/members", **csv),
+            ]
+            wait_until(lambda: waiting(db) == 2)
+            for method, path, rest in (
+                ("PUT", "/v1/users/2", {}),
+                ("PUT", "/v1/users/2", {"headers": {"Idempotency-Key": "a"}}),
+                ("POST", "/v1/segments/A/members", csv),
+                ("GET", "/v1/segments/A/members", {"headers": {"Accept": "text/csv"}}),
+            ):
+                begun = time.monotonic()
+                response = editor.send(method, path, **rest)
+                assert (response.status_code, response.json()["code"]) == (503, "database_unavailable")
+                assert response.headers["retry-after"] == "1"
+                assert 0.2 < time.monotonic() - begun < 1.5
+        assert [each.result().status_code for each in held] == [200, 200]
+    editor.does_silently("PUT", "/v1/users/2")

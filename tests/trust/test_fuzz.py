@@ -1,0 +1,71 @@
+"""Every call, as the OpenAPI description has it, with thousands of requests that nobody would think of.
+
+FUZZ_EXAMPLES=500 sends so many to each call and takes its time.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.conftest import Database
+from tests.trust.server import Server
+
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "4"))
+# Litestar's answer to OPTIONS names only the method that was registered first; Allow of a 405 is right.
+NOT_CHECKED = "allow_header_conformance"
+CHECKS = """
+[checks]
+# What a schema cannot say, such as which segments there are, is 422.
+# A user id in a context is text, and has to be a number: OFREP calls that 400, and so is it here.
+positive_data_acceptance.expected-statuses = ["2xx", "401", "403", "404", "409", "422"]
+[[operations]]
+include-path-regex = "^/ofrep/"
+checks.positive_data_acceptance.expected-statuses = ["2xx", "400", "401", "403", "404", "409", "422"]
+"""
+
+
+@pytest.mark.slow
+def test_every_call_keeps_to_its_description_whatever_is_sent(
+    run_server: Callable[..., Server], db: Database, tmp_path: Path
+) -> None:
+    for slug in ("A", "B"):
+        db.rows("select create_segment(%s, 30)", slug)
+    key = db.value("select create_api_key('fuzz', 'admin')")
+    server = run_server(LOG_LEVEL="error", ADMIN_POOL_SIZE="4")
+    (tmp_path / "config.toml").write_text(CHECKS)
+    command = [
+        sys.executable,
+        "-m",
+        "schemathesis.cli",
+        "--config-file",
+        str(tmp_path / "config.toml"),
+        "run",
+    ]
+    options = [
+        "--checks",
+        "all",
+        "--exclude-checks",
+        NOT_CHECKED,
+        "--max-examples",
+        str(EXAMPLES),
+        "--workers",
+        "2",
+        "--no-color",
+    ]
+    options += ["--phases", "examples,coverage,fuzzing" + (",stateful" if EXAMPLES > 50 else "")]
+    options += ["--seed", "1"] if EXAMPLES <= 50 else []
+    fuzzing = subprocess.run(
+        [*command, f"{server.url}/openapi.json", "-H", f"Authorization: Bearer {key}", *options],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert fuzzing.returncode == 0, fuzzing.stdout + fuzzing.stderr
+    print(fuzzing.stdout[-2000:])
+    # It has survived, and still knows what it knew.
+    assert httpx.get(f"{server.url}/health/live").status_code == 200
