@@ -21,6 +21,16 @@ begin
       'alter database %I set search_path = %s',
       current_database(), regexp_replace(present, ',?\s*"?\msegmentation\M"?', ''));
   end if;
+  -- Roles that another database of this server uses stay, all of them.
+  if exists (
+    select
+    from pg_catalog.pg_shdepend as d
+    join pg_catalog.pg_roles as r on r.oid = d.refobjid
+    where d.refclassid = 'pg_catalog.pg_authid'::regclass and r.rolname = 'segmentation_owner'
+      and d.dbid not in (0, (select oid from pg_catalog.pg_database where datname = current_database()))
+  ) then
+    return;
+  end if;
   foreach role_name in array array[
     'segmentation_service', 'segmentation_jobs', 'segmentation_admin',
     'segmentation_editor', 'segmentation_reader', 'segmentation_owner'

@@ -1,6 +1,6 @@
-drop table segmentation.segment_history;
-drop type segmentation.rollout_step;
-drop table segmentation.rollouts;
-drop table segmentation.segments;
-drop table segmentation.users;
-drop function segmentation.clock();
+drop table segmentation.segment_history cascade;
+drop type segmentation.rollout_step cascade;
+drop table segmentation.rollouts cascade;
+drop table segmentation.segments cascade;
+drop table segmentation.users cascade;
+drop function segmentation.clock() cascade;

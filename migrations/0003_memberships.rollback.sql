@@ -1,2 +1,2 @@
-drop table segmentation.membership_history;
-drop table segmentation.memberships;
+drop table segmentation.membership_history cascade;
+drop table segmentation.memberships cascade;

@@ -1,5 +1,5 @@
-drop table segmentation.retention;
-drop table segmentation.upkeep;
-drop type segmentation.report_line;
-drop table segmentation.report_links;
-drop table segmentation.api_keys;
+drop table segmentation.retention cascade;
+drop table segmentation.upkeep cascade;
+drop type segmentation.report_line cascade;
+drop table segmentation.report_links cascade;
+drop table segmentation.api_keys cascade;

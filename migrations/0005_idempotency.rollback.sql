@@ -1,1 +1,1 @@
-drop table segmentation.idempotency_keys;
+drop table segmentation.idempotency_keys cascade;

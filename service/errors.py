@@ -203,7 +203,7 @@ def answer_problem(request: Request[Any, Any, Any], error: Exception) -> Respons
     problem = error if isinstance(error, Problem) else _problem_of(request, error)
     kind = problem.kind
     if kind is INTERNAL_ERROR:
-        log.error("%s %s failed", request.method, request.scope["path_template"], exc_info=error)
+        log.error("%s %s failed", request.method, request.url.path, exc_info=error)
     elif kind.status > 500:
         log.warning(
             "%s %s: %s: %s",

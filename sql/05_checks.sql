@@ -4,6 +4,9 @@
 -- alike. Here a person is told the value and what to do next. Errors carry a standard condition name,
 -- a HINT, and a DETAIL that is one JSON object.
 --
+-- Here as everywhere, a function that pins its search_path puts pg_temp last: left out, PostgreSQL would look
+-- for types and tables there first, and run a caller's own domain named text with the owner's rights.
+--
 -- In calling order: require_user_ids, require_slug, require_description, require_percent,
 -- require_rows.
 
@@ -13,7 +16,7 @@ create or replace function segmentation.require_user_ids (
   returns void
   language plpgsql
   immutable
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
 declare
   wrong bigint;
@@ -39,7 +42,7 @@ create or replace function segmentation.require_slug (
   returns void
   language plpgsql
   immutable
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
 begin
   if (slug ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$') is not true then
@@ -58,7 +61,7 @@ create or replace function segmentation.require_description (
   returns void
   language plpgsql
   immutable
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
 begin
   if length(description) > 2000 then
@@ -77,7 +80,7 @@ create or replace function segmentation.require_percent (
   returns void
   language plpgsql
   immutable
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
 begin
   if (percent between 0 and 100 and percent = round(percent, 3)) is not true then
@@ -96,7 +99,7 @@ create or replace function segmentation.require_rows (
   returns void
   language plpgsql
   immutable
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
 begin
   if (max_rows > 0) is not true then

@@ -30,3 +30,6 @@ as $$
     then pg_catalog.to_char(moment at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
   end
 $$;
+
+comment on function segmentation.rfc3339(timestamptz) is
+  'A moment as RFC 3339 text in UTC; null for infinity. Example: select rfc3339(now());';

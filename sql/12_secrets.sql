@@ -4,7 +4,7 @@
 create or replace function segmentation.random_secret () returns text
   language sql
   volatile
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
   select encode(
     sha256(convert_to(gen_random_uuid()::text || gen_random_uuid()::text || gen_random_uuid()::text, 'UTF8')),

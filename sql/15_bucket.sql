@@ -27,7 +27,7 @@ create or replace function segmentation.bucket_vectors ()
   returns table (user_id bigint, salt bigint, bucket integer)
   language sql
   immutable
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
   values
     (1::bigint,           0::bigint,            24678),
@@ -48,7 +48,7 @@ comment on function segmentation.bucket_vectors() is
 create or replace function segmentation.assert_bucket_vectors () returns void
   language plpgsql
   immutable
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
 declare
   wrong record;

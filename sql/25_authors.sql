@@ -11,7 +11,7 @@ create or replace function segmentation.set_author (
 )
   returns void
   language plpgsql
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
 begin
   perform set_config('segmentation.actor', coalesce(actor, ''), true);

@@ -30,7 +30,7 @@ create or replace function segmentation.lock_slugs (
 )
   returns void
   language plpgsql
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
 declare
   slug_key integer;
@@ -56,7 +56,7 @@ create or replace function segmentation.segment_id_of (
   returns integer
   language plpgsql
   stable
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
 declare
   found_id integer;
@@ -84,7 +84,7 @@ create or replace function segmentation.lock_segment (
 )
   returns segmentation.segments
   language plpgsql
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
 declare
   segment segmentation.segments;
@@ -110,7 +110,7 @@ create or replace function segmentation.segment_ids_of (
   returns integer[]
   language plpgsql
   stable
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
 declare
   unknown text[];
@@ -144,7 +144,7 @@ create or replace function segmentation.create_segment (
   returns setof segmentation.living_segments
   language plpgsql
   security definer
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
@@ -195,7 +195,7 @@ create or replace function segmentation.get_segment (
   language plpgsql
   stable
   security definer
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 begin
@@ -218,7 +218,7 @@ create or replace function segmentation.list_segments (
   language plpgsql
   stable
   security definer
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 begin
@@ -244,7 +244,7 @@ create or replace function segmentation.update_segment (
   returns setof segmentation.living_segments
   language plpgsql
   security definer
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
@@ -273,7 +273,7 @@ create or replace function segmentation.delete_segment (
   returns void
   language plpgsql
   security definer
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
 declare
   segment segmentation.segments;
@@ -301,7 +301,7 @@ create or replace function segmentation.segment_history (
   language plpgsql
   stable
   security definer
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 begin

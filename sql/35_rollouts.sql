@@ -17,7 +17,7 @@ create or replace function segmentation.set_rollout (
   returns setof segmentation.rollout_step
   language plpgsql
   security definer
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
@@ -64,7 +64,7 @@ create or replace function segmentation.cancel_rollout_step (
   returns setof segmentation.rollout_step
   language plpgsql
   security definer
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
@@ -103,7 +103,7 @@ create or replace function segmentation.rollout_steps (
   language plpgsql
   stable
   security definer
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare

@@ -14,7 +14,7 @@ create or replace function segmentation.register_users (
   returns void
   language plpgsql
   security definer
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
 begin
   perform segmentation.require_user_ids(register_users.user_ids);
@@ -37,7 +37,7 @@ create or replace function segmentation.lock_users (
 )
   returns void
   language plpgsql
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
 declare
   locked bigint;
@@ -64,7 +64,7 @@ create or replace function segmentation.require_period (
   returns void
   language plpgsql
   immutable
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
 begin
   if starts_at < moment or not isfinite(starts_at) then
@@ -105,7 +105,7 @@ create or replace function segmentation.change_overrides (
 )
   returns table (segment_id integer, change text, users bigint)
   language plpgsql
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
@@ -265,7 +265,7 @@ create or replace function segmentation.change_user_segments (
   returns table (segment text, change text)
   language plpgsql
   security definer
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
@@ -320,7 +320,7 @@ create or replace function segmentation.require_adding (
   returns void
   language plpgsql
   immutable
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
 begin
   if not adding and (starts_at is not null or expires_at is not null) then
@@ -345,7 +345,7 @@ create or replace function segmentation.change_segment_members (
   returns table (received bigint, changed bigint, unchanged bigint)
   language plpgsql
   security definer
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
   -- A million ids, in order: room to sort them without a file, plans made for as many as there are, and
   -- merged with the tables' indexes instead of hashed.
   set work_mem = '128MB'
@@ -395,7 +395,7 @@ create or replace function segmentation.forget_user (
   returns boolean
   language plpgsql
   security definer
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare

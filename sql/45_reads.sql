@@ -13,7 +13,7 @@ create or replace function segmentation.note_users (
 )
   returns void
   language plpgsql
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
   set lock_timeout = '20ms'
 as $$
 begin
@@ -33,7 +33,7 @@ create or replace function segmentation.require_kept (
   returns void
   language plpgsql
   stable
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
 declare
   kept_since timestamptz := (select r.kept_since from segmentation.retention as r);
@@ -97,7 +97,7 @@ create or replace function segmentation.users_segments (
   returns table (user_id bigint, segments text[])
   language plpgsql
   security definer
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
   -- A list's length differs from call to call; the plan does not.
   set plan_cache_mode = force_generic_plan
 as $$
@@ -130,21 +130,23 @@ create or replace function segmentation.user_segments (
   returns table (segment text, source text, since timestamptz, until timestamptz)
   language plpgsql
   security definer
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
+  present timestamptz;
   moment timestamptz;
 begin
   perform segmentation.note_users(array[user_segments.user_id]);
-  moment := coalesce(user_segments.at, segmentation.clock());
+  present := segmentation.clock();
+  moment := coalesce(user_segments.at, present);
   perform segmentation.require_kept(moment);
   return query
   select
     s.slug,
     case when p.assigned @> moment then 'assignment' else 'rollout' end,
     lower(period), upper(period)
-  from segmentation.membership_periods(array[user_segments.user_id], segmentation.clock()) as p
+  from segmentation.membership_periods(array[user_segments.user_id], present) as p
   cross join lateral unnest(p.member) as period
   join segmentation.segments as s on s.segment_id = p.segment_id
   where period @> moment
@@ -166,15 +168,17 @@ create or replace function segmentation.explain_membership (
   )
   language plpgsql
   security definer
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
   found_id integer := segmentation.segment_id_of(explain_membership.slug, explain_membership.at);
+  present timestamptz;
   moment timestamptz;
 begin
   perform segmentation.note_users(array[explain_membership.user_id]);
-  moment := coalesce(explain_membership.at, segmentation.clock());
+  present := segmentation.clock();
+  moment := coalesce(explain_membership.at, present);
   perform segmentation.require_kept(moment);
   return query
   select
@@ -192,7 +196,7 @@ begin
       where r.segment_id = s.segment_id and r.starts_at <= moment and moment < r.ends_at
     ), 0)
   from segmentation.segments as s
-  left join segmentation.membership_periods(array[explain_membership.user_id], segmentation.clock()) as p
+  left join segmentation.membership_periods(array[explain_membership.user_id], present) as p
     on p.segment_id = s.segment_id
   cross join lateral (
     select
@@ -248,11 +252,14 @@ create or replace function segmentation.user_history (
   returns table (segment text, operation text, at timestamptz, cause text, actor text, reason text)
   language plpgsql
   security definer
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
+declare
+  present timestamptz;
 begin
   perform segmentation.note_users(array[user_history.user_id]);
+  present := segmentation.clock();
   if user_history.from_time >= user_history.to_time then
     raise exception 'from_time % is not before to_time %', from_time, to_time
       using
@@ -262,7 +269,7 @@ begin
   end if;
   return query
   select s.slug, e.operation, e.at, e.cause, e.actor, e.reason
-  from segmentation.membership_events(array[user_history.user_id], segmentation.clock()) as e
+  from segmentation.membership_events(array[user_history.user_id], present) as e
   join segmentation.segments as s on s.segment_id = e.segment_id
   where e.at >= coalesce(user_history.from_time, '-infinity')
     and e.at < coalesce(user_history.to_time, 'infinity')

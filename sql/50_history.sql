@@ -17,7 +17,7 @@ create or replace function segmentation.ensure_history_partition (
   returns boolean
   language plpgsql
   security definer
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
   set timezone = 'UTC'
 as $$
 declare
@@ -57,7 +57,7 @@ create or replace function segmentation.ensure_history_partitions (
   returns integer
   language plpgsql
   security definer
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
   set timezone = 'UTC'
 as $$
 declare
@@ -88,7 +88,7 @@ create or replace function segmentation.history_partitions ()
   language sql
   stable
   security definer
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
   set timezone = 'UTC'
 as $$
   select i.inhrelid::regclass, to_timestamp(right(c.relname, 7) || '+00', 'YYYY_MMTZH')
@@ -107,7 +107,7 @@ create or replace function segmentation.drop_history_before (
   returns integer
   language plpgsql
   security definer
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
 declare
   horizon timestamptz := segmentation.month_start(drop_history_before.period);
@@ -141,7 +141,7 @@ comment on function segmentation.drop_history_before(text) is
 
 create or replace function segmentation.refuse_history_change () returns trigger
   language plpgsql
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
 begin
   -- forget_user runs as the owner; a setting alone opens nothing.
@@ -160,7 +160,7 @@ $$;
 
 create or replace function segmentation.refuse_truncate () returns trigger
   language plpgsql
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
 begin
   raise exception '% refuses truncate: it would leave no history', tg_table_name
@@ -174,7 +174,7 @@ $$;
 
 create or replace function segmentation.memberships_after_insert () returns trigger
   language plpgsql
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
 declare
   earliest timestamptz := segmentation.earliest_change();
@@ -255,7 +255,7 @@ $$;
 
 create or replace function segmentation.memberships_after_delete () returns trigger
   language plpgsql
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
 declare
   moment timestamptz := segmentation.clock();
@@ -279,7 +279,7 @@ $$;
 -- does not, but an end cannot be moved into the past, nor one that has come be moved at all.
 create or replace function segmentation.memberships_after_update () returns trigger
   language plpgsql
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
 declare
   wrong record;
@@ -331,7 +331,7 @@ create or replace function segmentation.settle_rollouts (
 )
   returns void
   language sql
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
   update segmentation.rollouts as r
   set ends_at = derived.ends_at
@@ -353,7 +353,7 @@ create or replace function segmentation.refuse_past_step (
 )
   returns void
   language plpgsql
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
 begin
   raise exception 'the rollout step of % of segment_id % has begun', starts_at, segment_id
@@ -366,7 +366,7 @@ $$;
 
 create or replace function segmentation.rollouts_after_insert () returns trigger
   language plpgsql
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
 begin
   perform segmentation.refuse_past_step(n.segment_id, n.starts_at)
@@ -382,7 +382,7 @@ $$;
 
 create or replace function segmentation.rollouts_after_update () returns trigger
   language plpgsql
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
 begin
   -- Its own doing, when settle_rollouts moves an end, is nothing new.
@@ -421,7 +421,7 @@ $$;
 
 create or replace function segmentation.rollouts_after_delete () returns trigger
   language plpgsql
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
 begin
   perform segmentation.refuse_past_step(o.segment_id, o.starts_at)
@@ -441,7 +441,7 @@ $$;
 
 create or replace function segmentation.segments_after_insert () returns trigger
   language plpgsql
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
 begin
   insert into segmentation.segment_history (segment_id, changed_at, operation, description, actor, reason)
@@ -456,7 +456,7 @@ $$;
 -- A segment may be described anew, and deleted once, at this moment. Its rollout ends with it.
 create or replace function segmentation.segments_after_update () returns trigger
   language plpgsql
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
 declare
   wrong record;
@@ -500,7 +500,7 @@ $$;
 
 create or replace function segmentation.segments_refuse_delete () returns trigger
   language plpgsql
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
 begin
   raise exception 'segments refuses delete: it would take the past along'

@@ -12,7 +12,7 @@ create or replace function segmentation.expire_memberships (
   returns integer
   language plpgsql
   security definer
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
 declare
   moment timestamptz := segmentation.clock();
@@ -73,7 +73,7 @@ create or replace function segmentation.note_upkeep (
   returns void
   language plpgsql
   security definer
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 begin
@@ -82,6 +82,9 @@ begin
   on conflict (task) do update set finished_at = excluded.finished_at, rows = excluded.rows;
 end
 $$;
+
+comment on function segmentation.note_upkeep(text, bigint) is
+  'Note that a task of the upkeep ended well, and how many rows it moved; service_status() shows it. Example: select note_upkeep(''sweep'', 0);';
 
 -- Bounded twice, in rows a transaction and in time a run, because pg_cron queues a run for every minute
 -- missed. The lock is held a batch at a time: of two sweeps that overlap one goes on and one ends at once.

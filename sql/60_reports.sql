@@ -14,7 +14,7 @@ create or replace function segmentation.month_start (
   returns timestamptz
   language plpgsql
   immutable
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
 begin
   if (period ~ '^[0-9]{4}-(0[1-9]|1[0-2])$' and period >= '0001-01') is not true then
@@ -35,7 +35,7 @@ create or replace function segmentation.require_reportable (
   returns timestamptz
   language plpgsql
   stable
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
 declare
   month timestamptz := segmentation.month_start(period);
@@ -178,7 +178,7 @@ create or replace function segmentation.history_report (
   returns setof segmentation.report_line
   language plpgsql
   security definer
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
   set jit = off
   set work_mem = '64MB'
 as $$
@@ -230,7 +230,7 @@ create or replace function segmentation.create_report_link (
   returns table (id text, expires_at timestamptz)
   language plpgsql
   security definer
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
@@ -265,7 +265,7 @@ create or replace function segmentation.linked_report (
   returns setof segmentation.report_line
   language plpgsql
   security definer
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare

@@ -18,7 +18,7 @@ create or replace function segmentation.members_page (
 )
   returns bigint[]
   language plpgsql
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
@@ -69,7 +69,7 @@ create or replace function segmentation.segment_members (
   returns table (user_id bigint, source text, since timestamptz, until timestamptz)
   language plpgsql
   security definer
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
@@ -119,7 +119,7 @@ create or replace function segmentation.segment_stats (
   language plpgsql
   stable
   security definer
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
@@ -157,7 +157,7 @@ create or replace function segmentation.begin_import (
   returns void
   language plpgsql
   security definer
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
 begin
   perform segmentation.segment_id_of(begin_import.slug);
@@ -184,7 +184,7 @@ create or replace function segmentation.finish_import (
   returns table (received bigint, changed bigint, unchanged bigint)
   language plpgsql
   security definer
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 begin

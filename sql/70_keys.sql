@@ -13,7 +13,7 @@ create or replace function segmentation.create_api_key (
   returns text
   language plpgsql
   security definer
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
@@ -66,7 +66,7 @@ create or replace function segmentation.authenticate_api_key (
   language plpgsql
   stable
   security definer
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 begin
@@ -86,7 +86,7 @@ create or replace function segmentation.list_api_keys ()
   language plpgsql
   stable
   security definer
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 begin
@@ -106,7 +106,7 @@ create or replace function segmentation.revoke_api_key (
   returns void
   language plpgsql
   security definer
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 begin
@@ -128,7 +128,7 @@ comment on function segmentation.revoke_api_key(text) is
 
 create or replace function segmentation.announce_api_keys () returns trigger
   language plpgsql
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
 begin
   perform pg_notify('segmentation_api_keys', '');

@@ -14,7 +14,7 @@ create or replace function segmentation.claim_idempotency_key (
   returns table (fingerprint bytea, status smallint, location text, answer text)
   language plpgsql
   security definer
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 begin
@@ -51,7 +51,7 @@ create or replace function segmentation.keep_answer (
   returns void
   language plpgsql
   security definer
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
 begin
   insert into segmentation.idempotency_keys (

@@ -4,7 +4,7 @@ create or replace function segmentation.service_status ()
   returns table (item text, ok boolean, value text, hint text)
   language plpgsql
   security definer
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare

@@ -13,7 +13,7 @@ create or replace function segmentation.expiry (
 )
   returns timestamptz
   language plpgsql
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
 begin
   if ttl_seconds is null then
@@ -34,6 +34,9 @@ begin
 end
 $$;
 
+comment on function segmentation.expiry(timestamptz, numeric, timestamptz) is
+  'The end of a membership from an end or a time to live. Example: select expiry(null, 3600, null);';
+
 -- What one answer holds at most; SQL itself has no such limit.
 create or replace function segmentation.require_at_most (
   name    text,
@@ -43,7 +46,7 @@ create or replace function segmentation.require_at_most (
   returns void
   language plpgsql
   immutable
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
 begin
   if (given between 1 and at_most) is not true then
@@ -56,13 +59,16 @@ begin
 end
 $$;
 
+comment on function segmentation.require_at_most(text, bigint, bigint) is
+  'Fails when more is asked for than one answer holds. Example: select require_at_most(''limit'', 100, 1000);';
+
 create or replace function segmentation.rollout_json (
   slug text
 )
   returns json
   language sql
   stable
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
   select coalesce(
     json_agg(
@@ -77,6 +83,9 @@ as $$
   from segmentation.rollout_steps(rollout_json.slug) as s
 $$;
 
+comment on function segmentation.rollout_json(text) is
+  'All rollout steps of a segment as JSON. Example: select rollout_json(''AVITO_VOICE_MESSAGES'');';
+
 -- The hot read: its own definer, its JSON put together by hand, because both are felt at this rate.
 create or replace function segmentation.http_user_segments (
   user_id bigint,
@@ -85,7 +94,7 @@ create or replace function segmentation.http_user_segments (
   returns text
   language plpgsql
   security definer
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
@@ -106,13 +115,16 @@ begin
 end
 $$;
 
+comment on function segmentation.http_user_segments(bigint, timestamptz) is
+  'Answers GET /v1/users/{user_id}/segments, the hot read.';
+
 -- The same answers for several users at once, one text each: reads that wait together are asked together.
 create or replace function segmentation.http_user_segments_each (
   user_ids bigint[]
 )
   returns text[]
   language sql
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
   select array_agg(
     '{"user_id":' || u.user_id || ',"segments":' || array_to_json(u.segments) || '}' order by u.position)
@@ -120,12 +132,15 @@ as $$
     with ordinality as u (user_id, segments, position)
 $$;
 
+comment on function segmentation.http_user_segments_each(bigint[]) is
+  'Answers GET /v1/users/{user_id}/segments for several users who wait at the same moment, one text each.';
+
 create or replace function segmentation.http_users_segments (
   user_ids bigint[]
 )
   returns text
   language plpgsql
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
 begin
   if cardinality(user_ids) > 0 then
@@ -136,6 +151,9 @@ begin
     || ']}';
 end
 $$;
+
+comment on function segmentation.http_users_segments(bigint[]) is
+  'Answers POST /v1/users/segments.';
 
 create or replace function segmentation.http_change_user_segments (
   user_id     bigint,
@@ -149,7 +167,7 @@ create or replace function segmentation.http_change_user_segments (
 )
   returns json
   language sql
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
   select json_build_object(
     'user_id', http_change_user_segments.user_id,
@@ -169,6 +187,9 @@ as $$
     http_change_user_segments.reason) as c
 $$;
 
+comment on function segmentation.http_change_user_segments(bigint, text[], text[], timestamptz, numeric, timestamptz, text, text) is
+  'Answers PATCH /v1/users/{user_id}/segments.';
+
 create or replace function segmentation.http_explain_membership (
   user_id bigint,
   slug    text,
@@ -176,7 +197,7 @@ create or replace function segmentation.http_explain_membership (
 )
   returns json
   language sql
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
   select json_build_object(
     'user_id', http_explain_membership.user_id,
@@ -193,6 +214,9 @@ as $$
     http_explain_membership.user_id, http_explain_membership.slug, http_explain_membership.at) as e
 $$;
 
+comment on function segmentation.http_explain_membership(bigint, text, timestamptz) is
+  'Answers GET /v1/users/{user_id}/segments/{slug}.';
+
 create or replace function segmentation.http_user_history (
   user_id   bigint,
   from_time timestamptz default null,
@@ -200,7 +224,7 @@ create or replace function segmentation.http_user_history (
 )
   returns json
   language sql
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
   select json_build_object(
     'user_id', http_user_history.user_id,
@@ -216,6 +240,9 @@ as $$
     with ordinality as e (segment, operation, at, cause, actor, reason, position)
 $$;
 
+comment on function segmentation.http_user_history(bigint, timestamptz, timestamptz) is
+  'Answers GET /v1/users/{user_id}/history.';
+
 create or replace function segmentation.http_create_segment (
   slug        text,
   percent     numeric,
@@ -225,7 +252,7 @@ create or replace function segmentation.http_create_segment (
 )
   returns json
   language plpgsql
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
 begin
   perform segmentation.create_segment(slug, percent, description, actor, reason);
@@ -233,12 +260,15 @@ begin
 end
 $$;
 
+comment on function segmentation.http_create_segment(text, numeric, text, text, text) is
+  'Answers POST /v1/segments.';
+
 create or replace function segmentation.http_segment (
   slug text
 )
   returns json
   language sql
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
   select json_build_object(
     'slug', s.slug, 'description', s.description, 'percent', s.percent,
@@ -249,13 +279,16 @@ as $$
   from segmentation.get_segment(http_segment.slug) as s
 $$;
 
+comment on function segmentation.http_segment(text) is
+  'Answers GET /v1/segments/{slug}.';
+
 create or replace function segmentation.http_segments (
   after    text default null,
   max_rows integer default 100
 )
   returns json
   language plpgsql
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 begin
@@ -277,6 +310,9 @@ begin
 end
 $$;
 
+comment on function segmentation.http_segments(text, integer) is
+  'Answers GET /v1/segments.';
+
 create or replace function segmentation.http_update_segment (
   slug        text,
   description text,
@@ -285,13 +321,16 @@ create or replace function segmentation.http_update_segment (
 )
   returns json
   language plpgsql
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
 begin
   perform segmentation.update_segment(slug, description, actor, reason);
   return segmentation.http_segment(slug);
 end
 $$;
+
+comment on function segmentation.http_update_segment(text, text, text, text) is
+  'Answers PATCH /v1/segments/{slug}.';
 
 create or replace function segmentation.http_set_rollout (
   slug      text,
@@ -302,13 +341,16 @@ create or replace function segmentation.http_set_rollout (
 )
   returns json
   language plpgsql
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
 begin
   perform segmentation.set_rollout(slug, percent, starts_at, actor, reason);
   return json_build_object('segment', slug, 'rollout', segmentation.rollout_json(slug));
 end
 $$;
+
+comment on function segmentation.http_set_rollout(text, numeric, timestamptz, text, text) is
+  'Answers PUT /v1/segments/{slug}/rollout.';
 
 create or replace function segmentation.http_cancel_rollout_step (
   slug      text,
@@ -318,7 +360,7 @@ create or replace function segmentation.http_cancel_rollout_step (
 )
   returns json
   language plpgsql
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
 begin
   perform segmentation.cancel_rollout_step(slug, starts_at, actor, reason);
@@ -326,12 +368,15 @@ begin
 end
 $$;
 
+comment on function segmentation.http_cancel_rollout_step(text, timestamptz, text, text) is
+  'Answers DELETE /v1/segments/{slug}/rollout.';
+
 create or replace function segmentation.http_segment_history (
   slug text
 )
   returns json
   language sql
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
   select json_build_object(
     'segment', http_segment_history.slug,
@@ -347,18 +392,24 @@ as $$
     with ordinality as h (at, operation, description, percent, starts_at, actor, reason, position)
 $$;
 
+comment on function segmentation.http_segment_history(text) is
+  'Answers GET /v1/segments/{slug}/history.';
+
 create or replace function segmentation.http_segment_stats (
   slug text
 )
   returns json
   language sql
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
   select json_build_object(
     'segment', http_segment_stats.slug, 'assigned', s.assigned, 'excluded', s.excluded,
     'rolled_out', s.rolled_out, 'members', s.members)
   from segmentation.segment_stats(http_segment_stats.slug) as s
 $$;
+
+comment on function segmentation.http_segment_stats(text) is
+  'Answers GET /v1/segments/{slug}/stats.';
 
 create or replace function segmentation.http_segment_members (
   slug     text,
@@ -368,7 +419,7 @@ create or replace function segmentation.http_segment_members (
 )
   returns json
   language plpgsql
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 begin
@@ -391,6 +442,9 @@ begin
 end
 $$;
 
+comment on function segmentation.http_segment_members(text, timestamptz, bigint, integer) is
+  'Answers GET /v1/segments/{slug}/members.';
+
 -- base_url is where the caller reaches the service, so that the link works by itself.
 create or replace function segmentation.http_create_report_link (
   period   text,
@@ -400,7 +454,7 @@ create or replace function segmentation.http_create_report_link (
 )
   returns json
   language sql
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
   select json_build_object(
     'url', http_create_report_link.base_url || '/v1/reports/' || l.id || '.csv',
@@ -410,6 +464,9 @@ as $$
     http_create_report_link.period, http_create_report_link.user_id,
     actor => http_create_report_link.actor) as l
 $$;
+
+comment on function segmentation.http_create_report_link(text, bigint, text, text) is
+  'Answers POST /v1/reports.';
 
 create or replace function segmentation.http_finish_import (
   slug        text,
@@ -422,7 +479,7 @@ create or replace function segmentation.http_finish_import (
 )
   returns json
   language sql
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
   select json_build_object('received', c.received, 'changed', c.changed, 'unchanged', c.unchanged)
   from segmentation.finish_import(
@@ -434,3 +491,6 @@ as $$
     http_finish_import.actor,
     http_finish_import.reason) as c
 $$;
+
+comment on function segmentation.http_finish_import(text, text, timestamptz, numeric, timestamptz, text, text) is
+  'Answers POST /v1/segments/{slug}/members, after its COPY.';

@@ -13,7 +13,7 @@ create or replace function segmentation.ofrep_evaluations (
 )
   returns table (slug text, evaluation json)
   language plpgsql
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
   -- A list's length differs from call to call; the plan does not.
   set plan_cache_mode = force_generic_plan
 as $$
@@ -66,7 +66,7 @@ create or replace function segmentation.ofrep_flag (
   returns json
   language plpgsql
   security definer
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
 begin
   -- Raises where there is none.
@@ -88,7 +88,7 @@ create or replace function segmentation.ofrep_flags (
   returns json
   language plpgsql
   security definer
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
 declare
   asked text[] := coalesce(

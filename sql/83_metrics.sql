@@ -4,7 +4,7 @@ create or replace function segmentation.service_metrics ()
   returns table (metric text, help text, value double precision)
   language plpgsql
   security definer
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
 declare
   moment timestamptz := segmentation.clock();

@@ -11,7 +11,7 @@ set local role segmentation_owner;
 create or replace function segmentation.purge_expired () returns bigint
   language plpgsql
   security definer
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
 declare
   purged bigint;
@@ -35,7 +35,7 @@ comment on function segmentation.purge_expired() is
 
 create or replace function segmentation.schedule_jobs () returns text
   language plpgsql
-  set search_path = ''
+  set search_path = pg_catalog, pg_temp
 as $$
 declare
   caller text := current_setting('role');

@@ -5,23 +5,6 @@
 
 set local role segmentation_owner;
 
--- An empty search_path still looks for types and tables among the caller's temporary ones, and does so first:
--- a domain named text, with a check of the caller's own, would run as the owner. So that place comes last.
-do $$
-declare
-  path_setting text := 'search_path=""';
-  routine regprocedure;
-begin
-  for routine in
-    select p.oid
-    from pg_catalog.pg_proc as p
-    where p.pronamespace = 'segmentation'::regnamespace and path_setting = any (p.proconfig)
-  loop
-    execute format('alter routine %s set search_path = pg_catalog, pg_temp', routine);
-  end loop;
-end
-$$;
-
 revoke all on all functions in schema segmentation from public;
 revoke all on all procedures in schema segmentation from public;
 

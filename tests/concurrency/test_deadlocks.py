@@ -133,6 +133,23 @@ def test_locks_are_taken_in_ascending_order_whatever_order_is_asked_for(
     running.result(PATIENCE)
 
 
+def test_a_writer_that_begins_anew_after_a_forgetting_holds_nothing_meanwhile(
+    db: Database, session: Open, waits: Callable[..., None]
+) -> None:
+    """The user it waited for is gone: making it known again comes before any lock, as at the first try."""
+    many = list(range(1, 30_001))
+    db.rows("select register_users(%s::bigint[])", many)
+    for _ in range(3):
+        eraser, bulk, single = session(), session(), session()
+        eraser.rows("begin")
+        eraser.rows("select forget_user(2)")
+        running = bulk.start(BULK, "A", many, "add")
+        waits(bulk, running)
+        eraser.rows("commit")
+        single.start(BULK, "B", [1, 2], "add").result(PATIENCE)
+        running.result(PATIENCE)
+
+
 def test_everything_at_once(db: Database, session: Open, consistent: Consistent) -> None:
     """Six sessions do whatever the interface offers; only answers that a caller expects come back."""
     sessions = [session() for _ in range(6)]

@@ -163,7 +163,6 @@ def test_a_table_that_stands_where_an_import_puts_its_own_is_not_used(
     assert db.column("select user_id from segmentation.users") == [55]
 
 
-@pytest.mark.xfail(strict=True, reason="finish_import does not look who owns pg_temp.import")
 def test_a_view_in_the_place_of_the_imports_table_does_not_run_as_the_owner(
     db: Database, login: Callable[[str], Database]
 ) -> None:

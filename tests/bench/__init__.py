@@ -1,0 +1,1 @@
+"""The measures: python -m tests.bench."""

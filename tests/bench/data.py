@@ -1,0 +1,134 @@
+"""The data: databases in the bench cluster, made once for their sizes, and copies of them to work on."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+from psycopg.sql import SQL, Identifier
+
+from service.migrate import migrate
+from tests.bench.outcome import progress
+from tests.bench.sizes import Sizes
+
+SERVER = os.environ.get("BENCH_DATABASE_URL", "")
+
+# Users and segments of long ago; each rolling segment went to half of its percentage and then to all of it
+# in the month before this one, which the report is about. The percentages are 25 on average.
+LOAD = """
+    set local session_replication_role = replica;
+    set local search_path = segmentation;
+    insert into users (user_id, registered_at)
+    select id, date_trunc('month', now()) - interval '1 year' from generate_series(1, %(users)s) as id;
+    insert into segments (slug, salt, created_at)
+    select
+      'SEGMENT_' || to_char(number, 'FM0000'), hashtextextended('salt', number),
+      date_trunc('month', now()) - interval '1 year'
+    from generate_series(1, %(segments)s) as number;
+    insert into rollouts (segment_id, salt, percent, starts_at, ends_at)
+    select
+      s.segment_id, s.salt, round(step.share * (s.segment_id - 0.5) * 50 / %(rolling)s, 3),
+      month + s.segment_id %% 10 * interval '1 day' + step.starts,
+      coalesce(month + s.segment_id %% 10 * interval '1 day' + step.ends, 'infinity')
+    from segments as s
+    cross join (select date_trunc('month', now()) - interval '1 month') as m (month)
+    cross join (
+      values (0.5, interval '1 day', interval '9 days'), (1, interval '9 days', null)
+    ) as step (share, starts, ends)
+    where s.segment_id <= %(rolling)s;
+    insert into memberships (user_id, segment_id, starts_at, ends_at)
+    select
+      id, 1 + (id / 5 * 7 + number * 11) %% %(segments)s,
+      date_trunc('month', now()) - case when number = 0 then interval '9 days' else interval '90 days' end,
+      case when number < 2 then now() + interval '10 years' else 'infinity' end
+    from generate_series(5, %(users)s, 5) as id
+    cross join generate_series(0, 4) as number;
+"""
+
+
+def url_of(database: str) -> str:
+    """The superuser's URL of a database of the bench cluster."""
+    return urlunsplit(urlsplit(SERVER)._replace(path=f"/{database}"))
+
+
+def connect(database: str, **kwargs: Any) -> psycopg.Connection:
+    """A superuser's session, in autocommit mode."""
+    return psycopg.connect(
+        url_of(database),
+        autocommit=True,
+        options="-c search_path=public,segmentation -c timezone=UTC",
+        **kwargs,
+    )
+
+
+def value(connection: psycopg.Connection, query: str, *args: Any) -> Any:
+    """The only value of a query."""
+    row = connection.execute(query, args or None).fetchone()
+    assert row is not None
+    return row[0]
+
+
+def data_set(sizes: Sizes, users: int, wide: bool = False) -> str:
+    """The name of a loaded database with so many users, brought up to date, made if it is not there."""
+    segments, rolling = (sizes.wide_segments, sizes.wide_rolling) if wide else (sizes.segments, sizes.rolling)
+    name = f"set_{users}_{segments}_{rolling}"
+    if not exists(name):
+        progress(f"loading {users:,} users, {segments} segments of which {rolling} are rolling out")
+        remove("loading")
+        create("loading")
+        migrate(url_of("loading"))
+        with connect("loading") as opened:
+            with opened.transaction(), psycopg.ClientCursor(opened) as cursor:
+                cursor.execute(LOAD, {"users": users, "segments": segments, "rolling": rolling})
+            opened.execute("vacuum (analyze, freeze)")
+        with connect("postgres") as server:
+            server.execute(SQL("alter database loading rename to {}").format(Identifier(name)))
+    migrate(url_of(name))
+    return name
+
+
+@contextmanager
+def copy_of(name: str, number: int = 1) -> Iterator[str]:
+    """A copy of a data set, to be changed at will, and deleted in the end."""
+    copy = f"work_{number}"
+    remove(copy)
+    create(copy, name)
+    try:
+        # A copy does not take over the settings of its template, and is not yet in memory.
+        with connect(copy) as opened:
+            opened.execute(f"alter database {copy} set search_path = public, segmentation")
+            for table in ("users", "memberships", "segments", "rollouts"):
+                opened.execute(f"select count(*) from {table}")
+        yield copy
+    finally:
+        remove(copy)
+
+
+def exists(name: str) -> bool:
+    """Whether there is such a database."""
+    with connect("postgres") as server:
+        return bool(value(server, "select exists (select from pg_database where datname = %s)", name))
+
+
+def create(name: str, template: str = "template0") -> None:
+    """Make a database."""
+    with connect("postgres") as server:
+        server.execute(
+            SQL("create database {} template {} strategy file_copy").format(
+                Identifier(name), Identifier(template)
+            )
+        )
+
+
+def remove(name: str) -> None:
+    """Delete a database, if it is there."""
+    with connect("postgres") as server:
+        server.execute(SQL("drop database if exists {} with (force)").format(Identifier(name)))
+
+
+def server_version() -> str:
+    """The version of PostgreSQL."""
+    with connect("postgres") as server:
+        return str(value(server, "show server_version"))

@@ -1,0 +1,190 @@
+"""The hot read over HTTP, and as a SQL function under pgbench."""
+
+import re
+import subprocess
+import tempfile
+from functools import partial
+from pathlib import Path
+from statistics import median
+
+from tests.bench import load
+from tests.bench.data import connect, copy_of, data_set, url_of
+from tests.bench.outcome import Row, at_least, at_most, interleaved, progress, ratio, timed
+from tests.bench.server import CONSTANT, HOT, ONE_QUERY, running
+from tests.bench.sizes import Sizes
+
+RATE = 1000
+HOT_CALL = "select segmentation.http_user_segments(:id)"
+
+# What a read costs at least: the same answer, put together from the assignments alone.
+ASSIGNMENTS_ONLY = """
+    create or replace function segmentation.bench_assignments_only (user_id bigint)
+      returns text
+      language plpgsql
+      security definer
+      set search_path = pg_catalog, pg_temp
+    as $$
+    begin
+      return '{"user_id":' || bench_assignments_only.user_id || ',"segments":' || array_to_json(array(
+        select s.slug
+        from segmentation.memberships as m
+        join segmentation.segments as s on s.segment_id = m.segment_id
+        where m.user_id = bench_assignments_only.user_id
+        order by s.slug
+      )) || '}';
+    end
+    $$;
+    alter function segmentation.bench_assignments_only(bigint) owner to segmentation_owner;
+"""
+
+
+def over_http(sizes: Sizes) -> list[Row]:
+    """The hot read against a constant, against one query a request, and its latency."""
+    what = "GET /v1/users/{id}/segments, 16 connections"
+    if not load.have_wrk():
+        return [Row(what, "not measured: wrk is not installed", None)]
+    with copy_of(data_set(sizes, sizes.users)) as database, running(database) as server:
+        progress("reading over HTTP")
+        read = partial(load.throughput, server, users=sizes.users, seconds=sizes.seconds)
+        for path in (CONSTANT, ONE_QUERY, HOT):
+            read(path, seconds=1)
+        taken = interleaved(
+            sizes.rounds,
+            {
+                "constant": partial(read, CONSTANT),
+                "hot read": partial(read, HOT),
+                "one query a request": partial(read, ONE_QUERY),
+            },
+        )
+        progress(f"  latency at {RATE} requests a second")
+        latency = load.latency(server, sizes.users, RATE, load.after(2 * sizes.seconds))
+    constant, hot, one = (median(each) for each in taken.values())
+    return [
+        at_least(
+            f"{what}, against a constant",
+            ratio(taken["hot read"], taken["constant"]),
+            0.7,
+            f"{hot:,.0f} of {constant:,.0f} a second",
+        ),
+        at_least(
+            f"{what}, against one query a request",
+            ratio(taken["hot read"], taken["one query a request"]),
+            2,
+            f"{hot:,.0f} and {one:,.0f} a second",
+        ),
+        Row(
+            f"the same at {RATE} requests a second, p50",
+            f"{latency.p50:.2f} ms  (p99 {latency.p99:.2f} ms)",
+            latency.p50,
+        ),
+    ]
+
+
+def in_sql(sizes: Sizes) -> list[Row]:
+    """The function against one that only joins, and with more segments."""
+    narrow, wide = data_set(sizes, sizes.users), data_set(sizes, sizes.users, wide=True)
+    with copy_of(narrow, 1) as few, copy_of(wide, 2) as many:
+        with connect(few) as dba:
+            dba.execute(ASSIGNMENTS_ONLY)
+        progress("reading in SQL")
+        run = partial(pgbench, users=sizes.users, seconds=sizes.seconds)
+        taken = interleaved(
+            sizes.rounds,
+            {
+                "assignments only": partial(run, few, "select segmentation.bench_assignments_only(:id)"),
+                "hot read": partial(run, few, HOT_CALL),
+                "hot read, more segments": partial(run, many, HOT_CALL),
+            },
+        )
+    least, hot, more = (median(each) for each in taken.values())
+    return [
+        at_least(
+            "the read in SQL, against a function that only joins assignments to slugs",
+            ratio(taken["hot read"], taken["assignments only"]),
+            0.75,
+            f"{hot:,.0f} of {least:,.0f} a second",
+        ),
+        at_least(
+            f"the read in SQL, {sizes.wide_segments:,} segments, {sizes.wide_rolling} rolling out,"
+            f" against {sizes.segments} and {sizes.rolling}",
+            ratio(taken["hot read, more segments"], taken["hot read"]),
+            0.6,
+            f"{more:,.0f} of {hot:,.0f} a second",
+        ),
+    ]
+
+
+def growth(sizes: Sizes) -> list[Row]:
+    """Reads and changes of segments, with few users and with many."""
+    small, large = data_set(sizes, sizes.few_users), data_set(sizes, sizes.growth_users)
+    with copy_of(small, 1) as few, copy_of(large, 2) as many:
+        progress("growth")
+        for database, users in ((few, sizes.few_users), (many, sizes.growth_users)):
+            pgbench(database, HOT_CALL, users, 3)
+        read = partial(pgbench, seconds=sizes.seconds)
+        taken = interleaved(
+            sizes.rounds,
+            {
+                f"{sizes.few_users:,} users": partial(read, few, HOT_CALL, sizes.few_users),
+                f"{sizes.growth_users:,} users": partial(read, many, HOT_CALL, sizes.growth_users),
+            },
+        )
+        slow, fast = taken[f"{sizes.growth_users:,} users"], taken[f"{sizes.few_users:,} users"]
+        changes = changes_of_segments(few, many, sizes)
+    among = f"{sizes.growth_users:,} users"
+    return [
+        at_least(
+            f"the read in SQL, {among} against {sizes.few_users:,}",
+            ratio(slow, fast),
+            0.9,
+            f"{median(slow):,.0f} of {median(fast):,.0f} a second",
+        ),
+        *(
+            at_most(
+                f"{change}, {among}",
+                times[1],
+                5,
+                "ms",
+                f"{times[0]:.2f} ms with {sizes.few_users:,}",
+            )
+            for change, times in changes.items()
+        ),
+    ]
+
+
+def changes_of_segments(few: str, many: str, sizes: Sizes) -> dict[str, tuple[float, float]]:
+    """Median milliseconds of set_rollout and delete_segment, among few users and many."""
+    calls = {
+        "set_rollout": "select set_rollout('SEGMENT_' || to_char(%s, 'FM0000'), 60 + %s %% 40)",
+        "delete_segment": "select delete_segment('SEGMENT_' || to_char(%s, 'FM0000'), reason => 'no. ' || %s)",
+    }
+    medians = {}
+    with connect(few) as small, connect(many) as large:
+        for change, call in calls.items():
+            progress(f"  {change}")
+            times: list[list[float]] = [[], []]
+            for number in range(1, sizes.segments + 1):
+                for dba, taken in ((small, times[0]), (large, times[1])):
+                    taken.append(1000 * timed(partial(dba.execute, call, (number, number))))
+            medians[change] = (median(times[0]), median(times[1]))
+    return medians
+
+
+def pgbench(database: str, statement: str, users: int, seconds: float) -> float:
+    """Calls a second by one client, for random users."""
+    with tempfile.TemporaryDirectory(prefix="segmentation-bench-") as directory:
+        script = Path(directory, "read.sql")
+        script.write_text(f"\\set id random(1, {users})\n{statement};\n")
+        done = subprocess.run(
+            [
+                *("pgbench", "-n", "-M", "prepared", "-c1", f"-T{max(1, round(seconds))}"),
+                *("-f", str(script), url_of(database)),
+            ],
+            capture_output=True,
+            text=True,
+            timeout=seconds + 60,
+        )
+    found = re.search(r"tps = ([\d.]+)", done.stdout)
+    if not found or done.returncode:
+        raise RuntimeError(f"pgbench failed: {done.stderr}")
+    return float(found[1])
