@@ -29,7 +29,7 @@ def compare(sizes: Sizes) -> list[Row]:
         for number in range(sizes.rounds):
             for way, (settings, path) in ways.items():
                 progress(f"  round {number + 1} of {sizes.rounds}: {way}")
-                with running(database, **settings) as server:
+                with running(database, **settings) as server:  # type: ignore[arg-type]
                     read = partial(load.throughput, server, path, sizes.users)
                     read(1)
                     taken[way].append(read(sizes.seconds))

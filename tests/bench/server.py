@@ -163,7 +163,7 @@ def _free_port() -> int:
 def main() -> None:
     """Serve as python -m service does, only with this app."""
     run = uvicorn.run
-    service.__main__.uvicorn.run = lambda _, **options: partial(run, APP)(**options)  # type: ignore[assignment]
+    service.__main__.uvicorn.run = lambda _, **options: partial(run, APP)(**options)  # type: ignore[attr-defined]
     service.__main__.main()
 
 

@@ -64,8 +64,8 @@ KINDS = {
     "json": st.none(),
     "jsonb": st.none(),
 }
-# Makes so many partitions that the test would take long; gets its values from the service alone.
-BEYOND = {"ensure_history_partitions", "keep_answer"}
+# Makes so many partitions that the test would take long; get their values from the service alone.
+BEYOND = {"ensure_history_partitions", "keep_answer", "note_upkeep"}
 
 
 def is_expected(sqlstate: str | None) -> bool:

@@ -405,9 +405,9 @@ class Membership(RuleBasedStateMachine):
 
 
 @pytest.fixture
-def model(postgresql: psycopg.Connection) -> Iterator[type[Membership]]:
+def model(database_url: str) -> Iterator[type[Membership]]:
     """The state machine on one connection; every example ends in a rollback."""
-    with psycopg.connect(postgresql.info.dsn, options=OPTIONS, row_factory=namedtuple_row) as connection:
+    with psycopg.connect(database_url, options=OPTIONS, row_factory=namedtuple_row) as connection:
         Membership.connection = connection
         yield Membership
         connection.rollback()
