@@ -43,15 +43,21 @@ declare
   locked bigint;
 begin
   loop
-    perform segmentation.register_users(lock_users.user_ids);
-    perform
-    from (select unnest(lock_users.user_ids) as user_id order by user_id) as asked
-    join segmentation.users as u on u.user_id = asked.user_id
-    order by u.user_id
-    for no key update of u;
-    get diagnostics locked = row_count;
-    -- Fewer only if one of them was forgotten meanwhile: it begins anew.
-    exit when locked >= cardinality(lock_users.user_ids);
+    begin
+      perform segmentation.register_users(lock_users.user_ids);
+      perform
+      from (select unnest(lock_users.user_ids) as user_id order by user_id) as asked
+      join segmentation.users as u on u.user_id = asked.user_id
+      order by u.user_id
+      for no key update of u;
+      get diagnostics locked = row_count;
+      exit when locked >= cardinality(lock_users.user_ids);
+      -- One of them was forgotten meanwhile, and begins anew. So do we, holding nothing: the locks taken so
+      -- far would be out of order.
+      raise exception using errcode = 'SG001';
+    exception
+      when sqlstate 'SG001' then null;
+    end;
   end loop;
 end
 $$;
@@ -115,6 +121,8 @@ declare
   new_actor text := coalesce(change_overrides.actor, session_user);
   new_reason text := change_overrides.reason;
   moment timestamptz;
+  salts bigint[];
+  thresholds integer[];
   salt bigint;
   threshold integer;
   adding boolean;
@@ -149,6 +157,13 @@ begin
     end if;
   end if;
 
+  -- Looked up once: a rollout changed between the two steps below must not be seen by one of them alone.
+  select
+    array_agg(r.salt order by asked.position), array_agg(coalesce(r.threshold, 0) order by asked.position)
+  into salts, thresholds
+  from unnest(change_overrides.segment_ids) with ordinality as asked (segment_id, position)
+  left join segmentation.rollouts as r
+    on r.segment_id = asked.segment_id and r.starts_at <= moment and moment < r.ends_at;
   perform segmentation.set_author(new_actor, new_reason);
   -- Where there is an override, what becomes of it.
   return query
@@ -161,14 +176,11 @@ begin
         when m.included then 'assigned'
         else 'excluded'
       end as state,
-      r.segment_id is not null as rolled_out
+      coalesce(segmentation.bucket(m.user_id, asked.salt) < asked.threshold, false) as rolled_out
     from (select unnest(change_overrides.user_ids) as user_id order by user_id) as asked_user
     join segmentation.memberships as m on m.user_id = asked_user.user_id
-    join unnest(change_overrides.segment_ids, change_overrides.wanted) as asked (segment_id, wanted)
-      on asked.segment_id = m.segment_id
-    left join segmentation.rollouts as r
-      on r.segment_id = m.segment_id and r.starts_at <= moment and moment < r.ends_at
-      and segmentation.bucket(m.user_id, r.salt) < r.threshold
+    join unnest(change_overrides.segment_ids, change_overrides.wanted, salts, thresholds)
+      as asked (segment_id, wanted, salt, threshold) on asked.segment_id = m.segment_id
     where m.segment_id = any (change_overrides.segment_ids)
   ),
   decided as materialized (
@@ -216,11 +228,10 @@ begin
 
   -- Where there is none, an assignment begins, or the exclusion of a user whom the rollout holds.
   for segment_id, change, salt, threshold in
-    select a.segment_id, case when a.wanted then 'added' else 'removed' end, r.salt, r.threshold
-    from unnest(change_overrides.segment_ids, change_overrides.wanted) as a (segment_id, wanted)
-    left join segmentation.rollouts as r
-      on r.segment_id = a.segment_id and r.starts_at <= moment and moment < r.ends_at
-    where a.wanted or r.threshold > 0
+    select a.segment_id, case when a.wanted then 'added' else 'removed' end, a.salt, a.threshold
+    from unnest(change_overrides.segment_ids, change_overrides.wanted, salts, thresholds)
+      as a (segment_id, wanted, salt, threshold)
+    where a.wanted or a.threshold > 0
   loop
     adding := change = 'added';
     insert into segmentation.memberships (

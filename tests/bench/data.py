@@ -9,7 +9,7 @@ from urllib.parse import urlsplit, urlunsplit
 import psycopg
 from psycopg.sql import SQL, Identifier
 
-from service.migrate import migrate
+from service.migrate import MigrationError, migrate
 from tests.bench.outcome import progress
 from tests.bench.sizes import Sizes
 
@@ -74,18 +74,23 @@ def data_set(sizes: Sizes, users: int, wide: bool = False) -> str:
     """The name of a loaded database with so many users, brought up to date, made if it is not there."""
     segments, rolling = (sizes.wide_segments, sizes.wide_rolling) if wide else (sizes.segments, sizes.rolling)
     name = f"set_{users}_{segments}_{rolling}"
-    if not exists(name):
-        progress(f"loading {users:,} users, {segments} segments of which {rolling} are rolling out")
-        remove("loading")
-        create("loading")
-        migrate(url_of("loading"))
-        with connect("loading") as opened:
-            with opened.transaction(), psycopg.ClientCursor(opened) as cursor:
-                cursor.execute(LOAD, {"users": users, "segments": segments, "rolling": rolling})
-            opened.execute("vacuum (analyze, freeze)")
-        with connect("postgres") as server:
-            server.execute(SQL("alter database loading rename to {}").format(Identifier(name)))
-    migrate(url_of(name))
+    if exists(name):
+        try:
+            migrate(url_of(name))
+            return name
+        except MigrationError as error:
+            progress(f"{name} cannot be brought up to date: {error}")
+            remove(name)
+    progress(f"loading {users:,} users, {segments} segments of which {rolling} are rolling out")
+    remove("loading")
+    create("loading")
+    migrate(url_of("loading"))
+    with connect("loading") as opened:
+        with opened.transaction(), psycopg.ClientCursor(opened) as cursor:
+            cursor.execute(LOAD, {"users": users, "segments": segments, "rolling": rolling})
+        opened.execute("vacuum (analyze, freeze)")
+    with connect("postgres") as server:
+        server.execute(SQL("alter database loading rename to {}").format(Identifier(name)))
     return name
 
 

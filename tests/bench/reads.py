@@ -57,7 +57,7 @@ def over_http(sizes: Sizes) -> list[Row]:
             },
         )
         progress(f"  latency at {RATE} requests a second")
-        latency = load.latency(server, sizes.users, RATE, load.after(2 * sizes.seconds))
+        latency = load.latency(server, sizes.users, RATE, load.after(5 * sizes.seconds))
     constant, hot, one = (median(each) for each in taken.values())
     return [
         at_least(

@@ -26,8 +26,8 @@ class Sizes(NamedTuple):
 
 
 SCALES = {
-    "small": Sizes("small", 200_000, 2_000_000, 200_000, 200_000, rounds=3, seconds=2.0),
-    "full": Sizes("full", 1_000_000, 10_000_000, 1_000_000, 1_000_000, rounds=5, seconds=5.0),
+    "small": Sizes("small", 200_000, 2_000_000, 200_000, 200_000, rounds=5, seconds=1.0),
+    "full": Sizes("full", 1_000_000, 10_000_000, 1_000_000, 1_000_000, rounds=7, seconds=3.0),
 }
 
 

@@ -100,14 +100,14 @@ def sweep(sizes: Sizes) -> list[Row]:
             ask(load.after(1))
             writers = Writers(database, writing)
             with writers.at_work():
-                idle = [ask(load.after(2 * sizes.seconds))]
+                idle = [ask(load.after(5 * sizes.seconds))]
                 progress("  the same while the sweep runs")
                 with ThreadPoolExecutor(1) as thread:
                     sweeping = thread.submit(timed, partial(dba.execute, "call sweep(max_seconds => 600)"))
                     meanwhile = ask(sweeping.done)
                     seconds = sweeping.result()
                 progress("  and after it")
-                idle.append(ask(load.after(2 * sizes.seconds)))
+                idle.append(ask(load.after(5 * sizes.seconds)))
         left = value(dba, "select count(*) from memberships where ends_at < now() - interval '1 minute'")
         assert left == 0, f"{left} rows were not swept"
     p99 = median(each.p99 for each in idle)

@@ -133,6 +133,26 @@ def test_different_users_do_not_wait_for_each_other(
     consistent()
 
 
+def test_a_rollout_raised_in_the_middle_of_a_removal_makes_no_second_period(
+    db: Database, session: Open, waits: Waits, consistent: Consistent
+) -> None:
+    """A removal decides by one look at the rollout, however long it takes to write."""
+    db.rows(ADD)
+    for partition in db.column("select partition::text from history_partitions()"):
+        db.rows(f"drop table {partition}")
+    holder, raiser, remover = session(), session(), session()
+    holder.rows("begin")
+    holder.rows("select pg_advisory_xact_lock(hashtext('segmentation.membership_history'), 0)")
+    raiser.rows("begin")
+    raiser.rows("select set_rollout('A', 100)")
+    running = remover.start(REMOVE)
+    waits(remover, running)
+    raiser.rows("commit")
+    holder.rows("commit")
+    assert running.result() == [("A", "removed")]
+    consistent()
+
+
 # Deleting the segment meanwhile.
 
 
