@@ -26,7 +26,7 @@ Which features does a user have right now? Segments of users: by hand, for a tim
 `make run` leaves an admin key in `.local/admin.key`.
 
 **Times** are RFC 3339 with an offset; answers are in UTC. **Errors** are `application/problem+json` (RFC 9457):
-branch on `code`; [all codes](/docs/errors). A 503 says in `Retry-After` when to try again; nothing was changed.
+branch on `code`; [all codes](/docs/errors). A 503 says in `Retry-After` when to try again.
 **Every answer** carries `X-Request-ID`, yours if you sent one: the service's log names it.
 **Writes** accept an `Idempotency-Key`: repeated within a day, they are answered again and not done again.
 """
