@@ -15,8 +15,8 @@ from tests.bench.sizes import Sizes
 
 SERVER = os.environ.get("BENCH_DATABASE_URL", "")
 
-# Users and segments of long ago; each rolling segment went to half of its percentage and then to all of it
-# in the month before this one, which the report is about. The percentages are 25 on average.
+# Users and segments of long ago; the rollouts began in the month before this one, which the report is about.
+# Their percentages are 25 on average.
 LOAD = """
     set local session_replication_role = replica;
     set local search_path = segmentation;
@@ -27,16 +27,11 @@ LOAD = """
       'SEGMENT_' || to_char(number, 'FM0000'), hashtextextended('salt', number),
       date_trunc('month', now()) - interval '1 year'
     from generate_series(1, %(segments)s) as number;
-    insert into rollouts (segment_id, salt, percent, starts_at, ends_at)
+    insert into rollouts (segment_id, salt, percent, starts_at)
     select
-      s.segment_id, s.salt, round(step.share * (s.segment_id - 0.5) * 50 / %(rolling)s, 3),
-      month + s.segment_id %% 10 * interval '1 day' + step.starts,
-      coalesce(month + s.segment_id %% 10 * interval '1 day' + step.ends, 'infinity')
+      s.segment_id, s.salt, round((s.segment_id - 0.5) * 50 / %(rolling)s, 3),
+      date_trunc('month', now()) - interval '1 month' + s.segment_id %% 25 * interval '25 hours'
     from segments as s
-    cross join (select date_trunc('month', now()) - interval '1 month') as m (month)
-    cross join (
-      values (0.5, interval '1 day', interval '9 days'), (1, interval '9 days', null)
-    ) as step (share, starts, ends)
     where s.segment_id <= %(rolling)s;
     insert into memberships (user_id, segment_id, starts_at, ends_at)
     select
