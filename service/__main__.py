@@ -12,6 +12,7 @@ import uvicorn
 from service.health import NotFit, check_database
 from service.logs import log_config
 from service.settings import Settings, SettingsError, read_settings
+from service.transport import Protocol
 
 
 def main() -> None:
@@ -46,7 +47,7 @@ def serve(settings: Settings) -> None:
         port=settings.port,
         workers=settings.workers,
         loop="uvloop",
-        http="httptools",
+        http=Protocol,
         ws="none",
         proxy_headers=False,
         server_header=False,

@@ -5,11 +5,16 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 
 from service.database import Connection, Database, run
+from service.errors import DATABASE_UNAVAILABLE, Problem
 from service.metrics import SHARED_READ_CALLS, SHARED_READS
 
 # One JSON text for each user.
 READ_USERS = "select segmentation.http_user_segments_each($1)"
 MAX_USERS = 200
+# So many users are worth one more call, beside one that runs.
+WORTH_A_CALL = 4
+# Seconds after which a call counts as late: fewer users than that are not to wait for it either.
+PATIENCE = 0.005
 
 Waiting = dict[int, list[asyncio.Future[str]]]
 
@@ -17,8 +22,8 @@ Waiting = dict[int, list[asyncio.Future[str]]]
 class SharedReads:
     """All reads that wait at the same moment are one call, over a connection that is kept for this.
 
-    Borrowing from a pool and crossing to the server cost more than the read itself. A read is only ever
-    answered by a call that began after it was asked for.
+    Borrowing from a pool and crossing to the server cost more than the read itself, and the more reads share a
+    call, the less. A read is only ever answered by a call that began after it was asked for.
     """
 
     def __init__(self, database: Database) -> None:
@@ -28,6 +33,10 @@ class SharedReads:
         self._waiting: Waiting = {}
         self._idle: list[Connection] = []
         self._running = 0
+        # When the first of those who wait began to, and when the last call began.
+        self._since = 0.0
+        self._begun = 0.0
+        self._watching = False
         self._tasks: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
@@ -44,15 +53,37 @@ class SharedReads:
         if not 0 < user_id < 2**63:
             # PostgreSQL refuses it; nobody else is to share that.
             return await self._database.call("reader", "http_user_segments", user_id=user_id)
-        future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[str] = loop.create_future()
+        if not self._waiting:
+            self._since = loop.time()
         self._waiting.setdefault(user_id, []).append(future)
-        if self._running < self._most:
-            self._running += 1
-            # The set keeps the task from being collected as garbage.
-            task = asyncio.create_task(self._answer_all())
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+        if not self._running or (len(self._waiting) >= WORTH_A_CALL and self._running < self._most):
+            self._begin()
+            if not self._watching:
+                self._watch()
         return await future
+
+    def _watch(self) -> None:
+        """Look now and then, while there are calls, whether somebody waits too long: a timer a call is dear."""
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        if self._waiting and now > self._since + self._database.settings.acquire_timeout:
+            asked, self._waiting = self._waiting, {}
+            _fail(asked, Problem(DATABASE_UNAVAILABLE, "No connection to the database became free in time."))
+        elif self._waiting and now > self._begun + PATIENCE and self._running < self._most:
+            self._begin()
+        self._watching = self._running > 0
+        if self._watching:
+            loop.call_later(PATIENCE, self._watch)
+
+    def _begin(self) -> None:
+        """Let one more connection take what waits."""
+        self._running += 1
+        # The set keeps the task from being collected as garbage.
+        task = asyncio.create_task(self._answer_all())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _answer_all(self) -> None:
         try:
@@ -65,8 +96,7 @@ class SharedReads:
                     finally:
                         self._idle.append(connection)
                 except Exception as error:
-                    for future in _unsettled(asked.values()):
-                        future.set_exception(error)
+                    _fail(asked, error)
         finally:
             self._running -= 1
 
@@ -74,6 +104,7 @@ class SharedReads:
         asked, self._waiting = self._waiting, {}
         for user_id in list(asked)[MAX_USERS:]:
             self._waiting[user_id] = asked.pop(user_id)
+        self._begun = asyncio.get_running_loop().time()
         return asked
 
     async def _borrow(self) -> Connection:
@@ -93,6 +124,11 @@ async def _answer(connection: Connection, asked: Waiting) -> None:
     for user_id, text in zip(user_ids, texts, strict=True):
         for future in _unsettled([asked[user_id]]):
             future.set_result(text)
+
+
+def _fail(asked: Waiting, error: Exception) -> None:
+    for future in _unsettled(asked.values()):
+        future.set_exception(error)
 
 
 def _unsettled(futures: Iterable[list[asyncio.Future[str]]]) -> Iterator[asyncio.Future[str]]:

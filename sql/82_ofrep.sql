@@ -26,7 +26,8 @@ begin
     perform segmentation.note_users(array[ofrep_evaluations.user_id]);
   end if;
   moment := segmentation.clock();
-  member_of := segmentation.current_segments(ofrep_evaluations.user_id, moment);
+  select c.segments into member_of
+  from segmentation.current_segments(array[ofrep_evaluations.user_id], moment) as c;
   return query
   select
     s.slug,

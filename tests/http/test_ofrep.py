@@ -192,8 +192,8 @@ def test_the_key_comes_in_either_header(service: Service) -> None:
 def test_what_passes_by_itself_is_a_500_with_whole_seconds(reader: Api, db: Database) -> None:
     for sqlstate in ("40001", "55P03", "57014", "08006", "XX000"):
         db.rows(
-            "create or replace function segmentation.current_segments(user_id bigint, moment timestamptz)"
-            " returns text[] language plpgsql as"
+            "create or replace function segmentation.ofrep_evaluations(user_id bigint, slugs text[])"
+            " returns table (slug text, evaluation json) language plpgsql as"
             f" $$ begin raise sqlstate '{sqlstate}' using message = 'no'; end $$"
         )
         fails(reader, f"{FLAGS}/ROLLING", 500, "GENERAL", json=context())
