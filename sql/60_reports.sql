@@ -59,25 +59,31 @@ begin
 end
 $$;
 
+-- Of an earlier version.
+drop function if exists segmentation.rollout_events(timestamptz, timestamptz, bigint, bigint);
+drop function if exists segmentation.override_events(timestamptz, timestamptz, bigint, bigint);
+
 -- Rollout events of [from_time, to_time), of users after one id and up to another, for every segment without
--- an override in that time. At a step's bound the users between the old and the new threshold move; a user
--- registered meanwhile gets in where the step in force at that moment holds its bucket. Inlined.
+-- an override in that time, by user, time, segment. At a step's bound the users between the old and the new
+-- threshold move; a user registered meanwhile gets in where the step in force at that moment holds its
+-- bucket. Inlined.
 create or replace function segmentation.rollout_events (
   from_time timestamptz,
   to_time   timestamptz,
   after_id  bigint,
   up_to_id  bigint
 )
-  returns table (user_id bigint, segment_id integer, operation text, at timestamptz, at_text text)
+  returns table (user_id bigint, at timestamptz, segment_id integer, slug text, operation text, at_text text)
   language sql
   stable
 as $$
   with bounds as materialized (
     -- Written as text once a bound, not once a user.
     select
-      b.segment_id, b.salt, b.at, segmentation.rfc3339(b.at) as at_text,
-      case when b.before < b.after then 'add' else 'remove' end as operation,
-      least(b.before, b.after) as lowest, greatest(b.before, b.after) as below
+      b.salt, b.at, b.segment_id,
+      least(b.before, b.after) as lowest, greatest(b.before, b.after) as below,
+      s.slug, case when b.before < b.after then 'add' else 'remove' end as operation,
+      segmentation.rfc3339(b.at) as at_text
     from (
       select
         m.segment_id, m.salt, m.at,
@@ -93,44 +99,62 @@ as $$
       where m.at >= rollout_events.from_time and m.at < rollout_events.to_time
       group by m.segment_id, m.salt, m.at
     ) as b
+    join segmentation.segments as s on s.segment_id = b.segment_id
     where b.before <> b.after
-  )
-  select e.user_id, e.segment_id, e.operation, e.at, e.at_text
-  from (
-    select u.user_id, b.segment_id, b.operation, b.at, b.at_text
-    from segmentation.users as u
-    join bounds as b
-      on u.registered_at < b.at
-      and segmentation.bucket(u.user_id, b.salt) < b.below
-      and segmentation.bucket(u.user_id, b.salt) >= b.lowest
-    where u.user_id > rollout_events.after_id and u.user_id <= rollout_events.up_to_id
-    union all
-    select u.user_id, r.segment_id, 'add', u.registered_at, segmentation.rfc3339(u.registered_at)
-    from segmentation.users as u
-    join segmentation.rollouts as r
-      on r.starts_at <= u.registered_at and u.registered_at < r.ends_at
-      and segmentation.bucket(u.user_id, r.salt) < r.threshold
-    where u.user_id > rollout_events.after_id and u.user_id <= rollout_events.up_to_id
-      and u.registered_at >= rollout_events.from_time and u.registered_at < rollout_events.to_time
-  ) as e
-  where (e.user_id, e.segment_id) not in (
+    order by b.at, s.slug, b.segment_id
+  ),
+  overridden as materialized (
     select o.user_id, o.segment_id
     from segmentation.overrides as o
     where o.user_id > rollout_events.after_id and o.user_id <= rollout_events.up_to_id
       and o.starts_at <= rollout_events.to_time and o.ends_at >= rollout_events.from_time
   )
+  (
+    -- Users in order, and for each the bounds in theirs: the sort finds its work done.
+    select u.user_id, b.at, b.segment_id, b.slug, b.operation, b.at_text
+    from (
+      select u.user_id, u.registered_at
+      from segmentation.users as u
+      where u.user_id > rollout_events.after_id and u.user_id <= rollout_events.up_to_id
+      order by u.user_id
+      offset 0
+    ) as u
+    cross join lateral (
+      select b.*
+      from bounds as b
+      where segmentation.bucket(u.user_id, b.salt) < b.below
+        and segmentation.bucket(u.user_id, b.salt) >= b.lowest
+        and u.registered_at < b.at
+      offset 0
+    ) as b
+    where (u.user_id, b.segment_id) not in (select o.user_id, o.segment_id from overridden as o)
+    order by u.user_id, b.at, b.slug, b.segment_id
+  )
+  union all
+  (
+    select u.user_id, u.registered_at, s.segment_id, s.slug, 'add', segmentation.rfc3339(u.registered_at)
+    from segmentation.users as u
+    join segmentation.rollouts as r
+      on r.starts_at <= u.registered_at and u.registered_at < r.ends_at
+      and segmentation.bucket(u.user_id, r.salt) < r.threshold
+    join segmentation.segments as s on s.segment_id = r.segment_id
+    where u.user_id > rollout_events.after_id and u.user_id <= rollout_events.up_to_id
+      and u.registered_at >= rollout_events.from_time and u.registered_at < rollout_events.to_time
+      and (u.user_id, r.segment_id) not in (select o.user_id, o.segment_id from overridden as o)
+    order by u.user_id, u.registered_at, s.slug, s.segment_id
+  )
 $$;
 
 -- All events of [from_time, to_time), of users after one id and up to another, for the pairs whose overrides
 -- begin or end in that time, or end with their segment: by the algebra, from the overrides that touch it. A
--- pair that is overridden all the time has no event. Inlined.
+-- pair that is overridden all the time has no event. By user, time, segment. Inlined.
 create or replace function segmentation.override_events (
   from_time timestamptz,
   to_time   timestamptz,
   after_id  bigint,
   up_to_id  bigint
 )
-  returns table (user_id bigint, segment_id integer, operation text, at timestamptz, at_text text)
+  returns table (user_id bigint, at timestamptz, segment_id integer, slug text, operation text, at_text text)
   language sql
   stable
 as $$
@@ -147,7 +171,7 @@ as $$
     having bool_or(
       o.starts_at >= override_events.from_time or least(o.ends_at, s.deleted_at) <= override_events.to_time)
   )
-  select t.user_id, t.segment_id, b.operation, b.at, segmentation.rfc3339(b.at)
+  select t.user_id, b.at, t.segment_id, s.slug, b.operation, segmentation.rfc3339(b.at)
   from touched as t
   join segmentation.segments as s on s.segment_id = t.segment_id
   left join (
@@ -169,7 +193,100 @@ as $$
     select 'remove', upper(period)
   ) as b (operation, at)
   where b.at >= override_events.from_time and b.at < override_events.to_time
+  order by t.user_id, b.at, s.slug, t.segment_id
 $$;
+
+-- All events of [from_time, to_time), of users after one id and up to another, by user, time, segment.
+-- Inlined.
+create or replace function segmentation.report_lines (
+  from_time timestamptz,
+  to_time   timestamptz,
+  after_id  bigint,
+  up_to_id  bigint
+)
+  returns setof segmentation.report_line
+  language sql
+  stable
+as $$
+  select e.user_id, e.slug, e.operation, e.at_text
+  from (
+    select *
+    from segmentation.rollout_events(
+      report_lines.from_time, report_lines.to_time, report_lines.after_id, report_lines.up_to_id)
+    union all
+    select *
+    from segmentation.override_events(
+      report_lines.from_time, report_lines.to_time, report_lines.after_id, report_lines.up_to_id)
+  ) as e
+  -- A column of a function has lost the collation of its table.
+  order by e.user_id, e.at, e.slug collate "C", e.segment_id
+$$;
+
+-- The pages of a report: users after one id and up to another, so that each page is joined and merged in
+-- memory, and together they are in order. A report of one user is one page, and makes the user known.
+create or replace function segmentation.report_pages (
+  period  text,
+  user_id bigint
+)
+  returns table (from_time timestamptz, to_time timestamptz, after_id bigint, up_to_id bigint)
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  from_time := segmentation.require_reportable(report_pages.period);
+  if report_pages.user_id is not null then
+    perform segmentation.note_users(array[report_pages.user_id]);
+  end if;
+  -- Up to the end of the month or to this very moment, which may have an event of its own.
+  to_time := least(
+    ((from_time at time zone 'UTC') + interval '1 month') at time zone 'UTC',
+    segmentation.clock() + interval '1 microsecond');
+  if report_pages.user_id is not null then
+    after_id := report_pages.user_id - 1;
+    up_to_id := report_pages.user_id;
+    return next;
+    return;
+  end if;
+  up_to_id := 0;
+  while up_to_id < 9223372036854775807 loop
+    after_id := up_to_id;
+    -- Beyond the last known user there may be one who has an override all the same.
+    select coalesce(max(page.user_id) filter (where page.place = 20000), 9223372036854775807) into up_to_id
+    from (
+      select u.user_id, row_number() over (order by u.user_id) as place
+      from segmentation.users as u
+      where u.user_id > after_id
+      order by u.user_id
+      limit 20000
+    ) as page;
+    return next;
+  end loop;
+end
+$$;
+
+create or replace function segmentation.report_page (
+  from_time timestamptz,
+  to_time   timestamptz,
+  after_id  bigint,
+  up_to_id  bigint
+)
+  returns setof segmentation.report_line
+  language plpgsql
+  security definer
+  set search_path = pg_catalog, pg_temp
+  set jit = off
+  set work_mem = '64MB'
+as $$
+begin
+  return query
+  select * from segmentation.report_lines(
+    report_page.from_time, report_page.to_time, report_page.after_id, report_page.up_to_id);
+end
+$$;
+
+comment on function segmentation.report_page(timestamptz, timestamptz, bigint, bigint) is
+  'One page of a report, see linked_pages. Example: select * from report_page(''2026-11-01Z'', ''2026-12-01Z'', 0, 20000);';
 
 create or replace function segmentation.history_report (
   period  text,
@@ -182,38 +299,14 @@ create or replace function segmentation.history_report (
   set jit = off
   set work_mem = '64MB'
 as $$
-#variable_conflict use_column
 declare
-  from_time timestamptz := segmentation.require_reportable(history_report.period);
-  -- Up to the end of the month or to this very moment, which may have an event of its own.
-  to_time timestamptz := least(
-    ((from_time at time zone 'UTC') + interval '1 month') at time zone 'UTC',
-    segmentation.clock() + interval '1 microsecond');
-  after_id bigint;
-  up_to_id bigint := 0;
+  page record;
 begin
-  if history_report.user_id is not null then
+  for page in
+    select * from segmentation.report_pages(history_report.period, history_report.user_id)
+  loop
     return query
-    select history_report.user_id, h.segment, h.operation, segmentation.rfc3339(h.at)
-    from segmentation.user_history(history_report.user_id, from_time, to_time) as h;
-    return;
-  end if;
-  -- A page of users at a time: each is joined and sorted in memory, and together they are in order.
-  while up_to_id < 9223372036854775807 loop
-    after_id := up_to_id;
-    select coalesce(max(page.user_id), 9223372036854775807) into up_to_id
-    from (
-      select u.user_id from segmentation.users as u where u.user_id > after_id order by u.user_id limit 20000
-    ) as page;
-    return query
-    select e.user_id, s.slug, e.operation, e.at_text
-    from (
-      select * from segmentation.rollout_events(from_time, to_time, after_id, up_to_id)
-      union all
-      select * from segmentation.override_events(from_time, to_time, after_id, up_to_id)
-    ) as e
-    join segmentation.segments as s on s.segment_id = e.segment_id
-    order by e.user_id, e.at, s.slug, e.segment_id;
+    select * from segmentation.report_lines(page.from_time, page.to_time, page.after_id, page.up_to_id);
   end loop;
 end
 $$;
@@ -259,10 +352,14 @@ $$;
 comment on function segmentation.create_report_link(text, bigint, interval, text) is
   'An unguessable id that opens one month''s report until it expires. Example: select * from create_report_link(''2026-11'');';
 
-create or replace function segmentation.linked_report (
+-- Of an earlier version.
+drop function if exists segmentation.linked_report(text);
+
+-- Joined with report_page, a page at a time, the report goes out while it is made.
+create or replace function segmentation.linked_pages (
   id text
 )
-  returns setof segmentation.report_line
+  returns table (from_time timestamptz, to_time timestamptz, after_id bigint, up_to_id bigint)
   language plpgsql
   security definer
   set search_path = pg_catalog, pg_temp
@@ -273,14 +370,14 @@ declare
 begin
   select l.* into link
   from segmentation.report_links as l
-  where l.id_digest = sha256(convert_to(linked_report.id, 'UTF8')) and segmentation.clock() < l.expires_at;
+  where l.id_digest = sha256(convert_to(linked_pages.id, 'UTF8')) and segmentation.clock() < l.expires_at;
   if not found then
     raise exception 'this report link is unknown or has expired'
       using errcode = 'no_data_found', hint = 'Ask for a new one: POST /v1/reports.';
   end if;
-  return query select * from segmentation.history_report(link.period, link.user_id);
+  return query select * from segmentation.report_pages(link.period, link.user_id);
 end
 $$;
 
-comment on function segmentation.linked_report(text) is
-  'The report that a link''s id opens. Example: select * from linked_report(''…'');';
+comment on function segmentation.linked_pages(text) is
+  'The pages of the report that a link''s id opens. Example: select line.* from linked_pages(''…'') as page cross join lateral report_page(from_time, to_time, after_id, up_to_id) as line;';

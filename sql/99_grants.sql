@@ -27,7 +27,6 @@ grant execute on function
   segmentation.http_user_segments(bigint, timestamptz),
   segmentation.http_user_segments_each(bigint[]),
   segmentation.http_users_segments(bigint[]),
-  segmentation.linked_report(text),
   segmentation.list_segments(text, integer),
   segmentation.ofrep_flag(bigint, text),
   segmentation.ofrep_flags(bigint, text[]),
@@ -59,7 +58,9 @@ grant execute on function
   segmentation.http_change_user_segments(bigint, text[], text[], timestamptz, numeric, timestamptz, text, text),
   segmentation.http_create_report_link(text, bigint, text, text),
   segmentation.keep_answer(text, text, bytea, text, integer, text, text),
-  segmentation.register_users(bigint[])
+  segmentation.linked_pages(text),
+  segmentation.register_users(bigint[]),
+  segmentation.report_page(timestamptz, timestamptz, bigint, bigint)
 to segmentation_editor;
 
 -- Change segments and keys, erase, and tend.

@@ -68,7 +68,8 @@ def test_every_public_function_is_named_in_the_readme() -> None:
         "clock",
         "expiry",
         "history_partitions",
-        "linked_report",
+        "linked_pages",
+        "report_page",
     }
     internal |= {
         "claim_idempotency_key",

@@ -11,7 +11,7 @@ from tests.conftest import Clock, Database
 
 ROLES = ("segmentation_reader", "segmentation_editor", "segmentation_admin")
 # An example shows the shape of a link; no link can be shown that opens a report.
-NEEDS_A_REAL_LINK = "linked_report"
+NEEDS_A_REAL_LINK = "linked_pages"
 # What comes first in the same transaction.
 BEFORE = {
     "finish_import": ["select begin_import('AVITO_DISCOUNT_30')", "insert into pg_temp.import values (1)"]

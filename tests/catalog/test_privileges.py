@@ -36,7 +36,9 @@ LEAST_ROLE = {
         "finish_import",
         "history_report",
         "keep_answer",
+        "linked_pages",
         "register_users",
+        "report_page",
     ],
     ADMIN: [
         "cancel_rollout_step",
@@ -95,7 +97,7 @@ def test_no_public_function_is_left_out_of_the_list_above(db: Database) -> None:
             " and obj_description(oid, 'pg_proc') like '%%Example: %%' and proname !~ '^(http|ofrep)_'"
         )
     )
-    known_to_all = {"assert_bucket_vectors", "bucket_vectors", "clock", "linked_report"}
+    known_to_all = {"assert_bucket_vectors", "bucket_vectors", "clock"}
     upkeep = {"history_partitions", "note_upkeep", "purge_expired", "service_metrics"}
     helpers = {"expiry", "require_at_most", "rfc3339", "rollout_json"}
     assert with_example - listed - known_to_all - upkeep - helpers == set()

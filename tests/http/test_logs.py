@@ -62,7 +62,7 @@ def test_without_a_good_one_each_request_gets_an_id(reader: Api) -> None:
 
 
 def test_a_failure_is_logged_under_the_id(reader: Api, db: Database, lines: list[str]) -> None:
-    db.rows("alter function segmentation.users_segments rename to hidden")
+    db.rows("alter function segmentation.http_users_segments rename to hidden")
     reader.is_refused(
         "GET", "/v1/users/1/segments", 500, "internal_error", headers={"X-Request-ID": "checkout-7"}
     )
@@ -73,8 +73,8 @@ def test_a_failure_is_logged_under_the_id(reader: Api, db: Database, lines: list
 def test_neither_key_nor_body_nor_link_is_logged(
     reader: Api, db: Database, lines: list[str], service: Service
 ) -> None:
-    db.rows("alter function segmentation.users_segments rename to hidden")
-    db.rows("alter function segmentation.linked_report rename to hidden_report")
+    db.rows("alter function segmentation.http_users_segments rename to hidden")
+    db.rows("alter function segmentation.linked_pages rename to hidden_report")
     reader.send("POST", "/v1/users/segments", json={"user_ids": [987654321]})
     reader.client.get("/v1/reports/secretsecret.csv")
     text = "\n".join(lines)

@@ -201,13 +201,20 @@ def wait_until(holds: Callable[[], bool]) -> None:
 @pytest.fixture
 def report_is(db: Database) -> Iterator[Callable[[str], None]]:
     """Let every link give the rows of another query: report_is("select …")."""
-    original = db.value("select pg_get_functiondef('segmentation.linked_report'::regproc)")
-    head = "create or replace function segmentation.linked_report (id text) returns setof segmentation.report_line"
+    original = db.value("select pg_get_functiondef('segmentation.report_page'::regproc)")
+    head = (
+        "create or replace function segmentation.report_page"
+        " (from_time timestamptz, to_time timestamptz, after_id bigint, up_to_id bigint)"
+        " returns setof segmentation.report_line"
+    )
 
     def replace(query: str) -> None:
         # A plain query is streamed as it is found; what plpgsql finds is collected first.
-        language = "sql" if query.lstrip().startswith("select") else "plpgsql"
-        db.rows(f"{head} language {language} stable as $$ {query} $$")
+        if query.lstrip().startswith("select"):
+            first_page = f"select rows.* from ({query}) as rows where after_id = 0"
+            db.rows(f"{head} language sql stable as $$ {first_page} $$")
+        else:
+            db.rows(f"{head} language plpgsql stable as $$ {query} $$")
 
     yield replace
     db.rows(original)

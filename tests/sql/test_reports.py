@@ -261,7 +261,14 @@ def test_a_link_opens_the_report_until_it_expires(db: Database, clock: Clock) ->
     assert one.expires_at == NOON + timedelta(hours=1)
 
     def opened(link: Any) -> list[tuple]:
-        return [tuple(line) for line in db.rows("select * from linked_report(%s)", link.id)]
+        return [
+            tuple(line)
+            for line in db.rows(
+                "select line.* from linked_pages(%s) as page cross join lateral"
+                " report_page(page.from_time, page.to_time, page.after_id, page.up_to_id) as line",
+                link.id,
+            )
+        ]
 
     assert opened(everybody) == report(db, "2026-11")
     assert [line[0] for line in opened(one)] == [2]
@@ -274,7 +281,7 @@ def test_a_link_opens_the_report_until_it_expires(db: Database, clock: Clock) ->
 def test_an_unknown_link_opens_nothing(db: Database) -> None:
     for link_id in ("", "x", None):
         with refuses(NoDataFound):
-            db.rows("select * from linked_report(%s)", link_id)
+            db.rows("select * from linked_pages(%s)", link_id)
 
 
 def test_links_are_long_random_and_kept_as_digests(db: Database, clock: Clock) -> None:
