@@ -239,3 +239,47 @@ def test_a_shared_read_that_fails_fails_for_all_who_share_it_and_for_nobody_else
     for _ in range(3):
         reader.is_refused("GET", "/v1/users/1/segments", 503, "busy")
     reader.get("/v1/segments", Segments)
+
+
+def stall_reads_of_user_7(db: Database) -> None:
+    """Let a shared call that asks for user 7 wait for the lock."""
+    replace_shared_read(
+        db,
+        f"""if 7 = any (user_ids) then perform pg_advisory_xact_lock_shared({LOCK}); end if;
+        return array(
+          select json_build_object('user_id', u, 'segments', array['S' || u]) from unnest(user_ids) as u);""",
+    )
+
+
+def test_nobody_waits_long_for_a_call_that_takes_long(serve: Callable[..., Service], db: Database) -> None:
+    service = serve(shared_reads=2, lock_timeout=60, statement_timeout=60, api_key_cache_seconds=60)
+    reader = service.as_role("reader")
+    stall_reads_of_user_7(db)
+    with ThreadPoolExecutor() as pool, held(db):
+        stalled = pool.submit(reader.get, "/v1/users/7/segments", UserSegments)
+        wait_until(lambda: waiting(db) == 1)
+        for user_id in range(1, 4):
+            answer = reader.get(f"/v1/users/{user_id}/segments", UserSegments)
+            assert answer.segments == [f"S{user_id}"]
+        assert not stalled.done()
+        db.rows("select pg_advisory_unlock(%s)", LOCK)
+        assert stalled.result().segments == ["S7"]
+        db.rows("select pg_advisory_lock(%s)", LOCK)
+
+
+def test_when_all_calls_take_long_a_read_waits_only_so_long(
+    serve: Callable[..., Service], db: Database
+) -> None:
+    service = serve(
+        shared_reads=1, acquire_timeout=0.2, lock_timeout=60, statement_timeout=60, api_key_cache_seconds=60
+    )
+    reader = service.as_role("reader")
+    stall_reads_of_user_7(db)
+    with ThreadPoolExecutor() as pool, held(db):
+        stalled = pool.submit(reader.get, "/v1/users/7/segments", UserSegments)
+        wait_until(lambda: waiting(db) == 1)
+        reader.is_refused("GET", "/v1/users/1/segments", 503, "database_unavailable")
+        db.rows("select pg_advisory_unlock(%s)", LOCK)
+        assert stalled.result().segments == ["S7"]
+        assert reader.get("/v1/users/1/segments", UserSegments).segments == ["S1"]
+        db.rows("select pg_advisory_lock(%s)", LOCK)

@@ -1,0 +1,89 @@
+"""Plans of what is called on every page view: users are found by index, and nothing grows with their number.
+
+PostgreSQL itself tells which plans the functions run, their kept ones included (auto_explain).
+"""
+
+import re
+from collections.abc import Callable
+
+import pytest
+
+from tests.conftest import Database
+
+# What grows with the number of users.
+LARGE = r"(users|memberships|membership_history_\w+)"
+USERS = 30_000
+# Users who have been in and out: what ended in the past, and what holds.
+DATA = f"""
+    select create_segment('SEGMENT_' || n, n) from generate_series(1, 40) as n;
+    select register_users(array(select generate_series(1, {USERS})));
+    select change_segment_members('SEGMENT_' || n, array(select generate_series(n, {USERS}, 7)))
+    from generate_series(1, 10) as n;
+    select change_segment_members('SEGMENT_1', array(select generate_series(1, {USERS}, 14)), 'remove');
+    analyze segmentation.users, segmentation.memberships, segmentation.membership_history;
+    analyze segmentation.segments, segmentation.rollouts;
+"""
+
+
+@pytest.fixture
+def plans_of(db: Database) -> Callable[[str], list[str]]:
+    """The plans of all that a call runs, once they are kept: plans_of("users_segments(array[1])")."""
+    for statement in DATA.split(";\n"):
+        db.rows(statement)
+    told: list[str] = []
+    db.connection.add_notice_handler(lambda notice: told.append(notice.message_primary or ""))
+
+    def plans_of_(call: str) -> list[str]:
+        for _ in range(6):
+            db.rows(f"select * from {call}")
+        db.rows("load 'auto_explain'")
+        db.rows("set auto_explain.log_min_duration = 0")
+        db.rows("set auto_explain.log_nested_statements = on")
+        db.rows("set client_min_messages = log")
+        told.clear()
+        db.rows(f"select * from {call}")
+        db.rows("set client_min_messages = notice")
+        assert told
+        return told
+
+    return plans_of_
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "segmentation.http_user_segments(1000)",
+        "segmentation.http_user_segments(999999)",
+        "segmentation.http_user_segments_each(array[1, 15, 1000, 1002, 29999])",
+        "users_segments(array[1, 15, 1000, 1002, 29999])",
+        "user_segments(1000)",
+        "explain_membership(1000, 'SEGMENT_1')",
+        "user_history(1)",
+        "ofrep_flag(1000, 'SEGMENT_1')",
+        "ofrep_flags(1000)",
+        "change_user_segments(1000, '{SEGMENT_2}')",
+        "change_user_segments(1001, remove => '{SEGMENT_20}')",
+    ],
+)
+def test_users_are_found_by_index(plans_of: Callable[[str], list[str]], call: str) -> None:
+    plans = "\n".join(plans_of(call))
+    scans = [
+        line.strip() for line in plans.splitlines() if re.search(rf"Seq Scan on (segmentation\.)?{LARGE}", line)
+    ]
+    # A month to come has no rows yet, and one that has none needs no index.
+    filled = [scan for scan in scans if "rows=1 " not in scan and "rows=0 " not in scan]
+    assert filled == [], plans
+    assert re.search(r"Index (Only )?Scan", plans)
+    assert re.search(r"Index Cond: .*user_id = ", plans), plans
+
+
+def test_a_change_of_a_segment_looks_at_no_user(plans_of: Callable[[str], list[str]]) -> None:
+    for call in (
+        "set_rollout('SEGMENT_1', 1 + 98 * random()::numeric(4, 3))",
+        "segmentation.http_segment('SEGMENT_1')",
+        "delete_segment('SEGMENT_40')",
+    ):
+        first = call if "delete" not in call else "get_segment('SEGMENT_39')"
+        plans_of(first)
+        plans = "\n".join(plans_of(call)) if first == call else ""
+        assert not re.search(rf"Scan (using \w+ )?on (segmentation\.)?{LARGE}", plans), plans
