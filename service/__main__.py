@@ -11,6 +11,7 @@ import uvicorn
 
 from service.health import NotFit, check_database
 from service.logs import log_config
+from service.protocol import Protocol
 from service.settings import Settings, SettingsError, read_settings
 
 
@@ -46,7 +47,7 @@ def serve(settings: Settings) -> None:
         port=settings.port,
         workers=settings.workers,
         loop="uvloop",
-        http="httptools",
+        http=Protocol,
         ws="none",
         proxy_headers=False,
         server_header=False,

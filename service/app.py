@@ -15,7 +15,7 @@ from service.logs import RequestIds
 from service.reads import SharedReads
 from service.schemas import Moment, MomentSchema
 from service.settings import Settings, read_settings
-from service.wire import ApiRequest
+from service.wire import ApiRequest, with_options
 
 
 def create_app(settings: Settings | None = None) -> Litestar:
@@ -33,9 +33,9 @@ def create_app(settings: Settings | None = None) -> Litestar:
     with_key = Router(
         "/",
         route_handlers=[
-            *users.HANDLERS,
-            *segments.HANDLERS,
-            Router("/", route_handlers=members.HANDLERS, middleware=[metrics.CountBytes()]),
+            *with_options(users.HANDLERS),
+            *with_options(segments.HANDLERS),
+            Router("/", route_handlers=with_options(members.HANDLERS), middleware=[metrics.CountBytes()]),
             *reports.HANDLERS_WITH_KEY,
             *metrics.HANDLERS,
         ],

@@ -54,6 +54,15 @@ create or replace function segmentation.keep_answer (
   set search_path = pg_catalog, pg_temp
 as $$
 begin
+  if (length(fingerprint) = 32 and status between 200 and 299
+    and num_nulls(api_key, idempotency_key, path, answer) = 0) is not true
+  then
+    raise exception 'this is no answer to keep'
+      using
+        errcode = 'invalid_parameter_value',
+        detail = json_build_object('status', status, 'path', path),
+        hint = 'All but location are needed; a fingerprint has 32 bytes, a status kept is from 200 to 299.';
+  end if;
   insert into segmentation.idempotency_keys (
     api_key, idempotency_key, fingerprint, path, status, location, answer)
   values (api_key, idempotency_key, fingerprint, path, status, location, answer);
