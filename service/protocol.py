@@ -80,8 +80,14 @@ class Protocol(HttpToolsProtocol):
             self._late.cancel()
             self._late = None
 
+    def _is_answering(self) -> bool:
+        return bool(self.cycle) and not self.cycle.response_complete
+
     def _give_up(self) -> None:
-        if self.scope and not self.scope.get("method"):
+        if self._is_answering():
+            # What was asked before this head began.
+            self._late = self.loop.call_later(self._patience, self._give_up)
+        elif self.scope and not self.scope.get("method"):
             self._refuse(
                 MALFORMED_REQUEST, f"The head of the request took more than {self._patience:g} seconds."
             )
@@ -90,6 +96,10 @@ class Protocol(HttpToolsProtocol):
 
     def _refuse(self, kind: Kind, detail: str) -> None:
         if self.transport.is_closing():
+            return
+        if self._is_answering():
+            # An error now would look like the answer to what was asked before.
+            self.transport.close()
             return
         body = msgspec.json.encode(problem_body(kind, detail))
         headers = [

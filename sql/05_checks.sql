@@ -21,6 +21,11 @@ as $$
 declare
   wrong bigint;
 begin
+  -- An array of arrays is no list, and array_position does not search it.
+  if array_ndims(user_ids) > 1 then
+    raise exception 'user ids in % dimensions are no list', array_ndims(user_ids)
+      using errcode = 'invalid_parameter_value', hint = 'Give one array, such as array[1000, 1002].';
+  end if;
   if user_ids is null or array_position(user_ids, null) is not null then
     raise exception 'a user id is missing'
       using errcode = 'invalid_parameter_value', hint = 'A user id is a whole number above 0.';

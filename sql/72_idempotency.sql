@@ -18,6 +18,16 @@ create or replace function segmentation.claim_idempotency_key (
 as $$
 #variable_conflict use_column
 begin
+  -- What has been answered is answered to any number at once; of those who do it there is one.
+  return query
+  select i.fingerprint, i.status, i.location, i.answer
+  from segmentation.idempotency_keys as i
+  where i.api_key = claim_idempotency_key.api_key
+    and i.idempotency_key = claim_idempotency_key.idempotency_key
+    and i.created_at > segmentation.clock() - interval '24 hours';
+  if found then
+    return;
+  end if;
   if not pg_try_advisory_xact_lock(
     hashtextextended(claim_idempotency_key.api_key || ' ' || claim_idempotency_key.idempotency_key, 0))
   then

@@ -294,6 +294,30 @@ def test_a_standby_answers_and_refuses_changes_until_later(cluster: Cluster, loa
             httpx.Client(base_url=server.url, headers={"Authorization": f"Bearer {key}"}, timeout=30)
         )
         is_read_only(client)
+        # The primary is lost, and the standby takes its place: neither service is restarted.
+        addresses = [url.rpartition("@")[2].partition("/")[0] for url in (cluster.url, standby.url)]
+        both = cluster.url.replace(addresses[0], ",".join(addresses)) + "?target_session_attrs=primary"
+        moving = Server(both)
+        opened.callback(moving.kill)
+        writer = opened.enter_context(
+            httpx.Client(base_url=moving.url, headers={"Authorization": f"Bearer {key}"}, timeout=30)
+        )
+        assert writer.patch("/v1/users/2/segments", json={"add": ["A"]}).status_code == 200
+        standby.has_all_of(cluster)
+        cluster.kill()
+        # Its backends notice when they are used next.
+        wait_until(lambda: writer.put("/v1/users/3").status_code != 204)
+        for _ in range(3):
+            response = writer.patch("/v1/users/2/segments", json={"add": ["B"]})
+            assert (response.status_code, response.json()["code"]) == (503, "database_unavailable")
+            assert response.headers["retry-after"] == "1"
+        standby.promote()
+        for each in (writer, client):
+            wait_until(lambda each=each: each.put("/v1/users/3").status_code == 204)  # type: ignore[misc]
+            added = each.patch("/v1/users/2/segments", json={"add": ["B"]})
+            assert added.status_code == 200
+            assert each.get("/v1/users/2/segments").json()["segments"] == ["A", "B", "EVERYBODY"]
+    cluster.start()
 
 
 def is_read_only(client: httpx.Client) -> None:
