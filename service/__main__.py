@@ -6,10 +6,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import uvicorn
-from uvicorn.supervisors import Multiprocess
 
 from service.health import NotFit, check_database
 from service.logs import log_config
@@ -40,20 +38,10 @@ def shared_metrics(workers: int) -> Iterator[None]:
         yield
 
 
-class Workers(Multiprocess):
-    """Several processes; when they are told to stop, nobody waits at a door that is no longer opened."""
-
-    def terminate_all(self) -> None:
-        """Turn new connections away at once, as a single process does."""
-        for listening in self.sockets:
-            listening.close()
-        super().terminate_all()
-
-
 def serve(settings: Settings) -> None:
     """Serve until told to stop."""
-    options: dict[str, Any] = dict(
-        app="service.app:create_app",
+    uvicorn.run(
+        "service.app:create_app",
         factory=True,
         host=settings.host,
         port=settings.port,
@@ -69,11 +57,6 @@ def serve(settings: Settings) -> None:
         # Longer than the minute after which load balancers drop an idle connection themselves.
         timeout_keep_alive=75,
     )
-    if settings.workers == 1:
-        uvicorn.run(**options)
-    else:
-        config = uvicorn.Config(**options)
-        Workers(config, sockets=[config.bind_socket()]).run()
 
 
 if __name__ == "__main__":
