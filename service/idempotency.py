@@ -81,7 +81,7 @@ class Idempotency(ASGIMiddleware):
         else:
             # What is left of the body comes at the client's pace: no connection waits for it.
             if kept:
-                if await body.fingerprint() != kept["fingerprint"]:
+                if await body.rest(caller.database.settings) != kept["fingerprint"]:
                     raise Problem(
                         IDEMPOTENCY_KEY_REUSED,
                         "This Idempotency-Key was used for another request.",
@@ -138,6 +138,14 @@ class HashedBody:
             self._digest.update(message.get("body", b""))
             self._ended = not message.get("more_body", False)
         return message
+
+    async def rest(self, settings: Settings) -> bytes:
+        """Read what nobody has asked for, which may be an import of any length, then sum up."""
+        try:
+            async with asyncio.timeout(settings.transfer_timeout):
+                return await self.fingerprint()
+        except TimeoutError:
+            raise late_body(settings.transfer_timeout) from None
 
     async def fingerprint(self) -> bytes:
         """Read what the handler has left unread, then sum up."""

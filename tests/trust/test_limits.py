@@ -350,3 +350,23 @@ def test_an_upload_that_goes_on_and_on_takes_only_so_long(
         )
     )
     assert db.value("select assigned from segment_stats('A')") == 0
+
+
+def test_a_repeated_upload_is_not_waited_for_for_ever_either(
+    run_server: Callable[..., Server], db: Database
+) -> None:
+    db.rows("select create_segment('A')")
+    key = db.value("select create_api_key('shop', 'editor')")
+    server = run_server(TRANSFER_TIMEOUT="0.5")
+    lines = ["Content-Type: text/csv", "Idempotency-Key: a", "Content-Length: 2"]
+    request = head(key, *lines, path="/v1/segments/A/members", method="POST")
+    with connect(server) as client:
+        client.sendall(request + b"1\n")
+        assert answer(client)[0] == 200
+        client.sendall(request + b"1")
+        status, problem, _ = answer(client)
+        assert (status, problem["code"]) == (400, "malformed_request")
+    with connect(server) as client:
+        client.sendall(request + b"1\n")
+        status, told, response = answer(client)
+        assert (status, told["received"], response.headers["idempotency-replayed"]) == (200, 1, "true")
