@@ -202,7 +202,8 @@ def describe(app: Litestar) -> bytes:
         for method, operation in path.items():
             if method != "get" and operation["operationId"] not in READS:
                 operation.setdefault("parameters", []).append(IDEMPOTENCY_KEY)
-                operation["responses"].setdefault("409", refusals["409"])
+                for status in ("409", "413"):
+                    operation["responses"].setdefault(status, refusals[status])
             if operation.get("security") != [{}]:
                 operation["responses"].setdefault("429", refusals["429"])
             for parameter in operation.get("parameters", []):

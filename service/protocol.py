@@ -97,8 +97,11 @@ class Protocol(HttpToolsProtocol):
     def _refuse(self, kind: Kind, detail: str) -> None:
         if self.transport.is_closing():
             return
-        if self._is_answering():
-            # An error now would look like the answer to what was asked before.
+        is_of_another = self.cycle and (
+            self.cycle.response_started or self.pipeline or not self.scope.get("method")
+        )
+        if self._is_answering() and is_of_another:
+            # It would look like the answer to what was asked before.
             self.transport.close()
             return
         body = msgspec.json.encode(problem_body(kind, detail))

@@ -46,7 +46,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         int,
         Meta(
             ge=0,
-            le=10000,
+            le=1_000_000,
             description="Requests a minute for each API key and worker, before 429; 0: any number",
         ),
     ] = 0
