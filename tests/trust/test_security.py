@@ -1,5 +1,6 @@
 """Who may do what, whatever is tried: roles, hostile sessions, keys, links, quotes, headers."""
 
+import ast
 import logging
 import re
 import time
@@ -10,7 +11,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from psycopg.errors import InsufficientPrivilege, InvalidParameterValue
+from psycopg.errors import CheckViolation, InsufficientPrivilege, InvalidParameterValue
 
 from service.schemas import Explanation, Report, UserHistory
 from tests.conftest import NOON, Clock, Database
@@ -225,6 +226,53 @@ def test_a_key_is_read_from_the_header_alone(service: Service) -> None:
         nobody.is_refused("GET", path, 401, "unauthorized")
     service.client.cookies.set("Authorization", f"Bearer {key}")
     nobody.is_refused("GET", "/v1/segments", 401, "unauthorized")
+
+
+# What is put into the text of a statement: names from the code, and never a value.
+PUT_TOGETHER = {
+    "select segmentation.{function}({arguments})",
+    "set local role segmentation_{role}",
+}
+
+
+def test_no_statement_is_put_together_from_values() -> None:
+    root = Path(__file__).parents[2]
+    found = set()
+    for path in sorted((root / "service").glob("*.py")):
+        # Run by those who deploy, with nothing that comes from outside.
+        if path.name == "migrate.py":
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.JoinedStr):
+                text = ast.unparse(node)[2:-1]
+                if re.match(
+                    r"\s*(select|insert|update|delete|set|call|copy|with|values|do)\s", text, re.IGNORECASE
+                ):
+                    found.add(text)
+            # Nor by other means than an f-string.
+            if isinstance(node, ast.Call | ast.BinOp):
+                text = ast.unparse(node)
+                assert not re.match(r"'(select|insert|update|delete|call|copy) .*'( %|\.format| \+)", text), (
+                    text
+                )
+    assert found == PUT_TOGETHER
+    for path in sorted((root / "sql").glob("*.sql")):
+        for statement in re.findall(
+            r"^\s+execute (?!function)(.+?;)", path.read_text(), re.MULTILINE | re.DOTALL
+        ):
+            # %I and %L quote; %s is for PostgreSQL's own name of a partition and for the list of triggers.
+            assert re.match(r"format\(\s*'", statement), statement
+            assert "%s" not in statement or re.search(r"old_partition|missing\.", statement), statement
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n", "|", "%", '"', ";", ","])
+def test_no_cell_of_a_csv_can_be_a_formula(db: Database, start: str) -> None:
+    # Beside slugs, reports and exports hold ids, two words and times.
+    slug = f"{start}1+1"
+    with pytest.raises(InvalidParameterValue):
+        db.rows("select create_segment(%s)", slug)
+    with pytest.raises(CheckViolation):
+        db.rows("insert into segmentation.segments (slug) values (%s)", slug)
 
 
 @pytest.mark.parametrize("hostile", HOSTILE[:4])
