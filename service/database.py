@@ -177,7 +177,12 @@ async def run_within(
     try:
         async with connection.transaction():
             return await connection.fetch(statement, *arguments)
-    except (asyncpg.SerializationError, asyncpg.DeadlockDetectedError):
+    # The last: a function was deployed anew, which asyncpg sees to by itself only outside of transactions.
+    except (
+        asyncpg.SerializationError,
+        asyncpg.DeadlockDetectedError,
+        asyncpg.InvalidCachedStatementError,
+    ):
         return await connection.fetch(statement, *arguments)
 
 

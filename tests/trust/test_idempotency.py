@@ -321,6 +321,20 @@ def test_a_write_with_a_key_that_meets_another_is_tried_twice_and_done_once(
         db.rows("delete from segmentation.idempotency_keys where idempotency_key like 'late%%'")
 
 
+def test_a_function_deployed_anew_meanwhile_is_called_all_the_same(
+    serve: Callable[..., Service], db: Database
+) -> None:
+    editor = serve(editor_pool_size=1).as_role("editor")
+    is_done(send(editor, "a", "PUT", "/v1/users/7"))
+    db.rows("drop function segmentation.register_users(bigint[])")
+    db.rows(
+        "create function segmentation.register_users(user_ids bigint[]) returns text language sql as"
+        " $$ select 'another type' $$"
+    )
+    is_done(send(editor, "b", "PUT", "/v1/users/8"))
+    is_done(editor.send("PUT", "/v1/users/9"))
+
+
 def test_without_a_key_there_is_no_transaction_and_no_round_trip_for_it(
     editor: Api, db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
