@@ -1,7 +1,10 @@
 """The wiring of the service."""
 
+import asyncio
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from multiprocessing import parent_process
 
 from litestar import Litestar, Router
 
@@ -27,6 +30,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
 
     @asynccontextmanager
     async def connections(_: Litestar) -> AsyncIterator[None]:
+        _end_with_parent()
         async with database.open(), reads.open(), keys.listen():
             yield
 
@@ -68,3 +72,15 @@ def create_app(settings: Settings | None = None) -> Litestar:
     app.state.api_keys = keys
     app.state.openapi = docs.describe(app)
     return app
+
+
+def _end_with_parent() -> None:
+    """Stop when the process that started this worker is killed; else its port would be taken for ever."""
+    if parent := parent_process():
+        loop = asyncio.get_running_loop()
+
+        def stop() -> None:
+            loop.remove_reader(parent.sentinel)
+            signal.raise_signal(signal.SIGTERM)
+
+        loop.add_reader(parent.sentinel, stop)

@@ -23,6 +23,15 @@ def accepts(server: Server) -> bool:
     return False
 
 
+def test_workers_end_when_the_process_that_started_them_is_killed(run_server: Callable[..., Server]) -> None:
+    server = run_server(WORKERS="2")
+    assert accepts(server)
+    server.kill()
+    wait_until(lambda: not accepts(server))
+    # On the same port.
+    server.start()
+
+
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_what_runs_when_the_service_is_told_to_stop_ends_and_is_answered(
     run_server: Callable[..., Server], db: Database, workers: str
