@@ -11,6 +11,7 @@ import uvicorn
 
 from service.health import NotFit, check_database
 from service.logs import log_config
+from service.protocol import Protocol
 from service.settings import Settings, SettingsError, read_settings
 from service.transport import Protocol
 

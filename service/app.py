@@ -1,7 +1,10 @@
 """The wiring of the service."""
 
+import asyncio
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from multiprocessing import parent_process
 
 from litestar import Litestar, Router
 
@@ -15,7 +18,7 @@ from service.logs import RequestIds
 from service.reads import SharedReads
 from service.schemas import Moment, MomentSchema
 from service.settings import Settings, read_settings
-from service.wire import ApiRequest
+from service.wire import ApiRequest, with_options
 
 
 def create_app(settings: Settings | None = None) -> Litestar:
@@ -27,15 +30,16 @@ def create_app(settings: Settings | None = None) -> Litestar:
 
     @asynccontextmanager
     async def connections(_: Litestar) -> AsyncIterator[None]:
+        _end_with_parent()
         async with database.open(), reads.open(), keys.listen():
             yield
 
     with_key = Router(
         "/",
         route_handlers=[
-            *users.HANDLERS,
-            *segments.HANDLERS,
-            Router("/", route_handlers=members.HANDLERS, middleware=[metrics.CountBytes()]),
+            *with_options(users.HANDLERS),
+            *with_options(segments.HANDLERS),
+            Router("/", route_handlers=with_options(members.HANDLERS), middleware=[metrics.CountBytes()]),
             *reports.HANDLERS_WITH_KEY,
             *metrics.HANDLERS,
         ],
@@ -68,3 +72,15 @@ def create_app(settings: Settings | None = None) -> Litestar:
     app.state.api_keys = keys
     app.state.openapi = docs.describe(app)
     return app
+
+
+def _end_with_parent() -> None:
+    """Stop when the process that started this worker is killed; else its port would be taken for ever."""
+    if parent := parent_process():
+        loop = asyncio.get_running_loop()
+
+        def stop() -> None:
+            loop.remove_reader(parent.sentinel)
+            signal.raise_signal(signal.SIGTERM)
+
+        loop.add_reader(parent.sentinel, stop)

@@ -90,7 +90,7 @@ class Database:
     async def fetch(self, role: str, statement: str, *arguments: Any) -> list[asyncpg.Record]:
         """Run one statement as a role."""
         if transaction := TRANSACTION.get():
-            return await transaction.fetch(statement, *arguments)
+            return await run_within(transaction, statement, *arguments)
         pool = self._pools[role]
         with _unavailable():
             connection = await pool.acquire(timeout=self.settings.acquire_timeout)
@@ -104,9 +104,10 @@ class Database:
     ) -> str:
         """Call one SQL function inside the transaction that this connection is in."""
         try:
-            text: str = await connection.fetchval(_call(function, *arguments), *arguments.values())
+            rows = await run_within(connection, _call(function, *arguments), *arguments.values())
         except asyncpg.DataError as error:
             raise _unsendable(error, arguments) or error from None
+        text: str = rows[0][0]
         return text
 
     @asynccontextmanager
@@ -166,6 +167,22 @@ async def run(
     try:
         return await connection.fetch(statement, *arguments)
     except (asyncpg.SerializationError, asyncpg.DeadlockDetectedError):
+        return await connection.fetch(statement, *arguments)
+
+
+async def run_within(
+    connection: "Connection | PooledConnection", statement: str, *arguments: Any
+) -> list[asyncpg.Record]:
+    """The same inside a transaction: what it did before, such as a long COPY, is not lost if this is tried again."""
+    try:
+        async with connection.transaction():
+            return await connection.fetch(statement, *arguments)
+    # The last: a function was deployed anew, which asyncpg sees to by itself only outside of transactions.
+    except (
+        asyncpg.SerializationError,
+        asyncpg.DeadlockDetectedError,
+        asyncpg.InvalidCachedStatementError,
+    ):
         return await connection.fetch(statement, *arguments)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import swagger_ui
 from litestar import Litestar, MediaType, Request, Router, get
-from litestar.datastructures import ResponseHeader, State
+from litestar.datastructures import CacheControlHeader, ResponseHeader, State
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi import OpenAPIConfig, ResponseSpec
 from litestar.openapi.plugins import OpenAPIRenderPlugin
@@ -69,6 +69,8 @@ POLICY = (
     f"script-src 'self' 'sha256-{b64encode(sha256(SCRIPT.encode()).digest()).decode()}'; frame-ancestors 'none'"
 )
 
+# After a deploy the old description would be a wrong one.
+ASKED_AGAIN = ResponseHeader(name="Cache-Control", value="no-cache")
 
 READS = {"getUsersSegments", "evaluateFlag", "evaluateFlags"}
 IDEMPOTENCY_KEY = {
@@ -120,14 +122,23 @@ def errors_page() -> str:
     return ERRORS_PAGE
 
 
-@get("/openapi.json", media_type=MediaType.JSON, include_in_schema=False, sync_to_thread=False)
+@get(
+    "/openapi.json",
+    media_type=MediaType.JSON,
+    include_in_schema=False,
+    sync_to_thread=False,
+    response_headers=[ASKED_AGAIN],
+)
 def openapi_json(state: State) -> bytes:
     """Send the description."""
     return bytes(state.openapi)
 
 
 ASSETS = create_static_files_router(
-    "/docs/assets", directories=[Path(swagger_ui.__file__).parent / "static"], include_in_schema=False
+    "/docs/assets",
+    directories=[Path(swagger_ui.__file__).parent / "static"],
+    include_in_schema=False,
+    cache_control=CacheControlHeader(max_age=3600),
 )
 CONFIG = OpenAPIConfig(
     title="User segmentation",
@@ -155,7 +166,11 @@ CONFIG = OpenAPIConfig(
         "/docs",
         route_handlers=[errors_page],
         include_in_schema=False,
-        response_headers=[ResponseHeader(name="Content-Security-Policy", value=POLICY)],
+        response_headers=[
+            ResponseHeader(name="Content-Security-Policy", value=POLICY),
+            ResponseHeader(name="Referrer-Policy", value="no-referrer"),
+            ASKED_AGAIN,
+        ],
     ),
 )
 HANDLERS: list[HTTPRouteHandler | Router] = [openapi_json, ASSETS]
@@ -187,7 +202,8 @@ def describe(app: Litestar) -> bytes:
         for method, operation in path.items():
             if method != "get" and operation["operationId"] not in READS:
                 operation.setdefault("parameters", []).append(IDEMPOTENCY_KEY)
-                operation["responses"].setdefault("409", refusals["409"])
+                for status in ("409", "413"):
+                    operation["responses"].setdefault(status, refusals[status])
             if operation.get("security") != [{}]:
                 operation["responses"].setdefault("429", refusals["429"])
             for parameter in operation.get("parameters", []):

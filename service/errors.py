@@ -103,6 +103,12 @@ RATE_LIMITED = Kind(
     "Too many requests",
     "This API key has sent as many as it may in a minute: wait as many seconds as Retry-After says.",
 )
+HEAD_TOO_LARGE = Kind(
+    431,
+    "head_too_large",
+    "The head of the request is too large",
+    "Its path, query and headers together: the service sets a limit. Send a shorter reason, fewer headers.",
+)
 INTERNAL_ERROR = Kind(
     500,
     "internal_error",
@@ -160,6 +166,7 @@ BY_SQLSTATE = {
     "54": PAYLOAD_TOO_LARGE,
     "57014": STATEMENT_TIMEOUT,
     "25006": READ_ONLY,
+    "25P03": DATABASE_UNAVAILABLE,
     "08": DATABASE_UNAVAILABLE,
     "28": DATABASE_UNAVAILABLE,
     "3D": DATABASE_UNAVAILABLE,
@@ -217,6 +224,7 @@ def answer_problem(request: Request[Any, Any, Any], error: Exception) -> Respons
         msgspec.json.encode({**standard, **problem.members, **standard}),
         status_code=kind.status,
         headers={
+            "Cache-Control": "no-store",
             **problem.headers,
             **({"Retry-After": "1"} if kind.status == 503 or kind is IN_PROGRESS else {}),
         },
@@ -322,6 +330,11 @@ def malformed(errors: list[dict[str, Any]]) -> Problem:
         for error in errors
     )
     return Problem(MALFORMED_REQUEST, detail, errors=errors)
+
+
+def late_body(seconds: float) -> Problem:
+    """Say that a client began a body and did not go on."""
+    return malformed([{"detail": f"The body did not come within {seconds:g} seconds", "pointer": "#"}])
 
 
 def malformed_body(error: ValueError) -> Problem:

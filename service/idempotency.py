@@ -1,5 +1,6 @@
 """Writes that are repeated with the same Idempotency-Key: done once, answered each time."""
 
+import asyncio
 import hashlib
 import re
 from collections import deque
@@ -11,8 +12,16 @@ from litestar.middleware import ASGIMiddleware
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
 from service.auth import Caller
-from service.errors import IDEMPOTENCY_KEY_REUSED, Problem, answer_problem, malformed
-from service.wire import ApiRequest
+from service.errors import (
+    IDEMPOTENCY_KEY_REUSED,
+    PAYLOAD_TOO_LARGE,
+    Problem,
+    answer_problem,
+    late_body,
+    malformed,
+)
+from service.settings import Settings
+from service.wire import NO_STORE, ApiRequest
 
 CLAIM = "select fingerprint, status, location, answer from segmentation.claim_idempotency_key($1, $2)"
 KEEP = "select segmentation.keep_answer($1, $2, $3, $4, $5, $6, $7)"
@@ -37,15 +46,12 @@ class Idempotency(ASGIMiddleware):
         caller: Caller = scope["auth"]
         body = HashedBody(scope, receive)
         answer = KeptAnswer()
-        is_csv = any(
-            name == b"content-type" and value.lower().startswith(b"text/csv")
-            for name, value in scope["headers"]
-        )
-        if not is_csv:
+        is_import = scope["route_handler"].opt.get("is_import", False)
+        if not is_import:
             # A client that sends slowly is not to hold a connection meanwhile.
-            await body.read_ahead(caller.database.settings.max_body_bytes)
+            await body.read_ahead(caller.database.settings)
         try:
-            async with caller.database.whole_request(caller.role, bulk=is_csv) as connection:
+            async with caller.database.whole_request(caller.role, bulk=is_import) as connection:
                 kept = await connection.fetchrow(CLAIM, caller.name, key)
                 if not kept:
                     await next_app(scope, body.receive, answer.send)
@@ -75,7 +81,7 @@ class Idempotency(ASGIMiddleware):
         else:
             # What is left of the body comes at the client's pace: no connection waits for it.
             if kept:
-                if await body.fingerprint() != kept["fingerprint"]:
+                if await body.rest(caller.database.settings) != kept["fingerprint"]:
                     raise Problem(
                         IDEMPOTENCY_KEY_REUSED,
                         "This Idempotency-Key was used for another request.",
@@ -106,14 +112,25 @@ class HashedBody:
         """Pass the next part on."""
         return self._ahead.popleft() if self._ahead else await self._next()
 
-    async def read_ahead(self, most: int) -> None:
-        """Take the body in before the handler asks; what is longer is left for the handler to refuse."""
-        while not self._ended and most >= 0:
-            message = await self._next()
-            self._ahead.append(message)
-            if message["type"] == "http.disconnect":
-                return
-            most -= len(message.get("body", b""))
+    async def read_ahead(self, settings: Settings) -> None:
+        """Take the body in before the handler asks."""
+        left = settings.max_body_bytes
+        try:
+            async with asyncio.timeout(settings.stall_timeout):
+                while not self._ended and left >= 0:
+                    message = await self._next()
+                    self._ahead.append(message)
+                    if message["type"] == "http.disconnect":
+                        return
+                    left -= len(message.get("body", b""))
+        except TimeoutError:
+            raise late_body(settings.stall_timeout) from None
+        if left < 0:
+            raise Problem(
+                PAYLOAD_TOO_LARGE,
+                f"The body is longer than {settings.max_body_bytes} bytes.",
+                hint=PAYLOAD_TOO_LARGE.advice,
+            )
 
     async def _next(self) -> Any:
         message = await self._receive()
@@ -121,6 +138,14 @@ class HashedBody:
             self._digest.update(message.get("body", b""))
             self._ended = not message.get("more_body", False)
         return message
+
+    async def rest(self, settings: Settings) -> bytes:
+        """Read what nobody has asked for, which may be an import of any length, then sum up."""
+        try:
+            async with asyncio.timeout(settings.transfer_timeout):
+                return await self.fingerprint()
+        except TimeoutError:
+            raise late_body(settings.transfer_timeout) from None
 
     async def fingerprint(self) -> bytes:
         """Read what the handler has left unread, then sum up."""
@@ -166,6 +191,7 @@ class KeptAnswer:
         self.body = text.encode()
         headers = [
             (b"idempotency-replayed", b"true"),
+            NO_STORE,
             *([(b"content-type", b"application/json")] if text else []),
             *([(b"content-length", str(len(self.body)).encode())] if text else []),
             *([(b"location", location.encode())] if location else []),

@@ -15,7 +15,15 @@ VALID_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 # The link of a report is its permission.
 SECRET = re.compile(r"(/v1/reports/)[^\s?\"']+")
 
+# What an answer says it is, it is: no browser is to guess and run it.
+NO_SNIFFING = (b"x-content-type-options", b"nosniff")
+
 REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="-")
+
+
+def new_request_id() -> bytes:
+    """An id for a request that brought none."""
+    return b"%032x" % getrandbits(128)
 
 
 class RequestIds:
@@ -34,12 +42,12 @@ class RequestIds:
             if name == b"x-request-id" and VALID_ID.fullmatch(value):
                 request_id = value
         if not request_id:
-            request_id = b"%032x" % getrandbits(128)
+            request_id = new_request_id()
         REQUEST_ID.set(request_id.decode())
 
         async def send_on(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], (b"x-request-id", request_id)]
+                message["headers"] = [*message["headers"], NO_SNIFFING, (b"x-request-id", request_id)]
             await send(message)
 
         await self._app(scope, receive, send_on)

@@ -102,6 +102,7 @@ async def list_members(
     tags=["Members"],
     status_code=200,
     request_max_body_size=None,
+    opt={"is_import": True},
     operation_class=CsvBody,
     responses=problems(400, 401, 403, 404, 413, 415, 422, 503, 504),
 )

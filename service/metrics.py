@@ -188,7 +188,8 @@ async def metrics(request: ApiRequest, state: State) -> Response[bytes]:
     now = CollectorRegistry()
     now.register(gauges)
     return Response(
-        generate_latest(_counted()) + generate_latest(now), headers={"Content-Type": CONTENT_TYPE_LATEST}
+        generate_latest(_counted()) + generate_latest(now),
+        headers={"Content-Type": CONTENT_TYPE_LATEST, "Cache-Control": "no-store"},
     )
 
 

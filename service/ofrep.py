@@ -109,7 +109,8 @@ async def evaluate_flags(
     # Of the answer itself, so that an expiry or a planned step changes it like any other change.
     etag = f'"{hashlib.sha256(text.encode()).hexdigest()[:32]}"'
     if is_matched(etag, if_none_match):
-        return Response(None, status_code=304, headers={"ETag": etag})  # type: ignore[arg-type]
+        headers = {"ETag": etag, "Cache-Control": "no-store"}
+        return Response(None, status_code=304, headers=headers)  # type: ignore[arg-type]
     return Json(text, (b"etag", etag.encode()))
 
 

@@ -23,7 +23,9 @@ Percent = Annotated[
     float, Meta(description="Share of all users, 0 to 100, with at most three decimals", examples=[30])
 ]
 Time = Annotated[datetime, Meta(tz=True, description="RFC 3339, UTC", examples=["2026-12-31T21:00:00Z"])]
-Reason = Annotated[str, Meta(description="Why; kept in the history", examples=["winter sale"])]
+Reason = Annotated[
+    str, Meta(description="Why, in at most 2000 characters; kept in the history", examples=["winter sale"])
+]
 
 
 class Moment(datetime):
@@ -76,7 +78,9 @@ At = Annotated[
         description="Another moment than now, past or planned: RFC 3339, such as 2026-11-20T12:00:00Z"
     ),
 ]
-ReasonInQuery = Annotated[str | None, QueryParameter(description="Why; kept in the history")]
+ReasonInQuery = Annotated[
+    str | None, QueryParameter(description="Why, in at most 2000 characters; kept in the history")
+]
 
 # -------------------------------------------------------------------------------------------- bodies
 
@@ -86,7 +90,7 @@ class Body(Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class UserChange(Body):
-    """Segments to put a user into and to take a user out of, all or nothing."""
+    """Segments to put a user into and to take a user out of, all or nothing; at most 1000 together."""
 
     add: Annotated[Slugs, Meta(description="Segments to be in; all others stay as they are")] = []
     remove: Annotated[Slugs, Meta(description="Segments to be out of")] = []
@@ -365,7 +369,9 @@ class EvaluationContext(Struct, kw_only=True):
         Annotated[str, Meta(pattern=r"^[1-9][0-9]{0,18}(?!\n)$")] | int,
         Meta(description="Id of the user, as digits or a number", examples=["1000"]),
     ] = msgspec.field(name="targetingKey")
-    flags: Annotated[list[str] | None, Meta(description="Only these, where all are asked for")] = None
+    flags: Annotated[
+        list[str] | None, Meta(description="Only these, at most 1000, where all are asked for")
+    ] = None
 
 
 class Evaluation(Struct, kw_only=True):

@@ -35,6 +35,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Seconds, Meta(description="Seconds that running requests get to end when the service is stopped")
     ] = 8
     max_body_bytes: Annotated[int, Meta(ge=1024, description="Longest JSON body, in bytes")] = 1024 * 1024
+    max_head_bytes: Annotated[
+        int, Meta(ge=1024, description="Longest path, query and headers of a request, in bytes")
+    ] = 64 * 1024
     api_key_cache_seconds: Annotated[
         float,
         Meta(ge=0, le=3600, description="Longest time that a revoked key could live if its notice is lost"),
@@ -43,7 +46,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         int,
         Meta(
             ge=0,
-            le=10000,
+            le=1_000_000,
             description="Requests a minute for each API key and worker, before 429; 0: any number",
         ),
     ] = 0
@@ -57,7 +60,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Seconds, Meta(description="Seconds that an import, export or report may take")
     ] = 600
     stall_timeout: Annotated[
-        Seconds, Meta(description="Seconds that a transfer waits for a client that takes or sends nothing")
+        Seconds,
+        Meta(
+            description="Seconds to wait for a client: for a request's head, a JSON body, each part of a transfer"
+        ),
     ] = 30
     public_url: Annotated[
         str, Meta(description="Where clients reach the service, for links; empty: as the request came")

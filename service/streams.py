@@ -124,34 +124,41 @@ async def _disconnected(receive: Receive) -> None:
 
 async def copy_in(connection: PooledConnection, database: Database, request: ApiRequest) -> None:
     """Copy a request's body, one user id a line, into the temporary table import."""
-    body = UserIdLines(request, database.settings.stall_timeout)
+    settings = database.settings
+    body = UserIdLines(request, settings.stall_timeout, settings.transfer_timeout)
     try:
-        # Not as CSV, where an open quote would make the rest of the file one line.
-        await connection.copy_to_table(
-            "import",
-            schema_name="pg_temp",
-            columns=["user_id"],
-            source=body,
-            format="text",
-            delimiter=",",
-            null="",
-            encoding="utf-8",
-        )
+        # asyncpg's own time-out of this call fails in itself. This one is for a server that falls silent.
+        async with asyncio.timeout(settings.transfer_timeout + 5):
+            # Not as CSV, where an open quote would make the rest of the file one line.
+            await connection.copy_to_table(
+                "import",
+                schema_name="pg_temp",
+                columns=["user_id"],
+                source=body,
+                format="text",
+                delimiter=",",
+                null="",
+                encoding="utf-8",
+                timeout=settings.transfer_timeout + 60,
+            )
     except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError) as error:
         raise body.bad_line(error) from None
     except TimeoutError:
-        raise Problem(
-            STATEMENT_TIMEOUT, "The whole body did not come in time. Nothing was changed."
-        ) from None
+        raise _too_late() from None
+
+
+def _too_late() -> Problem:
+    return Problem(STATEMENT_TIMEOUT, "The whole body did not come in time. Nothing was changed.")
 
 
 class UserIdLines:
     """The lines of an upload, as COPY wants them: unzipped, without header, byte order mark and quotes."""
 
-    def __init__(self, request: ApiRequest, patience: float) -> None:
-        """Read the body of this request, waiting so many seconds for each part."""
+    def __init__(self, request: ApiRequest, patience: float, longest: float) -> None:
+        """Read the body of this request, waiting so many seconds for each part, and so many for all."""
         self._request = request
         self._patience = patience
+        self._longest = longest
         self._zipped = _is_zipped(request.headers.get("content-encoding", "identity"))
         self._begun = False
         self._skipped = 0
@@ -183,11 +190,15 @@ class UserIdLines:
 
     async def _parts(self) -> AsyncIterator[bytes]:
         parts = self._request.stream()
+        now = asyncio.get_running_loop().time
+        end = now() + self._longest
         while True:
             try:
-                async with asyncio.timeout(self._patience):
+                async with asyncio.timeout_at(min(now() + self._patience, end)):
                     part = await anext(parts, None)
             except TimeoutError:
+                if now() >= end:
+                    raise _too_late() from None
                 raise Problem(
                     MALFORMED_REQUEST, f"No part of the body came for {self._patience:g} seconds."
                 ) from None
@@ -195,6 +206,8 @@ class UserIdLines:
                 raise Problem(MALFORMED_REQUEST, "The client went away before the body's end.") from None
             if part is None:
                 return
+            if now() >= end:
+                raise _too_late()
             yield part
 
     async def _unzipped(self) -> AsyncIterator[bytes]:

@@ -7,8 +7,8 @@
 -- Here as everywhere, a function that pins its search_path puts pg_temp last: left out, PostgreSQL would look
 -- for types and tables there first, and run a caller's own domain named text with the owner's rights.
 --
--- In calling order: require_user_ids, require_slug, require_description, require_percent,
--- require_rows.
+-- In calling order: require_user_ids, require_slug, require_description, require_author,
+-- require_percent, require_rows.
 
 create or replace function segmentation.require_user_ids (
   user_ids bigint[]
@@ -21,6 +21,11 @@ as $$
 declare
   wrong bigint;
 begin
+  -- An array of arrays is no list, and array_position does not search it.
+  if array_ndims(user_ids) > 1 then
+    raise exception 'user ids in % dimensions are no list', array_ndims(user_ids)
+      using errcode = 'invalid_parameter_value', hint = 'Give one array, such as array[1000, 1002].';
+  end if;
   if user_ids is null or array_position(user_ids, null) is not null then
     raise exception 'a user id is missing'
       using errcode = 'invalid_parameter_value', hint = 'A user id is a whole number above 0.';
@@ -71,6 +76,33 @@ begin
         detail = json_build_object('length', length(description), 'at_most', 2000),
         hint = 'Shorten it to at most 2000 characters.';
   end if;
+end
+$$;
+
+-- Both go into the history, once for each change.
+create or replace function segmentation.require_author (
+  actor  text,
+  reason text
+)
+  returns void
+  language plpgsql
+  immutable
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  given record;
+begin
+  for given in
+    select g.name, length(g.value) as length, g.at_most
+    from (values ('actor', actor, 200), ('reason', reason, 2000)) as g (name, value, at_most)
+    where length(g.value) > g.at_most
+  loop
+    raise exception 'the % has % characters', given.name, given.length
+      using
+        errcode = 'invalid_parameter_value',
+        detail = json_build_object('argument', given.name, 'length', given.length, 'at_most', given.at_most),
+        hint = format('Shorten it to at most %s characters.', given.at_most);
+  end loop;
 end
 $$;
 

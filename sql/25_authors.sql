@@ -14,6 +14,7 @@ create or replace function segmentation.set_author (
   set search_path = pg_catalog, pg_temp
 as $$
 begin
+  perform segmentation.require_author(actor, reason);
   perform set_config('segmentation.actor', coalesce(actor, ''), true);
   perform set_config('segmentation.reason', coalesce(reason, ''), true);
 end

@@ -23,7 +23,8 @@ left join lateral (
 where s.deleted_at = 'infinity';
 
 -- Advisory, on the slug: no row is written, and a rollout change never waits for an import. Always in
--- the same order, so that two writers cannot block each other.
+-- the same order, so that two writers cannot block each other. Each is an entry in the server's table of
+-- locks, which all sessions share and which holds some thousands: hence no more than so many.
 create or replace function segmentation.lock_slugs (
   slugs     text[],
   exclusive boolean default false
@@ -35,6 +36,13 @@ as $$
 declare
   slug_key integer;
 begin
+  if cardinality(lock_slugs.slugs) > 1000 then
+    raise exception '% segments at once are too many', cardinality(lock_slugs.slugs)
+      using
+        errcode = 'invalid_parameter_value',
+        detail = json_build_object('segments', cardinality(lock_slugs.slugs), 'at_most', 1000),
+        hint = 'Name at most 1000 in one call; make several.';
+  end if;
   for slug_key in
     select distinct hashtext(s.slug) from unnest(lock_slugs.slugs) as s (slug) order by 1
   loop

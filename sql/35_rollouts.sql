@@ -24,8 +24,10 @@ declare
   segment segmentation.segments;
   moment timestamptz;
   step_at timestamptz;
+  planned bigint;
 begin
   perform segmentation.require_percent(set_rollout.percent);
+  perform segmentation.require_author(set_rollout.actor, set_rollout.reason);
   segment := segmentation.lock_segment(set_rollout.slug);
   moment := segmentation.clock();
   step_at := coalesce(set_rollout.starts_at, moment);
@@ -35,6 +37,19 @@ begin
         errcode = 'invalid_parameter_value',
         detail = json_build_object('starts_at', step_at, 'now', moment),
         hint = 'The past is settled. Leave starts_at out to start now, or give a moment to come.';
+  end if;
+  -- Every reading of the rollout goes through all of its steps.
+  if step_at > moment then
+    select count(*) into planned
+    from segmentation.rollouts as r
+    where r.segment_id = segment.segment_id and r.starts_at > moment and r.starts_at <> step_at;
+    if planned >= 1000 then
+      raise exception 'segment "%" has % planned rollout steps already', segment.slug, planned
+        using
+          errcode = 'object_not_in_prerequisite_state',
+          detail = json_build_object('planned_steps', planned, 'at_most', 1000),
+          hint = 'Plan the further ones when some of these have begun, or cancel some.';
+    end if;
   end if;
   insert into segmentation.rollouts as r (segment_id, salt, percent, starts_at, actor, reason)
   select

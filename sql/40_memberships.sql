@@ -416,6 +416,7 @@ declare
     select from segmentation.overrides as o where o.user_id = forget_user.user_id
   );
 begin
+  perform segmentation.require_author(forget_user.actor, forget_user.reason);
   -- Known or not, the user is locked: nothing added meanwhile survives half.
   perform segmentation.lock_users(array[forget_user.user_id]);
   -- Recorded like any other deletion, and then erased with the rest: the history's guard stands aside.

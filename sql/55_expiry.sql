@@ -77,6 +77,10 @@ create or replace function segmentation.note_upkeep (
 as $$
 #variable_conflict use_column
 begin
+  if note_upkeep.task is null or note_upkeep.rows is null then
+    raise exception 'task and rows are both needed'
+      using errcode = 'invalid_parameter_value', hint = 'Say what ended, and how many rows it moved.';
+  end if;
   insert into segmentation.upkeep as u (task, finished_at, rows)
   values (note_upkeep.task, segmentation.clock(), note_upkeep.rows)
   on conflict (task) do update set finished_at = excluded.finished_at, rows = excluded.rows;

@@ -18,6 +18,16 @@ create or replace function segmentation.claim_idempotency_key (
 as $$
 #variable_conflict use_column
 begin
+  -- What has been answered is answered to any number at once; of those who do it there is one.
+  return query
+  select i.fingerprint, i.status, i.location, i.answer
+  from segmentation.idempotency_keys as i
+  where i.api_key = claim_idempotency_key.api_key
+    and i.idempotency_key = claim_idempotency_key.idempotency_key
+    and i.created_at > segmentation.clock() - interval '24 hours';
+  if found then
+    return;
+  end if;
   if not pg_try_advisory_xact_lock(
     hashtextextended(claim_idempotency_key.api_key || ' ' || claim_idempotency_key.idempotency_key, 0))
   then
@@ -54,6 +64,15 @@ create or replace function segmentation.keep_answer (
   set search_path = pg_catalog, pg_temp
 as $$
 begin
+  if (length(fingerprint) = 32 and status between 200 and 299
+    and num_nulls(api_key, idempotency_key, path, answer) = 0) is not true
+  then
+    raise exception 'this is no answer to keep'
+      using
+        errcode = 'invalid_parameter_value',
+        detail = json_build_object('status', status, 'path', path),
+        hint = 'All but location are needed; a fingerprint has 32 bytes, a status kept is from 200 to 299.';
+  end if;
   insert into segmentation.idempotency_keys (
     api_key, idempotency_key, fingerprint, path, status, location, answer)
   values (api_key, idempotency_key, fingerprint, path, status, location, answer);

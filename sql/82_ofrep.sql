@@ -96,6 +96,13 @@ declare
     ofrep_flags.slugs,
     array(select s.slug from segmentation.segments as s where s.deleted_at = 'infinity'));
 begin
+  if cardinality(ofrep_flags.slugs) > 1000 then
+    raise exception '% flags at once are too many', cardinality(ofrep_flags.slugs)
+      using
+        errcode = 'invalid_parameter_value',
+        detail = json_build_object('flags', cardinality(ofrep_flags.slugs), 'at_most', 1000),
+        hint = 'Name at most 1000, or none to get all.';
+  end if;
   return (
     select json_build_object('flags', coalesce(
       json_agg(

@@ -47,6 +47,7 @@ STATUS_OF_SQLSTATE = [
     ("55P03", 503, "busy"),
     ("57014", 504, "statement_timeout"),
     ("25006", 503, "read_only"),
+    ("25P03", 503, "database_unavailable"),
     ("53300", 503, "database_unavailable"),
     ("57P01", 503, "database_unavailable"),
     ("57P03", 503, "database_unavailable"),

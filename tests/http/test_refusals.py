@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import Clock, Database
-from tests.http.conftest import Api
+from tests.http.conftest import Api, Service
 
 SEGMENTS = "/v1/users/1000/segments"
 JSON = {"Content-Type": "application/json"}
@@ -229,3 +229,13 @@ def test_unknown_paths_and_methods_are_told_apart(reader: Api) -> None:
         reader.is_refused("GET", path, 404, "route_not_found")
     reader.is_refused("DELETE", SEGMENTS, 405, "method_not_allowed")
     assert {"GET", "PATCH"} <= set(reader.send("PUT", SEGMENTS).headers["allow"].split(", "))
+
+
+def test_options_names_every_method_of_a_path(service: Service) -> None:
+    reader = service.as_role("reader")
+    paths = service.client.get("/openapi.json").json()["paths"]
+    assert len(paths) > 15
+    for path, operations in paths.items():
+        response = reader.send("OPTIONS", path.format(user_id=1, slug="A", key="A", file_name="x.csv"))
+        assert (response.status_code, response.content) == (204, b"")
+        assert set(response.headers["allow"].split(", ")) == {"OPTIONS", *map(str.upper, operations)}, path

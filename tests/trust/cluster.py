@@ -112,6 +112,23 @@ class Standby:
                 assert time.monotonic() < deadline
                 time.sleep(0.1)
 
+    def has_all_of(self, primary: Cluster) -> None:
+        """Wait until all that the primary has confirmed is here."""
+        with psycopg.connect(primary.url, autocommit=True) as connection:
+            (position,) = connection.execute("select pg_current_wal_lsn()").fetchone() or ()
+        deadline = time.monotonic() + 30
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            while connection.execute("select pg_last_wal_replay_lsn() < %s", [position]).fetchone() != (
+                False,
+            ):
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+
+    def promote(self) -> None:
+        """Make it a primary."""
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute("select pg_promote()")
+
     def remove(self) -> None:
         """Stop it and delete it."""
         self.process.send_signal(signal.SIGINT)

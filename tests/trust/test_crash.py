@@ -57,6 +57,8 @@ class Load:
         self.answered = 0
         self.wrong: list[str] = []
         self.numbers = count()
+        # Each round has users of its own: a history of all rounds would take longer each time.
+        self.round = 0
 
     def send(self, client: httpx.Client, method: str, path: str, **kwargs: Any) -> httpx.Response | None:
         """Send once; None if no answer came."""
@@ -106,15 +108,9 @@ class Load:
 
     def change_users(self, writer: int) -> None:
         """Put users into all segments and out again; every other writer with an Idempotency-Key."""
-        wanted = dict.fromkeys(range(writer * 100, writer * 100 + USERS_OF_A_WRITER), True)
+        first = 1_000_000 * self.round + writer * 100
+        wanted = dict.fromkeys(range(first, first + USERS_OF_A_WRITER), True)
         with httpx.Client(base_url=self.server.url, headers=self.headers, timeout=30) as client:
-            # What an earlier round has left.
-            for user_id in wanted:
-                while not self.stopping.is_set():
-                    response = self.send(client, "GET", f"/v1/users/{user_id}/segments")
-                    if response is not None:
-                        wanted[user_id] = not response.json()["segments"]
-                        break
             while not self.stopping.is_set():
                 for user_id, is_in in wanted.items():
                     lists = {"add": SLUGS if is_in else [], "remove": [] if is_in else SLUGS}
@@ -124,7 +120,7 @@ class Load:
 
     def change_many(self) -> None:
         """Import users into a segment and out of it."""
-        lines = "".join(f"{user_id}\n" for user_id in range(10_000, 10_000 + IMPORTED)).encode()
+        lines = "".join(f"{user_id}\n" for user_id in self.imported()).encode()
         operation = "add"
         with httpx.Client(base_url=self.server.url, headers=self.headers, timeout=30) as client:
             while not self.stopping.is_set():
@@ -136,14 +132,19 @@ class Load:
     def read(self) -> None:
         """Ask."""
         with httpx.Client(base_url=self.server.url, headers=self.headers, timeout=30) as client:
-            for user_id in count(1_000_000):
+            for number in count():
                 if self.stopping.is_set():
                     return
-                self.send(client, "GET", f"/v1/users/{user_id % 50 + 1_000_000}/segments")
+                self.send(client, "GET", f"/v1/users/{number % 50 + 1}/segments")
+
+    def imported(self) -> range:
+        """The users of this round's imports."""
+        return range(1_000_000 * self.round + 10_000, 1_000_000 * self.round + 10_000 + IMPORTED)
 
     def during(self, seconds: float, fault: Callable[[], Any]) -> None:
         """Run for some seconds before a fault and as long after it."""
         self.stopping.clear()
+        self.round += 1
         with ThreadPoolExecutor() as pool:
             running = [pool.submit(self.change_users, writer) for writer in range(1, WRITERS + 1)]
             running += [pool.submit(self.change_many), pool.submit(self.read)]
@@ -212,7 +213,7 @@ def check(cluster: Cluster, load: Load) -> None:
             )
         )
         for user_id, segments in state.items():
-            if user_id >= 10_000 and user_id % 50:
+            if user_id // 1_000_000 != load.round or (user_id in load.imported() and user_id % 50):
                 continue
             told: dict[str, str] = {}
             for segment, operation, _ in db.events_of(user_id):
@@ -222,7 +223,7 @@ def check(cluster: Cluster, load: Load) -> None:
             algebra = db.column("select segment from user_segments(%s)", user_id)
             assert segments == algebra == replayed
             assert segments in ([], SLUGS, ["MANY"]), "no half change"
-        assert len({tuple(state.get(user_id, [])) for user_id in range(10_000, 10_000 + IMPORTED)}) == 1
+        assert len({tuple(state.get(user_id, [])) for user_id in load.imported()}) == 1
 
 
 def only_unavailable(load: Load) -> None:
@@ -294,6 +295,30 @@ def test_a_standby_answers_and_refuses_changes_until_later(cluster: Cluster, loa
             httpx.Client(base_url=server.url, headers={"Authorization": f"Bearer {key}"}, timeout=30)
         )
         is_read_only(client)
+        # The primary is lost, and the standby takes its place: neither service is restarted.
+        addresses = [url.rpartition("@")[2].partition("/")[0] for url in (cluster.url, standby.url)]
+        both = cluster.url.replace(addresses[0], ",".join(addresses)) + "?target_session_attrs=primary"
+        moving = Server(both)
+        opened.callback(moving.kill)
+        writer = opened.enter_context(
+            httpx.Client(base_url=moving.url, headers={"Authorization": f"Bearer {key}"}, timeout=30)
+        )
+        assert writer.patch("/v1/users/2/segments", json={"add": ["A"]}).status_code == 200
+        standby.has_all_of(cluster)
+        cluster.kill()
+        # Its backends notice when they are used next.
+        wait_until(lambda: writer.put("/v1/users/3").status_code != 204)
+        for _ in range(3):
+            response = writer.patch("/v1/users/2/segments", json={"add": ["B"]})
+            assert (response.status_code, response.json()["code"]) == (503, "database_unavailable")
+            assert response.headers["retry-after"] == "1"
+        standby.promote()
+        for each in (writer, client):
+            wait_until(lambda each=each: each.put("/v1/users/3").status_code == 204)  # type: ignore[misc]
+            added = each.patch("/v1/users/2/segments", json={"add": ["B"]})
+            assert added.status_code == 200
+            assert each.get("/v1/users/2/segments").json()["segments"] == ["A", "B", "EVERYBODY"]
+    cluster.start()
 
 
 def is_read_only(client: httpx.Client) -> None:

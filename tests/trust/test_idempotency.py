@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from itertools import chain
 from typing import Any
 
 import httpx
@@ -272,6 +271,70 @@ def test_an_effect_whose_answer_cannot_be_kept_is_undone(editor: Api, db: Databa
     assert (db.segments_of(1000), db.events_of(1000)) == ([], [])
 
 
+@pytest.mark.parametrize("sqlstate", ["40001", "40P01"])
+def test_a_write_with_a_key_that_meets_another_is_tried_twice_and_done_once(
+    editor: Api, db: Database, sqlstate: str
+) -> None:
+    db.rows("create sequence segmentation.attempts")
+    db.rows("grant usage on sequence segmentation.attempts to segmentation_editor")
+
+    def meets_another(times: int) -> None:
+        db.rows("select setval('segmentation.attempts', 1, false)")
+        for name, arguments in (
+            (
+                "change_user_segments",
+                "user_id bigint, add text[], remove text[], expires_at timestamptz, ttl_seconds numeric,"
+                " starts_at timestamptz, actor text, reason text",
+            ),
+            (
+                "finish_import",
+                "slug text, operation text, expires_at timestamptz, ttl_seconds numeric,"
+                " starts_at timestamptz, actor text, reason text",
+            ),
+        ):
+            db.rows(
+                f"create or replace function segmentation.http_{name}({arguments}) returns json language plpgsql as $$"
+                " begin perform segmentation.change_user_segments(1000, '{A}');"
+                f" if nextval('segmentation.attempts') <= {times} then raise exception 'x' using errcode = '{sqlstate}';"
+                """ end if; return '{"done":true}'; end $$"""
+            )
+
+    csv: dict[str, Any] = {"content": b"1\n2\n", "headers": {"Content-Type": "text/csv"}}
+    writes: list[tuple[str, str, dict[str, Any]]] = [
+        ("PATCH", PATH, {}),
+        ("POST", "/v1/segments/A/members", csv),
+    ]
+    for number, (method, path, rest) in enumerate(writes):
+        meets_another(1)
+        first = is_done(send(editor, f"order-{number}", method, path, **rest))
+        assert db.value("select last_value from segmentation.attempts") == 2
+        is_replay_of(first, send(editor, f"order-{number}", method, path, **rest))
+        assert db.value("select last_value from segmentation.attempts") == 2
+        assert db.events_of(1000) == [("A", "add", "assigned")]
+        # Twice in a row: nothing is done, nothing is kept, the key is free.
+        meets_another(2)
+        refused = send(editor, f"late-{number}", method, path, **rest)
+        is_refused(refused, 503, "conflict_retry")
+        assert refused.headers["retry-after"] == "1"
+        assert db.value(KEPT) == number + 1
+        is_done(send(editor, f"late-{number}", method, path, **rest))
+        db.rows("delete from segmentation.idempotency_keys where idempotency_key like 'late%%'")
+
+
+def test_a_function_deployed_anew_meanwhile_is_called_all_the_same(
+    serve: Callable[..., Service], db: Database
+) -> None:
+    editor = serve(editor_pool_size=1).as_role("editor")
+    is_done(send(editor, "a", "PUT", "/v1/users/7"))
+    db.rows("drop function segmentation.register_users(bigint[])")
+    db.rows(
+        "create function segmentation.register_users(user_ids bigint[]) returns text language sql as"
+        " $$ select 'another type' $$"
+    )
+    is_done(send(editor, "b", "PUT", "/v1/users/8"))
+    is_done(editor.send("PUT", "/v1/users/9"))
+
+
 def test_without_a_key_there_is_no_transaction_and_no_round_trip_for_it(
     editor: Api, db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -317,31 +380,81 @@ def test_a_client_that_sends_slowly_holds_no_connection(
         assert slow.recv(12) == b"HTTP/1.1 200"
 
 
-def test_a_thousand_at_once_are_one(run_server: Callable[..., Server], db: Database) -> None:
-    server = run_server()
-    key = db.value("select create_api_key('shop', 'editor')")
+THOUSAND = 1000
 
-    async def all_at_once() -> list[httpx.Response]:
-        headers = {"Authorization": f"Bearer {key}", "Idempotency-Key": "order-1"}
-        async with httpx.AsyncClient(base_url=server.url, headers=headers, timeout=60) as client:
 
-            async def some() -> list[httpx.Response]:
-                return [await client.patch(PATH, json=ADD) for _ in range(25)]
+class Crowd:
+    """A thousand clients, each with a connection of its own, who send the same request at the same moment."""
 
-            return list(chain.from_iterable(await asyncio.gather(*(some() for _ in range(40)))))
+    def __init__(self, server: Server, key: str) -> None:
+        """Send to this server."""
+        self._port = server.port
+        self._request = (
+            f"PATCH {PATH} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\nIdempotency-Key: order-1\r\n"
+            'Content-Type: application/json\r\nContent-Length: 14\r\n\r\n{"add": ["A"]}'
+        ).encode()
+        # Status, whether it is a replay, body.
+        self.answers: list[tuple[int, bool, bytes]] = []
 
+    def send(self) -> None:
+        """Send a thousand requests, and read no answer before all are sent."""
+        self.answers = []
+        asyncio.run(self._send())
+
+    async def _send(self) -> None:
+        opened = [await asyncio.open_connection("127.0.0.1", self._port) for _ in range(THOUSAND)]
+        for _, writer in opened:
+            writer.write(self._request)
+        await asyncio.gather(*(self._read(reader) for reader, _ in opened))
+        for _, writer in opened:
+            writer.close()
+
+    async def _read(self, reader: asyncio.StreamReader) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).lower()
+        length = int(head.split(b"content-length: ")[1].split(b"\r\n")[0])
+        body = await reader.readexactly(length)
+        self.answers.append((int(head.split()[1]), b"idempotency-replayed: true" in head, body))
+
+
+@pytest.fixture
+def crowd(run_server: Callable[..., Server], db: Database) -> Crowd:
+    """A thousand clients of a server of its own."""
+    return Crowd(run_server(), db.value("select create_api_key('shop', 'editor')"))
+
+
+def was_done_once(db: Database) -> bool:
+    """One effect, one event, one answer kept."""
+    return (
+        db.events_of(1000) == [("A", "add", "assigned")]
+        and db.value("select count(*) from segmentation.memberships") == 1
+        and db.value(KEPT) == 1
+    )
+
+
+def test_a_thousand_at_once_are_one(crowd: Crowd, db: Database) -> None:
     with ThreadPoolExecutor() as pool:
         with slug_held(db, "A"):
-            answers = pool.submit(asyncio.run, all_at_once())
-            wait_until(lambda: waiting(db) == 1)
-            # The first is running now, and others come.
-            time.sleep(0.3)
-        responses = answers.result()
-    statuses = Counter(response.status_code for response in responses)
-    assert set(statuses) == {200, 409}
-    done = [response for response in responses if response.status_code == 200]
-    assert len({response.content for response in done}) == 1
-    assert sum("idempotency-replayed" not in response.headers for response in done) == 1
-    assert db.events_of(1000) == [("A", "add", "assigned")]
-    assert db.value("select count(*) from segmentation.memberships") == 1
-    assert db.value(KEPT) == 1
+            running = pool.submit(crowd.send)
+            deadline = time.monotonic() + 30
+            while len(crowd.answers) < THOUSAND - 1 and not running.done() and time.monotonic() < deadline:
+                time.sleep(0.05)
+            # One of them waits for the slug, and all others are told so: they do run at the same time.
+            assert Counter(status for status, _, _ in crowd.answers) == {409: THOUSAND - 1}
+            assert waiting(db) == 1
+        running.result()
+    status, is_replay, body = crowd.answers[-1]
+    assert (status, is_replay) == (200, False)
+    # Again, a thousand at once: a thousand equal answers.
+    crowd.send()
+    assert Counter(crowd.answers) == {(200, True, body): THOUSAND}
+    assert was_done_once(db)
+
+
+def test_a_thousand_at_once_with_nothing_in_the_way_are_one(crowd: Crowd, db: Database) -> None:
+    crowd.send()
+    assert {status for status, _, _ in crowd.answers} <= {200, 409}
+    done = Counter(each for each in crowd.answers if each[0] == 200)
+    ((first, body),) = [(each, each[2]) for each in done if not each[1]]
+    assert done.pop(first) == 1
+    assert set(done) <= {(200, True, body)}
+    assert was_done_once(db)

@@ -1,9 +1,12 @@
 """RATE_LIMIT_PER_MINUTE: each key has its own allowance; without it there is no trace of a limit."""
 
+import time
 from collections.abc import Callable
 
+import pytest
 from litestar.middleware.rate_limit import RateLimitMiddleware
 
+from service import limits
 from tests.http.conftest import Service
 
 PATH = "/v1/users/1000/segments"
@@ -63,7 +66,33 @@ def test_without_a_limit_there_is_no_trace_of_one(service: Service) -> None:
         for handler in route.route_handlers
     ]
     assert not any(
-        getattr(middleware, "middleware", None) is RateLimitMiddleware
+        issubclass(getattr(middleware, "middleware", object), RateLimitMiddleware)
         for stack in stacks
         for middleware in stack
+        if isinstance(getattr(middleware, "middleware", object), type)
     )
+
+
+def test_a_minute_later_all_is_allowed_again(
+    serve: Callable[..., Service], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = serve(rate_limit_per_minute=2, api_key_cache_seconds=3600)
+    reader = service.as_role("reader")
+    assert [reader.send("GET", PATH).status_code for _ in range(3)] == [200, 200, 429]
+    later = time.time() + 61
+    monkeypatch.setattr(limits, "time", lambda: later)
+    assert [reader.send("GET", PATH).status_code for _ in range(3)] == [200, 200, 429]
+
+
+def test_what_is_remembered_grows_with_keys_alone(serve: Callable[..., Service]) -> None:
+    service = serve(rate_limit_per_minute=1000)
+    for name in ("shop", "app"):
+        reader = service.with_key(service.key("reader", name))
+        for user_id in range(1, 30):
+            assert reader.send("GET", f"/v1/users/{user_id}/segments").status_code == 200
+    for number in range(30):
+        assert service.with_key(f"seg_{number}").send("GET", PATH).status_code == 401
+    remembered = service.client.app.stores.get("rate_limit")._store
+    assert len(remembered) == 2
+    # A number and a time, not a list of requests.
+    assert all(len(entry.data) < 30 for entry in remembered.values())

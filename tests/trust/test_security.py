@@ -1,18 +1,22 @@
 """Who may do what, whatever is tried: roles, hostile sessions, keys, links, quotes, headers."""
 
+import ast
 import logging
 import re
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
-from psycopg.errors import InsufficientPrivilege, InvalidParameterValue
+from psycopg.errors import CheckViolation, InsufficientPrivilege, InvalidParameterValue
 
 from service.schemas import Explanation, Report, UserHistory
 from tests.conftest import NOON, Clock, Database
 from tests.http.conftest import Api, Service
+from tests.http.test_keys import calls
 
 ROLES = ["reader", "editor", "admin"]
 OTHERS = ["jobs", "service"]
@@ -224,6 +228,53 @@ def test_a_key_is_read_from_the_header_alone(service: Service) -> None:
     nobody.is_refused("GET", "/v1/segments", 401, "unauthorized")
 
 
+# What is put into the text of a statement: names from the code, and never a value.
+PUT_TOGETHER = {
+    "select segmentation.{function}({arguments})",
+    "set local role segmentation_{role}",
+}
+
+
+def test_no_statement_is_put_together_from_values() -> None:
+    root = Path(__file__).parents[2]
+    found = set()
+    for path in sorted((root / "service").glob("*.py")):
+        # Run by those who deploy, with nothing that comes from outside.
+        if path.name == "migrate.py":
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.JoinedStr):
+                text = ast.unparse(node)[2:-1]
+                if re.match(
+                    r"\s*(select|insert|update|delete|set|call|copy|with|values|do)\s", text, re.IGNORECASE
+                ):
+                    found.add(text)
+            # Nor by other means than an f-string.
+            if isinstance(node, ast.Call | ast.BinOp):
+                text = ast.unparse(node)
+                assert not re.match(r"'(select|insert|update|delete|call|copy) .*'( %|\.format| \+)", text), (
+                    text
+                )
+    assert found == PUT_TOGETHER
+    for path in sorted((root / "sql").glob("*.sql")):
+        for statement in re.findall(
+            r"^\s+execute (?!function)(.+?;)", path.read_text(), re.MULTILINE | re.DOTALL
+        ):
+            # %I and %L quote; %s is for PostgreSQL's own name of a partition and for the list of triggers.
+            assert re.match(r"format\(\s*'", statement), statement
+            assert "%s" not in statement or re.search(r"old_partition|missing\.", statement), statement
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n", "|", "%", '"', ";", ","])
+def test_no_cell_of_a_csv_can_be_a_formula(db: Database, start: str) -> None:
+    # Beside slugs, reports and exports hold ids, two words and times.
+    slug = f"{start}1+1"
+    with pytest.raises(InvalidParameterValue):
+        db.rows("select create_segment(%s)", slug)
+    with pytest.raises(CheckViolation):
+        db.rows("insert into segmentation.segments (slug) values (%s)", slug)
+
+
 @pytest.mark.parametrize("hostile", HOSTILE[:4])
 def test_quotes_and_semicolons_are_only_text(admin: Api, db: Database, hostile: str) -> None:
     db.rows("select create_segment('A')")
@@ -338,6 +389,68 @@ def test_answers_say_how_they_are_to_be_handled(service: Service) -> None:
     assert "unsafe-eval" not in docs
     script = re.search(r"script-src ([^;]*)", docs)
     assert script and "unsafe-inline" not in script[1]
+
+
+def test_no_answer_is_kept_by_anybody_on_its_way_nor_taken_for_what_it_is_not(
+    service: Service, db: Database
+) -> None:
+    def is_not_kept(response: Any) -> None:
+        assert response.headers["x-content-type-options"] == "nosniff", response.url
+        assert response.status_code == 204 or response.headers["cache-control"] == "no-store", response.url
+
+    admin = service.as_role("admin")
+    nobody = service.with_key(None)
+    statuses = set()
+    for method, path, _, sent in calls(service):
+        for response in (
+            nobody.send(method, path, **sent),
+            admin.send(method, path, **sent),
+            admin.send(method, path, content=b"{", headers={"Content-Type": "application/json"}),
+            admin.send("TRACE", path),
+        ):
+            is_not_kept(response)
+            statuses.add(response.status_code)
+    assert {200, 201, 204, 400, 401, 405, 415} <= statuses
+    db.rows("select create_segment('A')")
+    keyed = {"Idempotency-Key": "a"}
+    for _ in range(2):
+        response = admin.send("PATCH", "/v1/users/1/segments", json={"add": ["A"]}, headers=keyed)
+        is_not_kept(response)
+    assert response.headers["idempotency-replayed"] == "true"
+    link = admin.send("POST", "/v1/reports", json={"period": time.strftime("%Y-%m", time.gmtime())}).json()[
+        "url"
+    ]
+    csv = {"Accept": "text/csv"}
+    for response in (
+        nobody.send("GET", link[link.index("/v1/") :]),
+        nobody.send("GET", "/v1/reports/0.csv"),
+        admin.send("GET", "/v1/segments/A/members", headers=csv),
+        admin.send("GET", "/v1/segments/NOPE/members", headers=csv),
+        admin.send("GET", "/v1/none"),
+        nobody.send("GET", "/health/live"),
+        nobody.send("GET", "/health/ready"),
+    ):
+        is_not_kept(response)
+    # A client of flags keeps its answer itself, and asks whether it still holds.
+    asked = {"json": {"context": {"targetingKey": "1"}}}
+    flags = admin.send("POST", "/ofrep/v1/evaluate/flags", **asked)
+    same = admin.send(
+        "POST", "/ofrep/v1/evaluate/flags", **asked, headers={"If-None-Match": flags.headers["etag"]}
+    )
+    assert same.status_code == 304
+    is_not_kept(flags)
+    is_not_kept(same)
+
+
+def test_the_docs_are_asked_for_anew_after_a_deploy(service: Service) -> None:
+    for path in ("/docs", "/docs/errors", "/openapi.json"):
+        headers = service.client.get(path).headers
+        assert headers["cache-control"] == "no-cache"
+        assert headers["x-content-type-options"] == "nosniff"
+    asset = service.client.get("/docs/assets/swagger-ui.css").headers
+    assert asset["cache-control"] == "max-age=3600"
+    assert asset["x-content-type-options"] == "nosniff"
+    assert service.client.get("/docs").headers["referrer-policy"] == "no-referrer"
 
 
 def test_no_other_site_may_read_an_answer_unless_it_is_let(service: Service) -> None:
