@@ -1,4 +1,4 @@
-"""Serves: python -m service."""
+"""Serves: python -m service. Given a command, does that instead: python -m service --help."""
 
 import asyncio
 import os
@@ -59,4 +59,8 @@ def serve(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        from service.cli import commands
+
+        commands(prog_name="python -m service")
     main()

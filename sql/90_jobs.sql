@@ -75,7 +75,8 @@ begin
     create extension if not exists pg_cron;
     grant usage on schema cron to segmentation_jobs;
   end if;
-  execute format('grant segmentation_jobs to %I', current_user);
+  -- Whoever migrates is no superuser everywhere, and looks after the service as well.
+  execute format('grant segmentation_jobs, segmentation_admin to %I', current_user);
   -- A first batch at once: a new database is ready without waiting for pg_cron's minute.
   perform segmentation.note_upkeep('sweep', segmentation.expire_memberships(5000));
   raise notice '%', segmentation.schedule_jobs();
