@@ -29,6 +29,7 @@ grant execute on function
   segmentation.http_users_segments(bigint[]),
   segmentation.linked_report(text),
   segmentation.list_segments(text, integer),
+  segmentation.manual(text),
   segmentation.ofrep_flag(bigint, text),
   segmentation.ofrep_flags(bigint, text[]),
   segmentation.require_at_most(text, bigint, bigint),

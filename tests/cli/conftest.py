@@ -31,11 +31,12 @@ def start(database_url: str) -> Iterator[Start]:
         def start_(
             *arguments: str, url: str | None = database_url, **options: Any
         ) -> subprocess.Popen[bytes]:
-            process: subprocess.Popen[bytes] = subprocess.Popen(
+            pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+            process = subprocess.Popen(
                 [sys.executable, "-m", "service", *arguments],
                 env=environment(url),
                 cwd=ROOT,
-                **{"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options,
+                **pipes | options,
             )
             running.callback(process.wait)
             running.callback(process.kill)
