@@ -1,5 +1,26 @@
 -- Takes the schema away with all it holds. Roles stay while another database of the server uses them.
 
+-- Jobs first: pg_cron stumbles over a job whose role is gone.
+do $$
+declare
+  caller text := current_setting('role');
+  job record;
+begin
+  if exists (
+    select from pg_catalog.pg_class as c where c.relname = 'job' and c.relnamespace = to_regnamespace('cron')
+  ) and has_schema_privilege('segmentation_jobs', 'cron', 'usage') then
+    -- As the role whose jobs they are.
+    perform set_config('role', 'segmentation_jobs', true);
+    for job in select j.jobname from cron.job as j where j.username = 'segmentation_jobs' loop
+      perform cron.unschedule(job.jobname::text::name);
+    end loop;
+    perform set_config('role', caller, true);
+    -- What it was granted, by whomever.
+    drop owned by segmentation_jobs;
+  end if;
+end
+$$;
+
 drop schema if exists segmentation cascade;
 
 alter default privileges for role segmentation_owner grant execute on functions to public;
