@@ -15,8 +15,7 @@ begin
       perform cron.unschedule(job.jobname::text::name);
     end loop;
     perform set_config('role', caller, true);
-    -- What it was granted, by whomever.
-    drop owned by segmentation_jobs;
+    revoke usage on schema cron from segmentation_jobs;
   end if;
 end
 $$;
@@ -60,7 +59,7 @@ begin
       execute format('drop role if exists %I', role_name);
     exception
       when dependent_objects_still_exist then
-        raise notice 'role "%" stays: another database of this server uses it', role_name;
+        raise notice 'role "%" stays: something else on this server depends on it', role_name;
     end;
   end loop;
 end

@@ -26,6 +26,7 @@ def source(cluster: Callable[[], str]) -> str:
         "select create_segment('GONE')",
         "select set_rollout('B', 60)",
         "select set_rollout('B', 80, '2099-01-01Z')",
+        "select register_users(array(select generate_series(1, 2000)))",
         "select change_segment_members('A', array(select generate_series(1, 1000)), reason => 'import')",
         "select change_user_segments(1, remove => '{A}', reason => 'ticket')",
         "select change_user_segments(1000, '{GONE}')",

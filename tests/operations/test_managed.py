@@ -9,7 +9,7 @@ import pytest
 from service.migrate import migrate
 from tests.operations.conftest import JOBS, ROOT, blocks, query, shell
 
-SEGMENTATION_ROLES = "select count(*) from pg_roles where rolname ~ '^segmentation_'"
+SEGMENTATION_ROLES = "select rolname::text from pg_roles where rolname ~ '^segmentation_(?!dba)'"
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def dba_of(admin: str, database: str) -> str:
     if database == "segmentation":
         query(admin, "alter database segmentation owner to segmentation_dba")
     else:
-        query(admin, statements[1])
+        query(admin, statements[1].replace("database segmentation", f"database {database}"))
     at = admin.partition("@")[2].rpartition("/")[0]
     return f"postgresql://segmentation_dba:secret@{at}/{database}"
 
@@ -75,14 +75,8 @@ def test_pg_cron_in_another_database_reaches_over(admin: str, tmp_path: Path) ->
     with psycopg.connect(f"{admin.rpartition('/')[0]}/elsewhere", autocommit=True) as connection:
         for command, _ in scheduled:
             connection.execute(command.encode())
-    assert "purge" in {
-        task for (task,) in query(dba_superuser(admin), "select task from segmentation.upkeep")
-    }
-
-
-def dba_superuser(admin: str) -> str:
-    """The superuser's URL of the other database."""
-    return f"{admin.rpartition('/')[0]}/elsewhere"
+    upkeep = query(f"{admin.rpartition('/')[0]}/elsewhere", "select task from segmentation.upkeep")
+    assert {task for (task,) in upkeep} == {"sweep", "purge"}
 
 
 def test_uninstalling_leaves_nothing(admin: str) -> None:
@@ -96,7 +90,10 @@ def test_uninstalling_leaves_nothing(admin: str) -> None:
     assert query(admin, "select * from cron.job") == []
     assert query(admin, "select count(*) from pg_namespace where nspname ~ '^segmentation'") == [(0,)]
     assert query(admin, "show search_path") == [('"$user", public',)]
-    # The DBA's own login is called so too.
-    assert query(admin, SEGMENTATION_ROLES) == [(1,)]
+    # Somebody else gave it a right, and takes it back.
+    assert query(admin, SEGMENTATION_ROLES) == [("segmentation_jobs",)]
+    (last,) = blocks("Uninstalling", "sql")
+    query(admin, last)
+    assert query(admin, SEGMENTATION_ROLES) == []
     migrate(dba)
     assert query(dba, "select * from segmentation.list_segments()") == []
