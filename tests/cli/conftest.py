@@ -20,7 +20,9 @@ Start = Callable[..., subprocess.Popen[bytes]]
 def environment(database_url: str | None) -> dict[str, str]:
     """What a command finds in its environment: this URL, and nothing that would colour its words."""
     kept = {name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "COLUMNS")}
-    return {**kept, "COLUMNS": "120"} | ({"DATABASE_URL": database_url} if database_url else {})
+    return {**kept, "COLUMNS": "120", "PYTHONPATH": str(ROOT)} | (
+        {"DATABASE_URL": database_url} if database_url else {}
+    )
 
 
 @pytest.fixture
@@ -31,12 +33,11 @@ def start(database_url: str) -> Iterator[Start]:
         def start_(
             *arguments: str, url: str | None = database_url, **options: Any
         ) -> subprocess.Popen[bytes]:
-            pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+            usual: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
             process = subprocess.Popen(
                 [sys.executable, "-m", "service", *arguments],
                 env=environment(url),
-                cwd=ROOT,
-                **pipes | options,
+                **{"cwd": ROOT, **usual, **options},
             )
             running.callback(process.wait)
             running.callback(process.kill)

@@ -1,15 +1,20 @@
 """Commands: each does what its SQL function does, and says in a sentence why it cannot."""
 
 import csv
+import gzip
 import io
+import re
+import shlex
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import click
 import pytest
 
+from service.cli import commands
 from tests.cli.conftest import ROOT, Command, environment
 from tests.conftest import SERVER, Clock, Database, url_of
 
@@ -264,3 +269,32 @@ def test_the_services_own_login_will_do(does: Callable[..., str], db: Database) 
         assert [key["name"] for key in rows(does("keys", "list", "--csv", url=url))] == ["shop"]
     finally:
         db.rows("alter role segmentation_service password null")
+
+
+def test_the_readmes_commands_do_what_they_say(
+    command: Command, db: Database, clock: Clock, tmp_path: Path
+) -> None:
+    section = (ROOT / "README.md").read_text().partition("## Command line")[2].partition("\n## ")[0]
+    calls = re.findall(r'^\$ make cli ARGS="(.*)"$\n(.*)', section, re.M)
+    assert len(calls) == 3
+    db.rows("select create_segment('AVITO_DISCOUNT_30')")
+    (tmp_path / "ids.csv.gz").write_bytes(gzip.compress(b"".join(b"%d\n" % n for n in range(1, 1_001))))
+    for words, shown in calls:
+        done = command(*shlex.split(words), cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        said = (done.stdout or done.stderr).splitlines()[0]
+        assert said.replace("1000", "1000000") == shown or said.startswith("seg_")
+    assert len((tmp_path / "november.csv").read_text().splitlines()) == 1_000
+
+
+def test_the_readme_names_every_command_and_option() -> None:
+    section = (ROOT / "README.md").read_text().partition("## Command line")[2].partition("\n## ")[0]
+    for words in COMMANDS:
+        found: click.Command = commands
+        for word in words:
+            assert isinstance(found, click.Group)
+            found = found.commands[word]
+        if not isinstance(found, click.Group):
+            assert f"`{' '.join(words)}" in section
+            options = {option for param in found.params for option in param.opts if option.startswith("--")}
+            assert {option for option in options if option not in section} == set()

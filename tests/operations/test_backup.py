@@ -33,8 +33,7 @@ def source(cluster: Callable[[], str]) -> str:
         "select change_user_segments(1001, remove => '{B}') from segment_members('B') where user_id = 1001",
         "select delete_segment('GONE')",
         "call sweep()",
-        "create role alice login",
-        "grant segmentation_editor to alice",
+        *blocks("Roles for people", "sql")[0].splitlines(),
     ):
         query(url, statement)
     return url
