@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run stop psql test lint format bench lock clean
+.PHONY: help run stop psql cli test lint format bench lock clean
 
 help: ## Show what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -12,6 +12,9 @@ stop: ## Stop the service and PostgreSQL; the data stays
 
 psql: ## Open psql on the database of make run
 	.dev/psql
+
+cli: ## A command on the database of make run: make cli ARGS="keys list"; without ARGS, all there are
+	.dev/cli $(ARGS)
 
 test: ## Run all tests, or some: make test ARGS="tests/sql -k rollout"
 	.dev/test $(ARGS)

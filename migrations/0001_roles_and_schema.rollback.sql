@@ -1,5 +1,25 @@
 -- Takes the schema away with all it holds. Roles stay while another database of the server uses them.
 
+-- Jobs first: pg_cron stumbles over a job whose role is gone.
+do $$
+declare
+  caller text := current_setting('role');
+  job record;
+begin
+  if exists (
+    select from pg_catalog.pg_class as c where c.relname = 'job' and c.relnamespace = to_regnamespace('cron')
+  ) and has_schema_privilege('segmentation_jobs', 'cron', 'usage') then
+    -- As the role whose jobs they are.
+    perform set_config('role', 'segmentation_jobs', true);
+    for job in select j.jobname from cron.job as j where j.username = 'segmentation_jobs' loop
+      perform cron.unschedule(job.jobname::text::name);
+    end loop;
+    perform set_config('role', caller, true);
+    revoke usage on schema cron from segmentation_jobs;
+  end if;
+end
+$$;
+
 drop schema if exists segmentation cascade;
 
 alter default privileges for role segmentation_owner grant execute on functions to public;
@@ -39,7 +59,7 @@ begin
       execute format('drop role if exists %I', role_name);
     exception
       when dependent_objects_still_exist then
-        raise notice 'role "%" stays: another database of this server uses it', role_name;
+        raise notice 'role "%" stays: something else on this server depends on it', role_name;
     end;
   end loop;
 end

@@ -1,4 +1,4 @@
-"""Serves: python -m service."""
+"""Serves: python -m service. Given a command, does that instead: python -m service --help."""
 
 import asyncio
 import os
@@ -13,7 +13,6 @@ from service.health import NotFit, check_database
 from service.logs import log_config
 from service.protocol import Protocol
 from service.settings import Settings, SettingsError, read_settings
-from service.transport import Protocol
 
 
 def main() -> None:
@@ -61,4 +60,8 @@ def serve(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        from service.cli import commands
+
+        commands(prog_name="python -m service")
     main()

@@ -5,8 +5,10 @@ import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from multiprocessing import parent_process
+from typing import TYPE_CHECKING
 
 from litestar import Litestar, Router
+from litestar.plugins import CLIPlugin
 
 from service import docs, health, members, metrics, ofrep, reports, segments, users
 from service.auth import ApiKeys, Authentication
@@ -19,6 +21,21 @@ from service.reads import SharedReads
 from service.schemas import Moment, MomentSchema
 from service.settings import Settings, read_settings
 from service.wire import ApiRequest, with_options
+
+if TYPE_CHECKING:
+    from click import Group
+
+
+class CommandLine(CLIPlugin):
+    """Adds the commands of python -m service to Litestar's own: litestar --app service.app:create_app."""
+
+    def on_cli_init(self, cli: "Group") -> None:
+        """Add them."""
+        # Only now, as serving needs none of it.
+        from service.cli import commands
+
+        for command in commands.commands.values():
+            cli.add_command(command)
 
 
 def create_app(settings: Settings | None = None) -> Litestar:
@@ -60,7 +77,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
         request_max_body_size=settings.max_body_bytes,
         exception_handlers={Exception: answer_problem},
         type_decoders=[(lambda type_: type_ is Moment, Moment.read)],
-        plugins=[MomentSchema()],
+        plugins=[MomentSchema(), CommandLine()],
         openapi_config=docs.CONFIG,
         cors_config=ofrep.cors(settings.cors_origins),
         logging_config=None,

@@ -13,6 +13,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from service.errors import HEAD_TOO_LARGE, MALFORMED_REQUEST, Kind, problem_body
 from service.logs import NO_SNIFFING, new_request_id
 from service.settings import Settings, read_settings
+from service.transport import Corked
 
 settings: Any = cache(read_settings)
 
@@ -32,7 +33,7 @@ class Protocol(HttpToolsProtocol):
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         """Wait for a first request."""
-        super().connection_made(transport)
+        super().connection_made(Corked(transport))  # type: ignore[arg-type]
         self._wait(self.timeout_keep_alive)
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -3,8 +3,6 @@
 import asyncio
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-
 # What is larger is no answer but a part of a transfer, and goes out at once.
 SMALL = 16384
 
@@ -39,11 +37,3 @@ class Corked:
         parts, self._parts = self._parts, []
         if parts:
             self._transport.write(b"".join(parts))
-
-
-class Protocol(HttpToolsProtocol):
-    """uvicorn's HTTP on such a transport."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Take a new connection."""
-        super().connection_made(Corked(transport))  # type: ignore[arg-type]

@@ -40,11 +40,18 @@ as $$
 declare
   caller text := current_setting('role');
 begin
-  if to_regclass('cron.job') is null then
+  if not exists (
+    select from pg_catalog.pg_class as c where c.relname = 'job' and c.relnamespace = to_regnamespace('cron')
+  ) then
     return format(
       'pg_cron is not in database "%s": everything works, but nothing is tidied up. Have another scheduler run '
       '"call segmentation.sweep()" each minute and "select segmentation.ensure_history_partitions(), '
-      'segmentation.purge_expired()" each day.', current_database());
+      'segmentation.purge_expired()" each day; pg_cron in another database of this server can: '
+      'cron.schedule_in_database.', current_database());
+  end if;
+  if not has_schema_privilege('segmentation_jobs', 'cron', 'usage') then
+    return 'pg_cron is here, but nothing is scheduled: have its owner run "grant usage on schema cron to '
+      'segmentation_jobs", then migrate again.';
   end if;
   -- A job runs as the role that schedules it.
   perform set_config('role', 'segmentation_jobs', true);
@@ -68,14 +75,27 @@ reset role;
 
 do $$
 begin
-  -- pg_cron lives in one database of a server: cron.database_name.
-  if current_setting('cron.database_name', true) = current_database()
-    and exists (select from pg_catalog.pg_available_extensions where name = 'pg_cron')
-  then
-    create extension if not exists pg_cron;
-    grant usage on schema cron to segmentation_jobs;
-  end if;
-  execute format('grant segmentation_jobs to %I', current_user);
+  -- pg_cron lives in one database of a server: cron.database_name. Where whoever migrates may neither see that
+  -- nor install it, whoever runs the server has.
+  begin
+    if not exists (select from pg_catalog.pg_extension where extname = 'pg_cron')
+      and current_setting('cron.database_name', true) = current_database()
+      and exists (select from pg_catalog.pg_available_extensions where name = 'pg_cron')
+    then
+      create extension pg_cron;
+    end if;
+  exception
+    when insufficient_privilege then null;
+  end;
+  begin
+    if exists (select from pg_catalog.pg_extension where extname = 'pg_cron') then
+      grant usage on schema cron to segmentation_jobs;
+    end if;
+  exception
+    when insufficient_privilege then null;
+  end;
+  -- Whoever migrates is no superuser everywhere, and looks after the service as well.
+  execute format('grant segmentation_jobs, segmentation_admin to %I', current_user);
   -- A first batch at once: a new database is ready without waiting for pg_cron's minute.
   perform segmentation.note_upkeep('sweep', segmentation.expire_memberships(5000));
   raise notice '%', segmentation.schedule_jobs();

@@ -28,6 +28,7 @@ grant execute on function
   segmentation.http_user_segments_each(bigint[]),
   segmentation.http_users_segments(bigint[]),
   segmentation.list_segments(text, integer),
+  segmentation.manual(text),
   segmentation.ofrep_flag(bigint, text),
   segmentation.ofrep_flags(bigint, text[]),
   segmentation.require_at_most(text, bigint, bigint),

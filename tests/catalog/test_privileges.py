@@ -15,6 +15,7 @@ LEAST_ROLE = {
         "explain_membership",
         "get_segment",
         "list_segments",
+        "manual",
         "ofrep_flag",
         "ofrep_flags",
         "rollout_steps",

@@ -1,0 +1,110 @@
+"""The command line as people run it: a process of its own, on this test's database."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import SERVER, Database
+
+ROOT = Path(__file__).parents[2]
+Command = Callable[..., subprocess.CompletedProcess[str]]
+Start = Callable[..., subprocess.Popen[bytes]]
+
+
+def environment(database_url: str | None) -> dict[str, str]:
+    """What a command finds in its environment: this URL, and nothing that would colour its words."""
+    kept = {name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "COLUMNS")}
+    return {**kept, "COLUMNS": "120", "PYTHONPATH": str(ROOT)} | (
+        {"DATABASE_URL": database_url} if database_url else {}
+    )
+
+
+@pytest.fixture
+def start(database_url: str) -> Iterator[Start]:
+    """Start a command: start("status", stdin=…, url=…)."""
+    with ExitStack() as running:
+
+        def start_(
+            *arguments: str, url: str | None = database_url, **options: Any
+        ) -> subprocess.Popen[bytes]:
+            usual: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+            process = subprocess.Popen(
+                [sys.executable, "-m", "service", *arguments],
+                env=environment(url),
+                **{"cwd": ROOT, **usual, **options},
+            )
+            running.callback(process.wait)
+            running.callback(process.kill)
+            return process
+
+        yield start_
+
+
+@pytest.fixture
+def command(start: Start) -> Command:
+    """Run a command to its end: command("members", "import", "A", stdin="1\n")."""
+
+    def command_(*arguments: str, stdin: str | bytes = b"", **options: Any) -> Any:
+        process = start(*arguments, **options)
+        given = stdin.encode() if isinstance(stdin, str) else stdin
+        out, err = process.communicate(given, timeout=60)
+        return subprocess.CompletedProcess(
+            arguments, process.returncode, out.decode(errors="replace"), err.decode()
+        )
+
+    return command_
+
+
+@pytest.fixture
+def does(command: Command) -> Callable[..., str]:
+    """Run a command that succeeds, and return what it wrote to standard output."""
+
+    def does_(*arguments: str, **options: Any) -> str:
+        done = command(*arguments, **options)
+        assert done.returncode == 0, done.stderr
+        return str(done.stdout)
+
+    return does_
+
+
+@pytest.fixture
+def fails(command: Command) -> Callable[..., str]:
+    """Run a command that fails with a sentence, a hint if there is one, and nothing else; return them."""
+
+    def fails_(*arguments: str, **options: Any) -> str:
+        done = command(*arguments, **options)
+        assert (done.returncode, done.stdout) == (1, ""), done
+        lines = done.stderr.splitlines()
+        assert lines[0].startswith("error: ")
+        assert lines[0].endswith(".")
+        assert all(line.startswith("hint: ") for line in lines[1:])
+        assert len(lines) <= 2
+        return str(done.stderr)
+
+    return fails_
+
+
+@pytest.fixture
+def login(db: Database) -> Iterator[Callable[..., str]]:
+    """Make a person's login that is a member of these roles; the URL it connects with."""
+    names: list[str] = []
+
+    def login_(*roles: str) -> str:
+        name = f"segmentation_test_person_{len(names)}"
+        db.rows(f"drop role if exists {name}")
+        db.rows(f"create role {name} login password 'secret'")
+        names.append(name)
+        for role in roles:
+            db.rows(f"grant {role} to {name}")
+        dbname = db.value("select current_database()")
+        return f"postgresql://{name}:secret@{SERVER['host']}:{SERVER['port']}/{dbname}"
+
+    yield login_
+    for name in names:
+        db.rows(f"drop role {name}")
