@@ -117,7 +117,7 @@ def test_the_plan_stands_beside_what_came_of_it(db: Database, clock: Clock) -> N
     db.rows("select set_rollout('A', 100, %s)", NOON + 2 * DAY)
     rows = growth(db, NOON - DAY, NOON + 3 * DAY, "1 day")
     assert [row.planned_percent for row in rows] == [None, 10, 50, 100, 100]
-    assert [row.actual_percent for row in rows][0] is None
+    assert rows[0].actual_percent is None
     for row in rows[1:]:
         assert abs(float(row.actual_percent) - float(row.planned_percent)) < 1
         assert float(row.actual_percent) == round(100 * row.members / 20000, 3)
