@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 from litestar import Litestar, Router
 
@@ -14,15 +15,19 @@ from service.limits import rate_limit
 from service.logs import RequestIds
 from service.reads import SharedReads
 from service.schemas import Moment, MomentSchema
-from service.settings import Settings, read_settings
+from service.settings import Settings, SettingsError, is_traced, read_settings
 from service.wire import ApiRequest
 
+if TYPE_CHECKING:
+    from service.tracing import Tracing
 
-def create_app(settings: Settings | None = None) -> Litestar:
-    """Put the service together; without settings, those of the environment."""
+
+def create_app(settings: Settings | None = None, tracing: "Tracing | None" = None) -> Litestar:
+    """Put the service together; without settings and tracing, as the environment says."""
     settings = settings or read_settings()
-    database = Database(settings)
-    reads = SharedReads(database)
+    tracing = tracing or (load_tracing() if is_traced() else None)
+    database = tracing.database(settings) if tracing else Database(settings)
+    reads = tracing.reads(database) if tracing else SharedReads(database)
     keys = ApiKeys(database)
 
     @asynccontextmanager
@@ -50,8 +55,8 @@ def create_app(settings: Settings | None = None) -> Litestar:
     with_link = Router("/", route_handlers=reports.HANDLERS, middleware=[metrics.CountBytes()])
     app = Litestar(
         [with_key, open_feature, with_link, *health.HANDLERS, *docs.HANDLERS],
-        lifespan=[connections],
-        middleware=[metrics.CONFIG.middleware],
+        lifespan=[*([tracing.lifespan] if tracing else []), connections],
+        middleware=[*([tracing.middleware] if tracing else []), metrics.CONFIG.middleware],
         request_class=ApiRequest,
         request_max_body_size=settings.max_body_bytes,
         exception_handlers={Exception: answer_problem},
@@ -68,3 +73,14 @@ def create_app(settings: Settings | None = None) -> Litestar:
     app.state.api_keys = keys
     app.state.openapi = docs.describe(app)
     return app
+
+
+def load_tracing() -> "Tracing":
+    """Import what tracing needs, which is large and not always installed, and set it up."""
+    try:
+        from service.tracing import tracing_of_environment
+    except ImportError as error:
+        raise SettingsError(
+            f"tracing is switched on (OTEL_…), but {error.name} is missing: pip install '.[otel]'."
+        ) from error
+    return tracing_of_environment()
