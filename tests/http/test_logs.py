@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -104,19 +105,18 @@ def test_postgresql_logs_what_fails_and_what_is_slow_under_the_id(
     db.rows("select create_segment('A')")
     db.rows(f"alter database {db.value('select current_database()')} set log_min_duration_statement = 0")
     csv = {"Content-Type": "text/csv"}
-    for number, (method, path, status, sent) in enumerate(
-        [
-            ("GET", "/v1/users/1/segments/A", 200, {}),
-            ("PATCH", "/v1/users/1/segments", 200, {"json": {"add": ["A"]}}),
-            ("PATCH", "/v1/users/1/segments", 422, {"json": {"add": ["NOPE"]}}),
-            ("GET", "/v1/segments/NOPE", 404, {}),
-            ("POST", "/v1/segments/A/members", 200, {"content": b"1\n", "headers": csv}),
-            ("POST", "/v1/segments/A/members", 422, {"content": b"x\n", "headers": csv}),
-        ]
-    ):
+    calls: list[tuple[str, str, int, dict[str, Any]]] = [
+        ("GET", "/v1/users/1/segments/A", 200, {}),
+        ("PATCH", "/v1/users/1/segments", 200, {"json": {"add": ["A"]}}),
+        ("PATCH", "/v1/users/1/segments", 422, {"json": {"add": ["NOPE"]}}),
+        ("GET", "/v1/segments/NOPE", 404, {}),
+        ("POST", "/v1/segments/A/members", 200, {"content": b"1\n", "headers": csv}),
+        ("POST", "/v1/segments/A/members", 422, {"content": b"x\n", "headers": csv}),
+    ]
+    for number, (method, path, status, sent) in enumerate(calls):
         for key in ({}, {"Idempotency-Key": f"key-{number}"}) if method != "GET" else ({},):
             request_id = f"a-long-enough-request-id-of-{number}-{len(key)}"
-            headers = {**sent.get("headers", {}), **key, "X-Request-ID": request_id}  # type: ignore[dict-item]
+            headers = {**sent.get("headers", {}), **key, "X-Request-ID": request_id}
             assert editor.send(method, path, **{**sent, "headers": headers}).status_code == status
             kind = "LOG:  duration: " if status == 200 else "ERROR: "
             lines = [
