@@ -56,7 +56,7 @@ def create_app(settings: Settings | None = None, tracing: "Tracing | None" = Non
     app = Litestar(
         [with_key, open_feature, with_link, *health.HANDLERS, *docs.HANDLERS],
         lifespan=[*([tracing.lifespan] if tracing else []), connections],
-        middleware=[*([tracing.middleware] if tracing else []), metrics.CONFIG.middleware],
+        middleware=[metrics.CONFIG.middleware],
         request_class=ApiRequest,
         request_max_body_size=settings.max_body_bytes,
         exception_handlers={Exception: answer_problem},
@@ -67,7 +67,7 @@ def create_app(settings: Settings | None = None, tracing: "Tracing | None" = Non
         logging_config=None,
     )
     # Around everything, so that answers to unknown paths have an id as well.
-    app.asgi_handler = RequestIds(app.asgi_handler)
+    app.asgi_handler = RequestIds(tracing.requests(app.asgi_handler) if tracing else app.asgi_handler)
     app.state.database = database
     app.state.reads = reads
     app.state.api_keys = keys

@@ -1,8 +1,8 @@
 """OpenTelemetry tracing, from HTTP to SQL: imported only where the environment switches it on.
 
 A request is one span by the template of its route, and goes on with the caller's trace; each statement sent to
-PostgreSQL is one inside it, by the name of the function. No span knows a path, a query, a key, an argument or
-a body: the instrumentation is shown a request without them.
+PostgreSQL is one inside it, by the name of the function. No span knows a path, a query, a header, an argument
+or a body.
 """
 
 import asyncio
@@ -18,22 +18,17 @@ from typing import Any
 import asyncpg
 from litestar import Litestar
 from litestar.enums import ScopeType
-from litestar.middleware import DefineMiddleware
-from litestar.plugins.opentelemetry import OpenTelemetryConfig, OpenTelemetryInstrumentationMiddleware
-from litestar.types import Message, Receive, Scope, Send
-from opentelemetry import context, trace
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
+from opentelemetry import context, propagate, trace
+from opentelemetry.propagators.textmap import Getter
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode
-from opentelemetry.util.http import get_excluded_urls
 
 from service.database import Database
 from service.logs import REQUEST_ID
 from service.reads import SharedReads, Waiting
 from service.settings import Settings, SettingsError
-
-# What the instrumentation may see of a request.
-HEADERS = {b"traceparent", b"tracestate", b"baggage", b"host", b"user-agent", b"content-length"}
 
 # The other requests that the next statement answers as well: see TracedReads.
 SHARED_BY: ContextVar[tuple[Span, ...]] = ContextVar("shared_by", default=())
@@ -44,28 +39,21 @@ class Tracing:
 
     def __init__(self, provider: TracerProvider) -> None:
         """Make spans with this provider."""
-        # Attributes by the names that are settled now.
-        os.environ.setdefault("OTEL_SEMCONV_STABILITY_OPT_IN", "http")
         self.provider = provider
-        self.connection_class = traced_connection(provider.get_tracer("segmentation"))
+        self._tracer = provider.get_tracer("segmentation")
+        self._connection_class = traced_connection(self._tracer)
 
     def database(self, settings: Settings) -> Database:
         """A database that each statement to is a span."""
-        return TracedDatabase(settings, self.connection_class)
+        return TracedDatabase(settings, self._connection_class)
 
     def reads(self, database: Database) -> SharedReads:
         """The hot read, linked with the requests it answers."""
         return TracedReads(database)
 
-    @property
-    def middleware(self) -> DefineMiddleware:
-        """What gives every request its span; Litestar puts it around all else."""
-        return OpenTelemetryConfig(
-            tracer_provider=self.provider,
-            middleware_class=TracedRequests,
-            scope_span_details_extractor=lambda shown: (shown["method"], {}),  # type: ignore[typeddict-item]
-            exclude_spans=["receive", "send"],
-        ).middleware
+    def requests(self, app: ASGIApp) -> ASGIApp:
+        """The app, each request to it a span."""
+        return TracedRequests(app, self._tracer)
 
     @asynccontextmanager
     async def lifespan(self, _: Litestar) -> AsyncIterator[None]:
@@ -97,46 +85,63 @@ def tracing_of_environment() -> Tracing:
     return Tracing(provider)
 
 
-class TracedRequests(OpenTelemetryInstrumentationMiddleware):
-    """Litestar's own middleware, which sees only the harmless parts of a request; around all of the app."""
+class TracedRequests:
+    """Gives every request its span. By hand, since the instrumentation for ASGI costs more than a hot read."""
 
-    def __init__(self, app: Any, config: OpenTelemetryConfig) -> None:
-        """Wrap the app."""
-        super().__init__(self.answer, config)
-        self._whole_app = app
-        self._excluded = get_excluded_urls("LITESTAR")
+    def __init__(self, app: ASGIApp, tracer: trace.Tracer) -> None:
+        """Wrap all of the app."""
+        self._app = app
+        self._tracer = tracer
+        excluded = os.environ.get("OTEL_PYTHON_EXCLUDED_URLS", "").split(",")
+        self._excluded = re.compile("|".join(filter(None, map(str.strip, excluded))) or "(?!)")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Trace a request, unless its path is in OTEL_PYTHON_EXCLUDED_URLS."""
-        if scope["type"] != ScopeType.HTTP or self._excluded.url_disabled(scope["path"]):
-            return await self._whole_app(scope, receive, send)  # type: ignore[no-any-return]
-        shown: Any = {
-            "type": "http",
-            "method": scope["method"],
-            "scheme": scope["scheme"],
-            "http_version": scope["http_version"],
-            "server": scope["server"],
-            "path": "",
-            "query_string": b"",
-            "headers": [(name, value) for name, value in scope["headers"] if name in HEADERS],
-            "whole": scope,
-        }
-        await super().__call__(shown, receive, send)
-
-    async def answer(self, shown: Any, receive: Receive, send: Send) -> None:
-        """Answer the whole request; which route it takes is known once it is answered."""
-        scope = shown["whole"]
-        span = trace.get_current_span()
-        span.set_attribute("segmentation.request_id", REQUEST_ID.get())
+        """Trace a request, unless it is not sampled or its path is in OTEL_PYTHON_EXCLUDED_URLS."""
+        if scope["type"] != ScopeType.HTTP or self._excluded.search(scope["path"]):
+            return await self._app(scope, receive, send)
+        method = scope["method"]
+        span = self._tracer.start_span(
+            method, propagate.extract(scope["headers"], getter=HEADERS), kind=SpanKind.SERVER
+        )
+        if not span.is_recording():
+            return await self._app(scope, receive, send)
+        span.set_attributes(
+            {
+                "http.request.method": method,
+                "url.scheme": scope["scheme"],
+                "segmentation.request_id": REQUEST_ID.get(),
+            }
+        )
 
         async def send_on(message: Message) -> None:
-            route = scope.get("path_template")
-            if message["type"] == "http.response.start" and route:
-                span.update_name(f"{scope['method']} {route}")
-                span.set_attribute("http.route", route)
+            if message["type"] == "http.response.start":
+                span.set_attribute("http.response.status_code", message["status"])
+                # Known once it is answered; to an unknown path there is none.
+                if route := scope.get("path_template"):
+                    span.update_name(f"{method} {route}")
+                    span.set_attribute("http.route", route)
+                if message["status"] >= 500:
+                    span.set_status(Status(StatusCode.ERROR))
             await send(message)
 
-        await self._whole_app(scope, receive, send_on)
+        with trace.use_span(span, end_on_exit=True, record_exception=False, set_status_on_exception=False):
+            await self._app(scope, receive, send_on)
+
+
+class Headers(Getter[Any]):
+    """How propagators find the caller's trace."""
+
+    def get(self, carrier: Any, key: str) -> list[str] | None:
+        """All values of a header."""
+        wanted = key.lower().encode()
+        return [value.decode("latin-1") for name, value in carrier if name == wanted] or None
+
+    def keys(self, carrier: Any) -> list[str]:
+        """All names there are."""
+        return [name.decode("latin-1") for name, _ in carrier]
+
+
+HEADERS = Headers()
 
 
 class TracedDatabase(Database):
@@ -163,6 +168,8 @@ class TracedReads(SharedReads):
     async def read(self, user_id: int) -> str:
         """Remember whose request it is, and read."""
         span = trace.get_current_span()
+        if not span.is_recording():
+            return await super().read(user_id)
         spans = self._asking.setdefault(user_id, [])
         spans.append(span)
         try:
@@ -175,7 +182,7 @@ class TracedReads(SharedReads):
     def _take(self) -> Waiting:
         """Take what waits, and name the requests to what is done next in this task."""
         asked = super()._take()
-        spans = [span for user_id in asked for span in self._asking.pop(user_id, []) if span.is_recording()]
+        spans = [span for user_id in asked for span in self._asking.pop(user_id, [])]
         first, *others = spans or [trace.INVALID_SPAN]
         context.attach(trace.set_span_in_context(first))
         SHARED_BY.set(tuple(others))
