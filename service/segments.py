@@ -198,8 +198,8 @@ async def get_segment_stats(request: ApiRequest, slug: SlugInPath) -> Json[Segme
     summary="How a segment grew, and a rollout's plan against reality",
     description=(
         "Exact counts at `from` and each step after it, up to `to`: at most 10,000. A moment to come counts what is "
-        "planned for the users known now. Role: reader.\n\n"
-        "![A ramp from 10 to 100 %, with testers put in by hand for three weeks](/docs/growth.svg)"
+        "planned for the users known now.\n\n"
+        "![A ramp from 10 to 100 %, with testers put in by hand for three weeks](/docs/growth.svg)\n\nRole: reader."
     ),
     tags=["Segments"],
     responses=problems(400, 401, 404, 422, 503, 504),
