@@ -9,16 +9,19 @@ from tempfile import TemporaryDirectory
 
 import uvicorn
 
+from service.app import load_tracing
 from service.health import NotFit, check_database
 from service.logs import log_config
 from service.protocol import Protocol
-from service.settings import Settings, SettingsError, read_settings
+from service.settings import Settings, SettingsError, is_traced, read_settings
 
 
 def main() -> None:
     """Check the settings and the database, then serve until told to stop."""
     try:
         settings = read_settings()
+        if is_traced():
+            load_tracing().provider.shutdown()
         asyncio.run(check_database(settings))
     except (SettingsError, NotFit) as error:
         sys.exit(f"error: {error}")

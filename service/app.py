@@ -19,11 +19,13 @@ from service.limits import rate_limit
 from service.logs import RequestIds
 from service.reads import SharedReads
 from service.schemas import Moment, MomentSchema
-from service.settings import Settings, read_settings
+from service.settings import Settings, SettingsError, is_traced, read_settings
 from service.wire import ApiRequest, with_options
 
 if TYPE_CHECKING:
     from click import Group
+
+    from service.tracing import Tracing
 
 
 class CommandLine(CLIPlugin):
@@ -38,11 +40,12 @@ class CommandLine(CLIPlugin):
             cli.add_command(command)
 
 
-def create_app(settings: Settings | None = None) -> Litestar:
-    """Put the service together; without settings, those of the environment."""
+def create_app(settings: Settings | None = None, tracing: "Tracing | None" = None) -> Litestar:
+    """Put the service together; without settings and tracing, as the environment says."""
     settings = settings or read_settings()
-    database = Database(settings)
-    reads = SharedReads(database)
+    tracing = tracing or (load_tracing() if is_traced() else None)
+    database = tracing.database(settings) if tracing else Database(settings)
+    reads = tracing.reads(database) if tracing else SharedReads(database)
     keys = ApiKeys(database)
 
     @asynccontextmanager
@@ -71,7 +74,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
     with_link = Router("/", route_handlers=reports.HANDLERS, middleware=[metrics.CountBytes()])
     app = Litestar(
         [with_key, open_feature, with_link, *health.HANDLERS, *docs.HANDLERS],
-        lifespan=[connections],
+        lifespan=[*([tracing.lifespan] if tracing else []), connections],
         middleware=[metrics.CONFIG.middleware],
         request_class=ApiRequest,
         request_max_body_size=settings.max_body_bytes,
@@ -83,7 +86,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
         logging_config=None,
     )
     # Around everything, so that answers to unknown paths have an id as well.
-    app.asgi_handler = RequestIds(app.asgi_handler)
+    app.asgi_handler = RequestIds(tracing.requests(app.asgi_handler) if tracing else app.asgi_handler)
     app.state.database = database
     app.state.reads = reads
     app.state.api_keys = keys
@@ -101,3 +104,14 @@ def _end_with_parent() -> None:
             signal.raise_signal(signal.SIGTERM)
 
         loop.add_reader(parent.sentinel, stop)
+
+
+def load_tracing() -> "Tracing":
+    """Import what tracing needs, which is large and not always installed, and set it up."""
+    try:
+        from service.tracing import tracing_of_environment
+    except ImportError as error:
+        raise SettingsError(
+            f"tracing is switched on (OTEL_…), but {error.name} is missing: pip install '.[otel]'."
+        ) from error
+    return tracing_of_environment()

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import asyncpg
 
 from service.errors import CONNECTION_LOST, DATABASE_UNAVAILABLE, INVALID_VALUE, Problem
+from service.logs import REQUEST_ID
 from service.settings import Settings
 
 ROLES = ("reader", "editor", "admin")
@@ -18,6 +19,7 @@ ROLES = ("reader", "editor", "admin")
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 PooledConnection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 
+BECOME = "select set_config('role', $1, true), set_config('application_name', $2, true)"
 
 # The transaction that a request runs in as a whole, if it does: see idempotency.
 TRANSACTION: ContextVar["PooledConnection | None"] = ContextVar("transaction", default=None)
@@ -81,10 +83,10 @@ class Database:
     async def call(self, role: str, function: str, **arguments: Any) -> str:
         """Call one SQL function and return the JSON text it built, unparsed."""
         try:
-            rows = await self.fetch(role, _call(function, *arguments), *arguments.values())
+            rows = await self.fetch(role, _call(function, *arguments), *arguments.values(), session_name())
         except asyncpg.DataError as error:
             raise _unsendable(error, arguments) or error from None
-        text: str = rows[0][0]
+        text: str = rows[0][1]
         return text
 
     async def fetch(self, role: str, statement: str, *arguments: Any) -> list[asyncpg.Record]:
@@ -104,10 +106,12 @@ class Database:
     ) -> str:
         """Call one SQL function inside the transaction that this connection is in."""
         try:
-            rows = await run_within(connection, _call(function, *arguments), *arguments.values())
+            rows = await run_within(
+                connection, _call(function, *arguments), *arguments.values(), session_name()
+            )
         except asyncpg.DataError as error:
             raise _unsendable(error, arguments) or error from None
-        text: str = rows[0][0]
+        text: str = rows[0][1]
         return text
 
     @asynccontextmanager
@@ -118,7 +122,7 @@ class Database:
             return
         async with self._transaction("bulk") as connection:
             # Ends with the transaction, so that nothing of it is left to the next one.
-            await connection.execute(f"set local role segmentation_{role}")
+            await connection.execute(BECOME, f"segmentation_{role}", session_name())
             yield connection
 
     @asynccontextmanager
@@ -196,9 +200,19 @@ async def _close(pool: "asyncpg.Pool[asyncpg.Record]") -> None:
 
 @cache
 def _call(function: str, *names: str) -> str:
-    """The text of a call in named notation."""
+    """The text of a call in named notation; before it, in the same statement, the session gets its name.
+
+    For this one transaction, so that it costs no round trip: PostgreSQL's log and pg_stat_activity name the
+    request.
+    """
     arguments = ", ".join(f"{name} => ${number}" for number, name in enumerate(names, 1))
-    return f"select segmentation.{function}({arguments})"
+    name_it = f"set_config('application_name', ${len(names) + 1}, true)"
+    return f"select {name_it}, segmentation.{function}({arguments})"
+
+
+def session_name() -> str:
+    """What PostgreSQL calls a session while it works for a request; it takes 63 characters."""
+    return f"segmentation service {REQUEST_ID.get()}"[:63]
 
 
 async def _send_numbers_as_text(connection: Connection) -> None:

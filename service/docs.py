@@ -134,6 +134,15 @@ def openapi_json(state: State) -> bytes:
     return bytes(state.openapi)
 
 
+PICTURE = (Path(__file__).parent / "growth.svg").read_bytes()
+
+
+@get("/docs/growth.svg", media_type="image/svg+xml", include_in_schema=False, sync_to_thread=False)
+def growth_picture() -> bytes:
+    """Show how a segment grows."""
+    return PICTURE
+
+
 ASSETS = create_static_files_router(
     "/docs/assets",
     directories=[Path(swagger_ui.__file__).parent / "static"],
@@ -173,7 +182,7 @@ CONFIG = OpenAPIConfig(
         ],
     ),
 )
-HANDLERS: list[HTTPRouteHandler | Router] = [openapi_json, ASSETS]
+HANDLERS: list[HTTPRouteHandler | Router] = [openapi_json, growth_picture, ASSETS]
 
 
 def problems(*statuses: int) -> dict[int, ResponseSpec]:

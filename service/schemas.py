@@ -259,6 +259,31 @@ class SegmentStats(Answer):
     members: Annotated[int, Meta(description="In, one way or the other")]
 
 
+class Growth(Answer):
+    """A segment's counts at one moment, over the users known then."""
+
+    at: Time
+    users: Annotated[int, Meta(description="Known users")]
+    members: Annotated[int, Meta(description="In, one way or the other")]
+    assigned: Annotated[int, Meta(description="In by hand")]
+    excluded: Annotated[int, Meta(description="Out by hand")]
+    rolled_out: Annotated[int, Meta(description="In by percentage")]
+    planned_percent: Annotated[
+        Percent | None, Meta(description="Of the step in force; null: there was no such segment")
+    ]
+    actual_percent: Annotated[
+        float | None,
+        Meta(description="Members among known users; null: none of either", examples=[30.012]),
+    ]
+
+
+class SegmentGrowth(Answer):
+    """How a segment grew, by time."""
+
+    segment: Slug
+    growth: list[Growth]
+
+
 class SegmentChange(Answer):
     """One change of a segment or its rollout."""
 

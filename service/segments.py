@@ -15,6 +15,7 @@ from service.schemas import (
     ReasonInQuery,
     Rollout,
     Segment,
+    SegmentGrowth,
     SegmentHistory,
     Segments,
     SegmentStats,
@@ -192,6 +193,43 @@ async def get_segment_stats(request: ApiRequest, slug: SlugInPath) -> Json[Segme
 
 
 @get(
+    "/v1/segments/{slug:str}/growth",
+    operation_id="getSegmentGrowth",
+    summary="How a segment grew, and a rollout's plan against reality",
+    description=(
+        "Exact counts at `from` and each step after it, up to `to`: at most 10,000. A moment to come counts what is "
+        "planned for the users known now.\n\n"
+        "![A ramp from 10 to 100 %, with testers put in by hand for three weeks](/docs/growth.svg)\n\nRole: reader."
+    ),
+    tags=["Segments"],
+    responses=problems(400, 401, 404, 422, 503, 504),
+)
+async def get_segment_growth(
+    request: ApiRequest,
+    slug: SlugInPath,
+    from_time: Annotated[
+        Moment | None, QueryParameter(name="from", description="First moment (RFC 3339); none: its creation")
+    ] = None,
+    to_time: Annotated[
+        Moment | None, QueryParameter(name="to", description="Last moment (RFC 3339); none: now")
+    ] = None,
+    step: Annotated[
+        str,
+        QueryParameter(
+            description="ISO 8601 duration: P1D is a day (UTC), PT1H an hour, P1W a week, P1M a month",
+            examples=[Example(summary="A day", value="P1D")],
+        ),
+    ] = "P1D",
+) -> Json[SegmentGrowth]:
+    """Count at many moments."""
+    return Json(
+        await request.auth.call(
+            "http_segment_growth", slug=slug, from_time=from_time, to_time=to_time, step=step
+        )
+    )
+
+
+@get(
     "/v1/segments/{slug:str}/history",
     operation_id="getSegmentHistory",
     summary="What was done to a segment",
@@ -213,5 +251,6 @@ HANDLERS = [
     set_rollout,
     cancel_rollout_step,
     get_segment_stats,
+    get_segment_growth,
     get_segment_history,
 ]

@@ -98,3 +98,13 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
     if "database_url" not in given:
         raise SettingsError("DATABASE_URL is not set: give it, such as postgresql://user@host:5432/database.")
     return Settings(**given)
+
+
+def is_traced(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether OpenTelemetry's standard variables switch tracing on: by an exporter or by where to send to."""
+    exporter = environment.get("OTEL_TRACES_EXPORTER", "").strip()
+    endpoint = environment.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or environment.get(
+        "OTEL_EXPORTER_OTLP_ENDPOINT"
+    )
+    is_disabled = environment.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
+    return not is_disabled and exporter != "none" and bool(exporter or endpoint)

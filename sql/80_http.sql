@@ -434,6 +434,53 @@ $$;
 comment on function segmentation.http_segment_stats(text) is
   'Answers GET /v1/segments/{slug}/stats.';
 
+-- A step is written as an ISO 8601 duration; PostgreSQL itself would take much else for an interval.
+create or replace function segmentation.http_segment_growth (
+  slug      text,
+  from_time timestamptz,
+  to_time   timestamptz,
+  step      text
+)
+  returns json
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  length interval;
+begin
+  if step ~ '^P(?=.)([0-9]+Y)?([0-9]+M)?([0-9]+W)?([0-9]+D)?(T(?=.)([0-9]+H)?([0-9]+M)?([0-9]+([.][0-9]+)?S)?)?$' then
+    begin
+      length := step::interval;
+    exception
+      when datetime_field_overflow or interval_field_overflow then null;
+    end;
+  end if;
+  if length is null then
+    raise exception 'step % is no ISO 8601 duration', coalesce('"' || step || '"', 'null')
+      using
+        errcode = 'invalid_parameter_value',
+        detail = json_build_object('step', step),
+        hint = 'Write a day as P1D, an hour as PT1H, a quarter of an hour as PT15M, a week as P1W, a month as P1M.';
+  end if;
+  return (
+    select json_build_object(
+      'segment', http_segment_growth.slug,
+      'growth', json_agg(
+        json_build_object(
+          'at', segmentation.rfc3339(g.at), 'users', g.users, 'members', g.members,
+          'assigned', g.assigned, 'excluded', g.excluded, 'rolled_out', g.rolled_out,
+          'planned_percent', g.planned_percent, 'actual_percent', g.actual_percent)
+        order by g.at))
+    from segmentation.segment_growth(
+      http_segment_growth.slug, http_segment_growth.from_time, http_segment_growth.to_time, length) as g
+  );
+end
+$$;
+
+comment on function segmentation.http_segment_growth(text, timestamptz, timestamptz, text) is
+  'Answers GET /v1/segments/{slug}/growth.';
+
 create or replace function segmentation.http_segment_members (
   slug     text,
   at       timestamptz default null,

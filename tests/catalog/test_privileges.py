@@ -19,6 +19,7 @@ LEAST_ROLE = {
         "ofrep_flag",
         "ofrep_flags",
         "rollout_steps",
+        "segment_growth",
         "segment_history",
         "segment_members",
         "segment_stats",

@@ -87,6 +87,15 @@ def test_the_page_and_all_it_needs_come_from_the_service(service: Service) -> No
     assert "//" not in page.text.replace("http://www.w3.org", "")
 
 
+def test_pictures_come_from_the_service(service: Service) -> None:
+    pictures = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", service.client.get("/openapi.json").text)
+    assert pictures == ["/docs/growth.svg"]
+    for picture in pictures:
+        response = service.client.get(picture)
+        assert (response.status_code, response.headers["content-type"]) == (200, "image/svg+xml")
+        assert response.content.startswith(b"<svg ")
+
+
 def test_the_type_of_every_problem_leads_to_its_explanation(service: Service) -> None:
     page = service.client.get("/docs/errors").text
     for kind in KINDS:

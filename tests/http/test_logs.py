@@ -3,7 +3,11 @@
 import json
 import logging
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -83,6 +87,57 @@ def test_neither_key_nor_body_nor_link_is_logged(
     assert "987654321" not in text
     assert "secretsecret" not in text
     assert "/v1/reports/***" in text
+
+
+@pytest.fixture
+def server_log(db: Database) -> Callable[[], str]:
+    """What PostgreSQL has logged since the test began."""
+    log = Path(f"/proc/{db.value('select pg_backend_pid()')}/fd/2")
+    if "%a" not in db.value("show log_line_prefix") or not log.is_file():
+        pytest.skip("this server's log is not at hand")
+    begin = len(log.read_bytes())
+    return lambda: log.read_bytes()[begin:].decode()
+
+
+def test_postgresql_logs_what_fails_and_what_is_slow_under_the_id(
+    editor: Api, db: Database, server_log: Callable[[], str]
+) -> None:
+    db.rows("select create_segment('A')")
+    db.rows(f"alter database {db.value('select current_database()')} set log_min_duration_statement = 0")
+    csv = {"Content-Type": "text/csv"}
+    calls: list[tuple[str, str, int, dict[str, Any]]] = [
+        ("GET", "/v1/users/1/segments/A", 200, {}),
+        ("PATCH", "/v1/users/1/segments", 200, {"json": {"add": ["A"]}}),
+        ("PATCH", "/v1/users/1/segments", 422, {"json": {"add": ["NOPE"]}}),
+        ("GET", "/v1/segments/NOPE", 404, {}),
+        ("POST", "/v1/segments/A/members", 200, {"content": b"1\n", "headers": csv}),
+        ("POST", "/v1/segments/A/members", 422, {"content": b"x\n", "headers": csv}),
+    ]
+    for number, (method, path, status, sent) in enumerate(calls):
+        for key in ({}, {"Idempotency-Key": f"key-{number}"}) if method != "GET" else ({},):
+            request_id = f"a-long-enough-request-id-of-{number}-{len(key)}"
+            headers = {**sent.get("headers", {}), **key, "X-Request-ID": request_id}
+            assert editor.send(method, path, **{**sent, "headers": headers}).status_code == status
+            kind = "LOG:  duration: " if status == 200 else "ERROR: "
+            lines = [
+                line for line in server_log().splitlines() if f" segmentation service {request_id}: " in line
+            ]
+            assert any(kind in line for line in lines), (method, path, server_log()[-2000:])
+
+
+def test_postgresql_names_the_request_while_it_runs_and_no_longer(reader: Api, db: Database) -> None:
+    named = "select count(*) from pg_stat_activity where application_name = 'segmentation service checkout-7'"
+    with ThreadPoolExecutor() as pool:
+        with db.connection.transaction():
+            db.rows("lock table segmentation.users")
+            path = "/v1/users/1/history"
+            waiting = pool.submit(reader.send, "GET", path, headers={"X-Request-ID": "checkout-7"})
+            deadline = time.monotonic() + 10
+            while db.value(named) == 0:
+                assert time.monotonic() < deadline
+                db.rows("select pg_stat_clear_snapshot()")
+        assert waiting.result().status_code == 200
+    assert db.value(named) == 0
 
 
 def test_json_lines_are_json() -> None:

@@ -3,7 +3,7 @@
 from datetime import timedelta
 from urllib.parse import quote
 
-from service.schemas import Rollout, Segment, SegmentHistory, Segments, SegmentStats
+from service.schemas import Growth, Rollout, Segment, SegmentGrowth, SegmentHistory, Segments, SegmentStats
 from tests.conftest import NOON, Clock
 from tests.http.conftest import Api
 
@@ -92,6 +92,66 @@ def test_members_are_counted_by_how_they_got_in(admin: Api) -> None:
     assert admin.get("/v1/segments/A/stats", SegmentStats) == SegmentStats(
         segment="A", assigned=1, excluded=1, rolled_out=1, members=2
     )
+
+
+def test_the_growth_of_a_segment_stands_beside_its_plan(admin: Api, clock: Clock) -> None:
+    create(admin, "A", percent=100)
+    admin.does_silently("PUT", "/v1/users/1")
+    clock.advance(hours=1)
+    admin.does_silently("PUT", "/v1/users/2")
+    admin.send("PATCH", "/v1/users/1/segments", json={"remove": ["A"]})
+    end = quote((NOON + timedelta(hours=1, minutes=30)).isoformat())
+    found = admin.get(f"/v1/segments/A/growth?step=PT30M&to={end}", SegmentGrowth)
+    assert found.segment == "A"
+    told = [(row.at, row.users, row.members, row.excluded, row.actual_percent) for row in found.growth]
+    half = timedelta(minutes=30)
+    assert told == [
+        (NOON, 1, 1, 0, 100),
+        (NOON + half, 1, 1, 0, 100),
+        (NOON + 2 * half, 2, 1, 1, 50),
+        (NOON + 3 * half, 2, 1, 1, 50),
+    ]
+    before = quote((NOON - half).isoformat())
+    found = admin.get(f"/v1/segments/A/growth?from={before}&to={before}", SegmentGrowth)
+    assert found.growth == [
+        Growth(
+            at=NOON - half, users=0, members=0, assigned=0, excluded=0, rolled_out=0,
+            planned_percent=None, actual_percent=None,
+        )
+    ]  # fmt: skip
+
+
+def test_a_step_is_an_iso_8601_duration(admin: Api, clock: Clock) -> None:
+    create(admin, "A")
+    for step, number in {"P1D": 61, "P1W": 9, "P1M": 2, "PT36H": 41, "P1DT12H": 41, "P1M1D": 2}.items():
+        path = f"/v1/segments/A/growth?to={quote((NOON + timedelta(days=60)).isoformat())}&step={step}"
+        assert len(admin.get(path, SegmentGrowth).growth) == number, step
+    assert len(admin.get("/v1/segments/A/growth?step=PT0.5S", SegmentGrowth).growth) == 1
+    for step in (
+        "",
+        "P",
+        "PT",
+        "1 day",
+        "60",
+        "P1",
+        "-P1D",
+        "P-1D",
+        "P0D",
+        "PT0S",
+        "P1DT",
+        "p1d",
+        f"P{10**30}D",
+    ):
+        problem = admin.is_refused("GET", f"/v1/segments/A/growth?step={quote(step)}", 422, "invalid_value")
+        assert problem["hint"], step
+    admin.is_refused("GET", f"/v1/segments/A/growth?to={later(400)}&step=PT1M", 422, "invalid_value")
+    admin.is_refused("GET", "/v1/segments/NOPE/growth", 404, "not_found")
+    admin.is_refused("GET", "/v1/segments/A/growth?from=yesterday", 400, "malformed_request")
+
+
+def later(days: int) -> str:
+    """A moment in a URL."""
+    return quote((NOON + timedelta(days=days)).isoformat())
 
 
 def test_a_deleted_segment_is_gone_at_once_and_its_past_stays(admin: Api, clock: Clock) -> None:

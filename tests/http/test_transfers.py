@@ -231,7 +231,7 @@ def transfers(db: Database, extra: str = "true") -> int:
     return int(
         db.value(
             "select count(*) from pg_stat_activity where datname = current_database()"
-            f" and application_name = 'segmentation service (bulk)' and state <> 'idle' and {extra}"
+            f" and application_name ~ '^segmentation service [^(]' and state <> 'idle' and {extra}"
         )
     )
 
@@ -464,7 +464,7 @@ def test_an_error_after_the_first_row_breaks_the_transfer_off(server: Server, db
         response.read(1000)
         db.rows(
             "select pg_terminate_backend(pid, 5000) from pg_stat_activity where datname = current_database()"
-            " and application_name = 'segmentation service (bulk)' and state <> 'idle'"
+            " and application_name ~ '^segmentation service [^(]' and state <> 'idle'"
         )
         assert is_cut_off(response)
     # What follows gets a connection that works.
@@ -510,7 +510,7 @@ def test_an_upload_whose_connection_to_postgresql_is_lost_changes_nothing_and_sa
     wait_until(lambda: transfers(db, "query like 'COPY%'") == 1)
     db.rows(
         "select pg_terminate_backend(pid, 5000) from pg_stat_activity where datname = current_database()"
-        " and application_name = 'segmentation service (bulk)' and state <> 'idle'"
+        " and application_name ~ '^segmentation service [^(]' and state <> 'idle'"
     )
     upload.sendall(b"1000\n" * 199_000)
     response = HTTPResponse(upload)

@@ -365,6 +365,29 @@ class Membership(RuleBasedStateMachine):
                 assert members.get((slug, at(hour)), []) == expected_users, (slug, hour)
 
     @invariant()
+    def growth_agrees(self) -> None:
+        """The growth of every slug, over a day before now and a day of plans, equals the model."""
+        hours = range(self.now - 24, self.now + 31)
+        query = "select * from segment_growth(%s, %s, %s, '1 hour')"
+        for slug in {s.slug for s in self.segments}:
+            rows = self.rows(query, slug, at(hours[0]), at(hours[-1]))
+            assert [(r.at, r.users, r.members, r.assigned, r.excluded) for r in rows] == [
+                (at(hour), *self.counted(slug, hour)) for hour in hours
+            ]
+            assert all(r.members == r.assigned + r.rolled_out for r in rows)
+
+    def counted(self, slug: str, hour: int) -> tuple[int, int, int, int]:
+        """The known users, and of the segment that has the slug then members, assignments and exclusions."""
+        known = [user for user, registered in self.registered.items() if registered <= hour]
+        for index, s in enumerate(self.segments):
+            if s.slug == slug and s.created <= hour < s.deleted:
+                in_force = [o for user in USERS if (o := self.override(user, index, hour))]
+                assigned = sum(o.included for o in in_force)
+                members = sum(self.member(user, index, hour) for user in USERS)
+                return len(known), members, assigned, len(in_force) - assigned
+        return len(known), 0, 0, 0
+
+    @invariant()
     def events_agree(self) -> None:
         """The users' histories and the months' reports equal the model's events."""
         query = (

@@ -55,7 +55,8 @@ class Cluster:
         """End the process of one of the service's connections; PostgreSQL then begins anew by itself."""
         with psycopg.connect(self.url, autocommit=True) as connection:
             pids = connection.execute(
-                "select pid from pg_stat_activity where application_name = 'segmentation service (editor)'"
+                "select pid from pg_stat_activity"
+                " where application_name ~ '^segmentation service ([^(]|[(]editor)'"
                 " order by state = 'active' desc limit 1"
             ).fetchall()
         for (pid,) in pids:

@@ -1,0 +1,212 @@
+-- How a segment grew: its members counted at many moments at once, and a rollout's plan beside what came of it.
+--
+-- Nobody is looked at once a moment. Each user and each override is read once and put where it begins to
+-- count and where it ceases to: a position among the moments, and a class, the place of the bucket among the
+-- percentages in force at them. What is left is adding up: positions times classes, however many users there
+-- are. Tests hold every row equal to segment_members and segment_stats.
+--
+-- In calling order: growth_moments, segment_growth.
+
+-- The moments to count at, ascending. Left out, from_time is the creation of the last segment of this slug (or
+-- the beginning of what retention has left), and to_time is now.
+create or replace function segmentation.growth_moments (
+  slug      text,
+  from_time timestamptz,
+  to_time   timestamptz,
+  step      interval
+)
+  returns timestamptz[]
+  language plpgsql
+  stable
+  set search_path = pg_catalog, pg_temp
+  set timezone = 'UTC'
+as $$
+#variable_conflict use_column
+declare
+  at_most constant integer := 10000;
+  first_moment timestamptz := growth_moments.from_time;
+  last_moment timestamptz := coalesce(growth_moments.to_time, segmentation.clock());
+  moments timestamptz[];
+begin
+  if not exists (
+    select from segmentation.segments as s where s.slug = growth_moments.slug collate "C"
+  ) then
+    perform segmentation.segment_id_of(growth_moments.slug);
+  end if;
+  -- A step that goes a month ahead and some days back might stand still.
+  if (
+    growth_moments.step > interval '0'
+    and least(
+      extract(year from growth_moments.step), extract(month from growth_moments.step),
+      extract(day from growth_moments.step), extract(hour from growth_moments.step),
+      extract(minute from growth_moments.step), extract(second from growth_moments.step)) >= 0
+    and isfinite(growth_moments.step)
+  ) is not true then
+    raise exception 'step % is no length of time above 0', coalesce(step::text, 'null')
+      using
+        errcode = 'invalid_parameter_value',
+        detail = json_build_object('step', step::text),
+        hint = 'Give an interval such as 1 day, 01:00 or 1 month.';
+  end if;
+  if first_moment is null then
+    select greatest(s.created_at, r.kept_since) into first_moment
+    from segmentation.segments as s
+    cross join segmentation.retention as r
+    where s.slug = growth_moments.slug collate "C"
+    order by s.created_at desc
+    limit 1;
+  end if;
+  perform segmentation.require_kept(first_moment);
+  perform segmentation.require_kept(last_moment);
+  if first_moment > last_moment then
+    raise exception 'from_time % is after to_time %', first_moment, last_moment
+      using
+        errcode = 'invalid_parameter_value',
+        detail = json_build_object('from_time', first_moment, 'to_time', last_moment),
+        hint = 'The growth is counted at from_time and at each step after it, up to to_time.';
+  end if;
+  -- Not in a FROM clause, which would make all of them before the limit counts.
+  moments := array(select generate_series(first_moment, last_moment, growth_moments.step) limit at_most + 1);
+  if cardinality(moments) > at_most then
+    raise exception 'more than % steps of % lie between % and %', at_most, step, first_moment, last_moment
+      using
+        errcode = 'invalid_parameter_value',
+        detail = json_build_object('step', step::text, 'at_most', at_most),
+        hint = 'Take a longer step or a shorter time.';
+  end if;
+  return moments;
+end
+$$;
+
+create or replace function segmentation.segment_growth (
+  slug      text,
+  from_time timestamptz default null,
+  to_time   timestamptz default null,
+  step      interval default '1 day'
+)
+  returns table (
+    at timestamptz, users bigint, members bigint, assigned bigint, excluded bigint, rolled_out bigint,
+    planned_percent numeric, actual_percent numeric
+  )
+  language plpgsql
+  stable
+  security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  moments timestamptz[] := segmentation.growth_moments(
+    segment_growth.slug, segment_growth.from_time, segment_growth.to_time, segment_growth.step);
+begin
+  return query
+  -- What is planned at each moment: the segment that has the slug then, and its step in force.
+  with plan as materialized (
+    select
+      m.position::integer, m.at, s.segment_id, s.salt,
+      coalesce(r.threshold, 0) as threshold,
+      case when s.segment_id is not null then coalesce(r.percent, 0) end as percent
+    from unnest(moments) with ordinality as m (at, position)
+    left join segmentation.segments as s
+      on s.slug = segment_growth.slug collate "C" and s.created_at <= m.at and m.at < s.deleted_at
+    left join segmentation.rollouts as r
+      on r.segment_id = s.segment_id and r.starts_at <= m.at and m.at < r.ends_at
+  ),
+  -- What has happened at a moment counts at it: looked up an instant later, width_bucket gives the number of
+  -- moments that lie before.
+  marks as materialized (
+    select array_agg(p.at + interval '1 microsecond' order by p.position) as passed from plan as p
+  ),
+  lives as materialized (
+    select
+      p.segment_id, p.salt,
+      array_agg(distinct p.threshold order by p.threshold) as thresholds, max(p.threshold) as highest
+    from plan as p
+    where p.segment_id is not null
+    group by p.segment_id, p.salt
+  ),
+  changes as (
+    select
+      null::integer as segment_id, null::integer as class,
+      width_bucket(u.registered_at, (select m.passed from marks as m)) + 1 as position,
+      count(*) as users, 0 as assigned, 0 as excluded, 0 as rolled_out
+    from segmentation.users as u
+    group by 3
+    union all
+    select
+      l.segment_id, width_bucket(segmentation.bucket(u.user_id, l.salt), l.thresholds),
+      width_bucket(u.registered_at, (select m.passed from marks as m)) + 1,
+      0, 0, 0, count(*)
+    from lives as l
+    join segmentation.users as u on segmentation.bucket(u.user_id, l.salt) < l.highest
+    group by 1, 2, 3
+    union all
+    select
+      o.segment_id, o.class, d.position,
+      0, o.number * d.assigned, o.number * d.excluded, o.number * d.rolled_out
+    from (
+      select
+        l.segment_id, o.included::integer as included,
+        width_bucket(segmentation.bucket(o.user_id, l.salt), l.thresholds) as class,
+        width_bucket(o.starts_at, (select m.passed from marks as m)) + 1 as begins,
+        -- From here on it takes a known user out of the rollout.
+        width_bucket(
+          greatest(o.starts_at, coalesce(u.registered_at, 'infinity')), (select m.passed from marks as m)) + 1 as takes,
+        width_bucket(o.ends_at, (select m.passed from marks as m)) + 1 as ends,
+        count(*) as number
+      from lives as l
+      join segmentation.overrides as o on o.segment_id = l.segment_id
+      left join segmentation.users as u on u.user_id = o.user_id
+      group by 1, 2, 3, 4, 5, 6
+    ) as o
+    cross join lateral (
+      values
+        (o.begins, o.included, 1 - o.included, 0),
+        (o.takes, 0, 0, - (o.takes < o.ends)::integer),
+        (o.ends, - o.included, o.included - 1, (o.takes < o.ends)::integer)
+    ) as d (position, assigned, excluded, rolled_out)
+  ),
+  -- All that lies before a moment or at it, for each class; the moment's row comes back with the sums.
+  sums as (
+    select
+      r.position, r.at, r.percent, r.class, r.top,
+      sum(r.users) over so_far as users,
+      sum(r.assigned) over so_far as assigned,
+      sum(r.excluded) over so_far as excluded,
+      sum(r.rolled_out) over so_far as rolled_out
+    from (
+      select
+        c.segment_id, c.class, c.position, c.users, c.assigned, c.excluded, c.rolled_out,
+        null::timestamptz as at, null::numeric as percent, null::integer as top
+      from changes as c
+      union all
+      select null, null, p.position, 0, 0, 0, 0, p.at, p.percent, 0
+      from plan as p
+      union all
+      select
+        p.segment_id, class, p.position, 0, 0, 0, 0, p.at, p.percent, width_bucket(p.threshold, l.thresholds)
+      from plan as p
+      join lives as l on l.segment_id = p.segment_id
+      cross join lateral generate_series(0, cardinality(l.thresholds)) as class
+    ) as r
+    window so_far as (partition by r.segment_id, r.class order by r.position)
+  )
+  select
+    c.at, c.users, c.assigned + c.rolled_out, c.assigned, c.excluded, c.rolled_out, c.percent,
+    case when c.percent is not null then
+      round(100.0 * (c.assigned + c.rolled_out) / nullif(c.users, 0), 3)
+    end
+  from (
+    select
+      s.at, s.percent, sum(s.users)::bigint as users,
+      sum(s.assigned)::bigint as assigned, sum(s.excluded)::bigint as excluded,
+      coalesce(sum(s.rolled_out) filter (where s.class < s.top), 0)::bigint as rolled_out
+    from sums as s
+    where s.at is not null
+    group by s.at, s.percent
+  ) as c
+  order by c.at;
+end
+$$;
+
+comment on function segmentation.segment_growth(text, timestamptz, timestamptz, interval) is
+  'How a segment grew, and a rollout''s plan against reality: at from_time (its creation) and each step (UTC days) after it up to to_time (now), the known users, the members among them and how they got in, the percentage planned and the one reached. A moment to come counts what is planned for the users known now. Example: select * from segment_growth(''AVITO_VOICE_MESSAGES'', now() - interval ''30 days'', now(), ''1 day'');';

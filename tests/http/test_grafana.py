@@ -1,0 +1,91 @@
+"""The Grafana dashboard: every query of it runs, and every metric it draws is there."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.conftest import Database
+from tests.http.conftest import Api
+
+DASHBOARD = json.loads((Path(__file__).parents[2] / "service" / "grafana" / "segmentation.json").read_text())
+# What Grafana puts into a query.
+MACROS = {
+    "${segment:sqlstring}": "'A'",
+    "$__timeFrom()": "'2026-11-20T00:00:00Z'",
+    "$__timeTo()": "'2026-11-27T00:00:00Z'",
+    "$__interval_ms": "3600000",
+}
+
+
+def everything(part: Any) -> Iterator[dict[str, Any]]:
+    """All objects inside a part of the dashboard."""
+    if isinstance(part, dict):
+        yield part
+        part = list(part.values())
+    if isinstance(part, list):
+        for inner in part:
+            yield from everything(inner)
+
+
+SQL = [part["rawSql"] for part in everything(DASHBOARD) if "rawSql" in part]
+PROMQL = [(part["expr"], part["legendFormat"]) for part in everything(DASHBOARD) if "expr" in part]
+
+
+def test_there_is_something_to_check() -> None:
+    assert len(SQL) >= 5
+    assert len(PROMQL) >= 10
+    ids = [panel["id"] for panel in DASHBOARD["panels"]]
+    assert len(ids) == len(set(ids))
+    corners = [(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in DASHBOARD["panels"]]
+    assert len(corners) == len(set(corners))
+
+
+@pytest.mark.parametrize("query", [*SQL, DASHBOARD["templating"]["list"][2]["query"]])
+def test_every_query_runs_for_a_reader(db: Database, query: str) -> None:
+    db.rows("select create_segment('A', 30)")
+    db.rows("select register_users(array(select generate_series(1, 100)))")
+    for name, value in MACROS.items():
+        query = query.replace(name, value)
+    assert "$" not in query
+    db.rows("set role segmentation_reader")
+    # A login of Grafana's has no search path of ours.
+    db.rows("set search_path = public")
+    rows = db.rows(query)
+    assert rows or "segment_history" in query
+    if '"time"' in query:
+        assert [row.time for row in rows] == sorted(row.time for row in rows)
+    if "segment_growth" in query:
+        assert len(rows) == 7 * 24 + 1
+
+
+@pytest.fixture
+def labels(reader: Api, db: Database) -> dict[str, set[str]]:
+    """The labels of each metric that the service shows, once it has done a bit of all."""
+    db.rows("select create_segment('A')")
+    reader.send("GET", "/v1/users/1/segments")
+    reader.send("GET", "/v1/segments/A/members", headers={"Accept": "text/csv"})
+    db.rows("alter function segmentation.users_segments rename to hidden")
+    assert reader.send("GET", "/v1/users/1/segments").status_code == 500
+    db.rows("call sweep()")
+    text = reader.send("GET", "/metrics").text
+    found: dict[str, set[str]] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            found.setdefault(sample.name, set()).update(sample.labels)
+    return found
+
+
+def test_every_metric_and_label_is_there(labels: dict[str, set[str]]) -> None:
+    for expression, legend in PROMQL:
+        names = re.findall(r"\b(?:litestar|segmentation)_\w+", expression)
+        assert names, expression
+        known = set.union(*(labels[name] for name in names))
+        used = re.findall(r"\{\{(\w+)\}\}", legend) + re.findall(r"\{(\w+)[!=~]", expression)
+        for group in re.findall(r"by \(([^)]+)\)", expression):
+            used += group.split(", ")
+        assert set(used) <= known, expression

@@ -1,0 +1,309 @@
+"""Traces from HTTP to SQL: what spans there are, how they hang together, and what is not in them."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import httpx
+import pytest
+from litestar.testing import TestClient
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind
+
+from service.app import create_app
+from service.settings import Settings, is_traced
+from service.tracing import Tracing, name_of
+from tests.conftest import Database
+from tests.http.conftest import Api, Run, Service, wait_until_live
+
+CALLER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+class Spans:
+    """The spans of one request after the other."""
+
+    def __init__(self, exporter: InMemorySpanExporter) -> None:
+        """Take what this one was given."""
+        self._exporter = exporter
+
+    def take(self) -> list[ReadableSpan]:
+        """Those that ended since the last time, by their start; keys are looked up now and then besides."""
+        found = sorted(self._exporter.get_finished_spans(), key=lambda span: span.start_time or 0)
+        self._exporter.clear()
+        return [span for span in found if span.name != "segmentation.authenticate_api_key"]
+
+    def one_request(self) -> tuple[ReadableSpan, list[ReadableSpan]]:
+        """The span of the one request, and those of its statements."""
+        spans = self.take()
+        (server,) = (span for span in spans if span.kind is SpanKind.SERVER)
+        statements = [span for span in spans if span is not server]
+        for span in statements:
+            assert span.kind is SpanKind.CLIENT
+            assert span.parent and server.context
+            assert span.parent.span_id == server.context.span_id
+            assert span.context and span.context.trace_id == server.context.trace_id
+        return server, statements
+
+
+@pytest.fixture
+def spans() -> Spans:
+    """All spans that the app of this test made."""
+    return Spans(InMemorySpanExporter())
+
+
+@pytest.fixture
+def api(spans: Spans, database_url: str, db: Database) -> Iterator[Api]:
+    """An admin, whose requests are traced."""
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(spans._exporter))
+    app = create_app(Settings(database_url=database_url, shared_reads=1), Tracing(provider))
+    with TestClient(app, raise_server_exceptions=False) as client:
+        yield Service(client, db).as_role("admin")
+
+
+def test_a_request_is_a_span_by_its_route_with_its_statements_inside(api: Api, spans: Spans) -> None:
+    for method, path, route, statements, sent in [
+        ("GET", "/v1/users/77/segments", "/v1/users/{user_id}/segments", ["http_user_segments_each"], None),
+        ("POST", "/v1/segments", "/v1/segments", ["http_create_segment"], {"slug": "SECRET"}),
+        ("GET", "/v1/segments/SECRET/growth", "/v1/segments/{slug}/growth", ["http_segment_growth"], None),
+        (
+            "PATCH",
+            "/v1/users/77/segments",
+            "/v1/users/{user_id}/segments",
+            ["http_change_user_segments"],
+            {"add": ["SECRET"]},
+        ),
+        ("GET", "/health/live", "/health/live", [], None),
+    ]:
+        assert api.send(method, path, json=sent).is_success
+        server, inside = spans.one_request()
+        assert server.name == f"{method} {route}"
+        assert server.attributes
+        assert server.attributes["http.route"] == route
+        assert [span.name for span in inside] == [f"segmentation.{name}" for name in statements]
+
+
+def test_transfers_and_transactions_are_traced_statement_by_statement(api: Api, spans: Spans) -> None:
+    api.send("POST", "/v1/segments", json={"slug": "A"})
+    spans.take()
+    headers = {"Content-Type": "text/csv", "Idempotency-Key": "once"}
+    assert api.send("POST", "/v1/segments/A/members", content=b"1\n2\n", headers=headers).is_success
+    names = [span.name for span in spans.one_request()[1]]
+    assert [name for name in names if name.startswith(("segmentation.", "copy"))] == [
+        "segmentation.claim_idempotency_key",
+        "segmentation.begin_import",
+        "copy import",
+        "segmentation.http_finish_import",
+        "segmentation.keep_answer",
+    ]
+    assert (names[0], names[-1]) == ("begin", "commit")
+    assert api.send("GET", "/v1/segments/A/members", headers={"Accept": "text/csv"}).text == "user_id\n1\n2\n"
+    assert "segmentation.segment_members" in [span.name for span in spans.one_request()[1]]
+
+
+def test_the_trace_of_the_caller_goes_on(api: Api, spans: Spans) -> None:
+    api.send("GET", "/v1/segments", headers={"traceparent": CALLER, "X-Request-ID": "checkout-7"})
+    server, (statement,) = spans.one_request()
+    assert server.parent and server.context and statement.context
+    assert f"{server.parent.span_id:x}" == "b7ad6b7169203331"
+    assert f"{server.context.trace_id:032x}" == f"{statement.context.trace_id:032x}" == CALLER[3:35]
+    assert server.attributes and server.attributes["segmentation.request_id"] == "checkout-7"
+
+
+def test_a_caller_who_does_not_sample_is_obeyed(api: Api, spans: Spans) -> None:
+    assert api.send("GET", "/v1/users/1/segments", headers={"traceparent": f"{CALLER[:-1]}0"}).is_success
+    assert spans.take() == []
+
+
+def test_a_shared_read_is_linked_with_every_request_it_answers(
+    api: Api, spans: Spans, db: Database, connect: Callable[..., Database]
+) -> None:
+    number = 5
+    blocker = connect()
+    with ThreadPoolExecutor(number + 1) as pool:
+        with blocker.connection.transaction():
+            # The first call waits for the table, and meanwhile all others gather for the next one.
+            blocker.rows("lock table segmentation.users")
+            asked = [pool.submit(api.send, "GET", "/v1/users/1/segments")]
+            wait_until(lambda: waiting_calls(db) == 1)
+            asked += [pool.submit(api.send, "GET", f"/v1/users/{1 + k % 3}/segments") for k in range(number)]
+            reads: Any = api.client.app.state.reads
+            wait_until(lambda: sum(map(len, reads._waiting.values())) == number)
+        assert all(answer.result().status_code == 200 for answer in asked)
+    assert reads._asking == {}
+    found = spans.take()
+    servers = {span.context.span_id: span for span in found if span.kind is SpanKind.SERVER and span.context}
+    first, second = (span for span in found if span.kind is SpanKind.CLIENT)
+    assert len(servers) == number + 1
+    assert (len(first.links), len(second.links)) == (0, number - 1)
+    linked = {link.context.span_id for link in second.links}
+    parents = {span.parent.span_id for span in (first, second) if span.parent}
+    assert linked | parents == servers.keys()
+    for span_id in linked:
+        assert [link.context for link in servers[span_id].links] == [second.context]
+
+
+def waiting_calls(db: Database) -> int:
+    """How many hot reads wait for a lock."""
+    return int(
+        db.value(
+            "select count(*) from pg_stat_activity where datname = current_database()"
+            " and wait_event_type = 'Lock' and query like '%%http_user_segments_each%%'"
+        )
+    )
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Return once it holds."""
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_errors_are_told_by_their_code_and_nothing_else(api: Api, spans: Spans, db: Database) -> None:
+    api.send("PATCH", "/v1/users/1/segments", json={"add": ["SECRET"]})
+    server, (statement,) = spans.one_request()
+    assert statement.attributes and statement.attributes["db.response.status_code"] == "23503"
+    assert not statement.status.is_ok
+    assert server.attributes and server.attributes["http.response.status_code"] == 422
+    assert statement.events == () == server.events
+    db.rows("alter function segmentation.users_segments rename to hidden")
+    api.send("GET", "/v1/users/1/segments")
+    server, _ = spans.one_request()
+    assert not server.status.is_ok
+
+
+def test_no_span_holds_a_key_a_path_a_query_a_body_or_an_argument(api: Api, spans: Spans) -> None:
+    headers = {"X-Api-Key": "SECRET", "Cookie": "SECRET", "Idempotency-Key": "SECRET"}
+    for method, path, sent in [
+        ("POST", "/v1/segments", {"slug": "SECRET", "description": "SECRET", "reason": "SECRET"}),
+        ("PATCH", "/v1/users/987654321/segments?SECRET", {"add": ["SECRET"], "reason": "SECRET"}),
+        ("GET", "/v1/segments/SECRET/growth?from=2026-11-01T00:00:00Z&step=P9876D", None),
+        ("GET", "/v1/users/987654321/segments/SECRET?at=2026-11-01T00:00:00Z", None),
+        ("GET", "/v1/users/98765432198765432198765/segments", None),
+        ("GET", "/v1/reports/SECRET.csv?header=true", None),
+        ("GET", "/v1/reports/SECRET/SECRET", None),
+        ("GET", "/SECRET?SECRET", None),
+        ("GET", "/v1/segments?after=%FF%FE", None),
+        ("POST", "/ofrep/v1/evaluate/flags/SECRET", {"context": {"targetingKey": "987654321"}}),
+    ]:
+        assert api.send(method, path, json=sent, headers=headers).status_code < 500
+    found = spans.take()
+    assert len([span for span in found if span.kind is SpanKind.SERVER]) == 10
+    text = "\n".join(span.to_json() for span in found)
+    for secret in ("SECRET", "987654321", "9876D", "2026-11-01T00", api.headers["Authorization"].split()[1]):
+        assert secret not in text
+
+
+def test_statements_are_named_by_their_function() -> None:
+    assert name_of("select segmentation.http_segment(slug => $1)") == "segmentation.http_segment"
+    assert name_of("select x from segmentation.clock() as now, segmentation.authenticate_api_key($1)") == (
+        "segmentation.authenticate_api_key"
+    )
+    assert name_of("BEGIN;") == "begin"
+    assert name_of("select 'SECRET'") is None
+
+
+def test_the_standard_variables_switch_it_on_and_off() -> None:
+    endpoint = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"}
+    for environment, is_on in [
+        ({}, False),
+        ({"OTEL_SERVICE_NAME": "x"}, False),
+        (endpoint, True),
+        ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://127.0.0.1:4318/v1/traces"}, True),
+        ({"OTEL_TRACES_EXPORTER": "console"}, True),
+        ({**endpoint, "OTEL_TRACES_EXPORTER": "none"}, False),
+        ({**endpoint, "OTEL_SDK_DISABLED": "true"}, False),
+        ({**endpoint, "OTEL_SDK_DISABLED": "false"}, True),
+    ]:
+        assert is_traced(environment) is is_on, environment
+
+
+class Collector:
+    """A receiver of OTLP over HTTP, for one test."""
+
+    def __init__(self) -> None:
+        """Listen on a free port."""
+        self.requests: list[ExportTraceServiceRequest] = []
+        collector = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                assert self.path == "/v1/traces"
+                collector.requests.append(ExportTraceServiceRequest.FromString(body))
+                self.send_response(200)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+
+@pytest.fixture
+def collector() -> Iterator[Collector]:
+    """A receiver that listens."""
+    made = Collector()
+    yield made
+    made.server.shutdown()
+    made.server.server_close()
+
+
+def test_the_server_sends_its_spans_to_where_the_environment_says(
+    run: Run, port: int, db: Database, collector: Collector
+) -> None:
+    server = run(
+        OTEL_EXPORTER_OTLP_ENDPOINT=collector.url,
+        OTEL_SERVICE_NAME="shop-segments",
+        OTEL_EXPORTER_OTLP_COMPRESSION="none",
+        OTEL_PYTHON_EXCLUDED_URLS="health",
+    )
+    wait_until_live(port, server)
+    key = db.value("select create_api_key('shop', 'reader')")
+    headers = {"Authorization": f"Bearer {key}", "traceparent": CALLER}
+    for path in ("/v1/users/1000/segments", "/health/ready"):
+        httpx.get(f"http://127.0.0.1:{port}{path}", headers=headers)
+    server.terminate()
+    said = server.communicate(timeout=30)[1]
+    assert "Traceback" not in said, said
+    resources = [spans for request in collector.requests for spans in request.resource_spans]
+    names = {
+        a.value.string_value for r in resources for a in r.resource.attributes if a.key == "service.name"
+    }
+    assert names == {"shop-segments"}
+    spans = [span for r in resources for scope in r.scope_spans for span in scope.spans]
+    assert {span.name for span in spans} == {
+        "GET /v1/users/{user_id}/segments",
+        "segmentation.authenticate_api_key",
+        "segmentation.http_user_segments_each",
+    }
+    assert {span.trace_id.hex() for span in spans} == {CALLER[3:35]}
+
+
+def test_a_collector_that_is_away_is_no_trouble(run: Run, port: int, db: Database) -> None:
+    server = run(OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9", SHUTDOWN_TIMEOUT="2")
+    wait_until_live(port, server)
+    key = db.value("select create_api_key('shop', 'reader')")
+    url = f"http://127.0.0.1:{port}/v1/users/1000/segments"
+    assert httpx.get(url, headers={"Authorization": f"Bearer {key}"}).status_code == 200
+    server.terminate()
+    assert server.wait(timeout=15) is not None
+
+
+def test_an_exporter_that_is_not_there_is_told_in_one_line(run: Run) -> None:
+    server = run(OTEL_TRACES_EXPORTER="jaeger")
+    said = server.communicate(timeout=30)[1]
+    assert said.startswith("error: OTEL_TRACES_EXPORTER='jaeger' is not installed")
+    assert len(said.splitlines()) == 1
+    assert server.returncode == 1
