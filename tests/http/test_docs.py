@@ -82,9 +82,8 @@ def test_the_page_and_all_it_needs_come_from_the_service(service: Service) -> No
     needed = re.findall(r'(?:src|href|url)(?:=|: )"([^"]*)"', page.text)
     assert len(needed) == 4
     for url in needed:
-        assert url.startswith("/")
-        assert service.client.get(url).status_code == 200
-    assert "//" not in page.text.replace("http://www.w3.org", "")
+        assert url.startswith("data:image/svg+xml;base64,") or service.client.get(url).status_code == 200
+    assert "//" not in page.text
 
 
 def test_the_type_of_every_problem_leads_to_its_explanation(service: Service) -> None:
