@@ -46,7 +46,7 @@ TAGS = [
     Tag(name="Deletion", description="Of a segment, of a user and all that is known of them; try these last"),
     Tag(name="Health", description="For load balancers and alarms"),
 ]
-# Links of the description open their call. The browser's own wish for a dark page is followed.
+# A link of the description opens its call, here and not in a new window.
 SCRIPT = """
 window.ui = SwaggerUIBundle({
   url: "/openapi.json",
@@ -58,7 +58,12 @@ window.ui = SwaggerUIBundle({
   defaultModelsExpandDepth: -1,
   validatorUrl: null,
 });
-addEventListener("hashchange", () => window.ui.layoutActions.parseDeepLinkHash(location.hash));
+addEventListener("click", (event) => {
+  const link = event.target.closest(".info a[href^='#/']");
+  if (!link) return;
+  event.preventDefault();
+  window.ui.layoutActions.parseDeepLinkHash(link.hash);
+});
 """
 STYLE = """
 body { margin: 0; background: #fff }

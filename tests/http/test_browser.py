@@ -78,6 +78,11 @@ class Docs:
         expect(block.locator(".execute")).to_be_visible()
         return block
 
+    def close(self, operation: dict[str, Any]) -> None:
+        """Close it, without the second that this takes by hand."""
+        thing = ["operations", operation["tags"][0], operation["operationId"]]
+        self.page.evaluate("thing => { ui.layoutActions.show(thing, false) }", thing)
+
     def block(self, operation: dict[str, Any]) -> Locator:
         """The part of the page that a call has."""
         return self.page.locator(f"#operations-{operation['tags'][0]}-{operation['operationId']}")
@@ -93,6 +98,9 @@ class Docs:
         if status == 204:
             return ""
         body = response.text()
+        if "content-disposition" in response.headers:
+            expect(answer.get_by_text("Download file")).to_be_visible()
+            return body
         word = next(w for w in body.replace('"', " ").replace(",", " ").split() if w.isalnum())
         expect(answer.locator(".highlight-code, .microlight").first).to_contain_text(word)
         return body
@@ -128,6 +136,11 @@ def test_every_call_works_as_its_examples_stand(docs: Docs, url: str, db: Databa
             if number:
                 block.locator(".opblock-section-request-body .examples-select-element").select_option(body)
             answer = docs.execute(block, status)
+        if operation["operationId"] == "getReport":
+            with docs.page.expect_download() as download:
+                docs.page.evaluate("link => { location.href = link }", link)
+            assert download.value.path().read_text() == answer.replace("\r", "")
+            assert answer.startswith("1000;AVITO_VOICE_MESSAGES;")
         if operation["operationId"] == "createReport":
             link = httpx.Response(200, content=answer).json()["url"]
         for media_type in list(answers)[1:]:
@@ -136,9 +149,6 @@ def test_every_call_works_as_its_examples_stand(docs: Docs, url: str, db: Databa
             assert docs.execute(block, status) == "user_id\n1000\n1002\n"
         block.locator(".opblock-summary-control").click()
     assert db.segments_of(1000) == []
-    with docs.page.expect_download() as download:
-        docs.page.evaluate("link => { location.href = link }", link)
-    assert download.value.path().read_text() == ""  # the user is forgotten
 
 
 def test_a_wrong_key_is_told_so(docs: Docs, url: str, db: Database) -> None:
