@@ -4,6 +4,7 @@ from base64 import b64encode
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from html import escape
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from litestar.openapi.spec import Components, Example, SecurityScheme, Tag
 from litestar.routes import HTTPRoute
 from litestar.static_files import create_static_files_router
 
+from service import schemas
 from service.errors import KINDS, problem_body
 from service.schemas import Body, ProblemDetails
 
@@ -76,10 +78,21 @@ body { margin: 0; background: #fff }
 .swagger-ui .scheme-container { box-shadow: none; padding: .5rem 0 }
 .swagger-ui .opblock-tag { font-size: 22px }
 .swagger-ui .parameters-col_name { width: 30% }
+.swagger-ui textarea.body-param__text { min-height: 160px }
+.swagger-ui .response-col_links, .swagger-ui .responses-table .col_header.response-col_links { display: none }
+.swagger-ui .response-col_description__inner p { margin: 0 0 .3em }
+/* Of errors the name, which leads to its explanation, says enough. */
+.swagger-ui .response[data-code^="4"] > td > section, .swagger-ui .response[data-code^="5"] > td > section,
+.swagger-ui .response[data-code^="4"] .model-example, .swagger-ui .response[data-code^="5"] .model-example {
+  display: none
+}
 @media (max-width: 640px) {
   .swagger-ui .info .title { font-size: 28px }
   .swagger-ui .opblock .opblock-summary-method { min-width: 62px; padding: 6px 0 }
-  .swagger-ui .opblock-tag small { padding: 0 }
+  .swagger-ui .opblock-tag { flex-wrap: wrap; font-size: 20px }
+  .swagger-ui .opblock-tag small { flex-basis: 80%; order: 3; padding: 0 }
+  .swagger-ui .response-col_status { min-width: 3em; width: 3em }
+  .swagger-ui .responses-inner { padding: 10px }
   .swagger-ui table.parameters, .swagger-ui table.parameters tbody, .swagger-ui table.parameters tr,
   .swagger-ui table.parameters td { display: block; width: auto; max-width: 100% }
   .swagger-ui table.parameters thead { display: none }
@@ -87,8 +100,8 @@ body { margin: 0; background: #fff }
 }
 @media (prefers-color-scheme: dark) {
   body { background: #16181b }
-  .swagger-ui { filter: invert(.9) hue-rotate(180deg) }
-  .swagger-ui .microlight, .swagger-ui .highlight-code, .swagger-ui img { filter: invert(1) hue-rotate(180deg) }
+  .swagger-ui { color-scheme: light; filter: invert(.9) hue-rotate(180deg) }
+  .swagger-ui .microlight, .swagger-ui img { filter: invert(1) hue-rotate(180deg) }
 }
 """
 ICON = (
@@ -134,6 +147,10 @@ IDEMPOTENCY_KEY = {
     ),
     "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!#-~]+$"},
 }
+EXAMPLE = """\
+{"type":"/docs/errors#unknown_segments","title":"Segments do not exist","status":422,\
+"detail":"unknown segments: NOPE","code":"unknown_segments",\
+"hint":"Create them first, or correct the slugs; upper and lower case differ.","unknown_segments":["NOPE"]}"""
 ROWS = "".join(
     f'<tr id="{kind.code}"><td>{kind.status}<td><code>{kind.code}</code><td>{escape(kind.title)}'
     f"<td>{escape(kind.advice)}\n"
@@ -149,10 +166,12 @@ ERRORS_PAGE = f"""<!DOCTYPE html>
 <style>
 body {{ font: 16px/1.4 sans-serif; margin: 2em auto; max-width: 60em; padding: 0 1em }}
 td, th {{ padding: .4em .8em .4em 0; text-align: left; vertical-align: top }}
+pre {{ white-space: pre-wrap; overflow-wrap: anywhere }}
 :target {{ background: #ffc; color: #000 }}
 </style>
 <h1>Errors</h1>
-<p>Each is <code>application/problem+json</code> (RFC 9457). <a href="/docs">All calls</a></p>
+<p>Each is <code>application/problem+json</code> (RFC 9457), such as this one. Branch on <code>code</code>. <a href="/docs">All calls</a></p>
+<pre>{escape(EXAMPLE)}</pre>
 <table>
 <tr><th>Status<th>Code<th>Title<th>What it means, what to do
 {ROWS}</table>
@@ -229,7 +248,11 @@ def problems(*statuses: int) -> dict[int, ResponseSpec]:
         status: ResponseSpec(
             ProblemDetails,
             media_type="application/problem+json",
-            description=", ".join(kind.code for kind in KINDS if kind.status == status),
+            description="\n\n".join(
+                f"[`{kind.code}`](/docs/errors#{kind.code}): {kind.title}"
+                for kind in KINDS
+                if kind.status == status
+            ),
             generate_examples=False,
             examples=[
                 Example(summary=kind.code, value=problem_body(kind, kind.advice))
@@ -252,6 +275,11 @@ def describe(app: Litestar) -> bytes:
         if isinstance(route, HTTPRoute)
         for handler in route.route_handlers
     }
+    for name, component in schema["components"]["schemas"].items():
+        kind = getattr(schemas, name)
+        component["description"] = kind.__doc__
+        if issubclass(kind, Body):
+            component["additionalProperties"] = False
     for path, calls in schema["paths"].items():
         # As in the source: what is done first comes first.
         calls = dict(sorted(calls.items(), key=lambda call: _line(handlers[call[1]["operationId"]])))
@@ -264,16 +292,26 @@ def describe(app: Litestar) -> bytes:
                 operation["responses"].setdefault("429", refusals["429"])
             for parameter in operation.get("parameters", []):
                 _describe_parameter(parameter)
+            for response in operation["responses"].values():
+                _say_what_it_is(response, schema["components"]["schemas"])
             # Which type is wanted is chosen beside the answer, as OpenAPI will have it.
             operation["parameters"] = [p for p in operation.get("parameters", []) if p["name"] != "Accept"]
             _show_examples(operation, handlers[operation["operationId"]])
-    for body in Body.__subclasses__():
-        schema["components"]["schemas"][body.__name__]["additionalProperties"] = False
     return msgspec.json.encode(schema)
 
 
 def _line(handler: HTTPRouteHandler) -> int:
     return handler.fn.__code__.co_firstlineno
+
+
+def _say_what_it_is(response: dict[str, Any], components: dict[str, Any]) -> None:
+    """Instead of what HTTP says of a status."""
+    if response["description"] not in {status.description for status in HTTPStatus}:
+        return
+    response["description"] = "Done"
+    for media in response.get("content", {}).values():
+        name = media["schema"].get("$ref", "").rpartition("/")[2]
+        response["description"] = components.get(name, response)["description"]
 
 
 def _describe_parameter(parameter: dict[str, Any]) -> None:

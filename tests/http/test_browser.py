@@ -146,7 +146,7 @@ def test_every_call_works_as_its_examples_stand(docs: Docs, url: str, db: Databa
         for media_type in list(answers)[1:]:
             # The first is chosen already.
             block.locator(".responses-wrapper .content-type").first.select_option(media_type)
-            assert docs.execute(block, status) == "user_id\n1000\n1002\n"
+            assert docs.execute(block, status).startswith("user_id\n1000\n1002\n")
         block.locator(".opblock-summary-control").click()
     assert db.segments_of(1000) == []
 

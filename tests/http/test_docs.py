@@ -2,10 +2,12 @@
 
 import re
 from collections.abc import Iterator
+from html import escape
 from typing import Any
 
+from service.docs import EXAMPLE
 from service.errors import KINDS
-from tests.http.conftest import Service
+from tests.http.conftest import Api, Service
 
 
 def operations(description: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -91,3 +93,9 @@ def test_the_type_of_every_problem_leads_to_its_explanation(service: Service) ->
     for kind in KINDS:
         assert f'id="{kind.code}"' in page
     assert len({kind.code for kind in KINDS}) == len(KINDS) >= 19
+
+
+def test_the_error_shown_is_a_real_one(admin: Api) -> None:
+    refused = admin.send("PATCH", "/v1/users/1000/segments", json={"add": ["NOPE"]})
+    assert refused.text == EXAMPLE
+    assert escape(EXAMPLE) in admin.send("GET", "/docs/errors").text
