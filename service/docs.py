@@ -167,6 +167,11 @@ ERRORS_PAGE = f"""<!DOCTYPE html>
 body {{ font: 16px/1.4 sans-serif; margin: 2em auto; max-width: 60em; padding: 0 1em }}
 td, th {{ padding: .4em .8em .4em 0; text-align: left; vertical-align: top }}
 pre {{ white-space: pre-wrap; overflow-wrap: anywhere }}
+@media (max-width: 640px) {{
+  tr, td {{ display: block; padding: 0 }}
+  tr {{ margin-bottom: 1.2em }}
+  th {{ display: none }}
+}}
 :target {{ background: #ffc; color: #000 }}
 </style>
 <h1>Errors</h1>

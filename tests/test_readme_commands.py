@@ -41,6 +41,8 @@ ELSEWHERE = {
     "make lint": ".ci/run does",
     "make bench": "takes minutes, and its figures are no test: whoever changes the README's measures runs it",
     "python -m service.migrate": "make run does",
+    "RENEW_README=1 make test ARGS=tests/test_readme_commands.py": "this very test, writing what it compares",
+    "RENEW_ANSWERS=1 make test ARGS=tests/http/test_examples.py": "that test, writing what it compares",
 }
 # Blocks that hold no commands.
 NOT_COMMANDS = {"text", "json", "yaml", "ini", "promql", "mermaid"}

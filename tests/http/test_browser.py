@@ -188,4 +188,6 @@ def test_the_page_fits_a_phone(chromium: Browser, url: str, scheme: Any) -> None
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     background = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert background == {"light": "rgb(255, 255, 255)", "dark": "rgb(22, 24, 27)"}[scheme]
+    page.goto(f"{url}/docs/errors")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
     page.close()
