@@ -210,7 +210,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
     shutil.copytree(
         ROOT,
         path,
-        ignore=lambda _, names: {n for n in names if n in (".git", ".venv", ".local") or "cache" in n},
+        ignore=shutil.ignore_patterns(".git", ".venv", ".local", ".hypothesis", ".schemathesis", "*cache*"),
     )
     # Nothing is installed twice.
     (path / ".venv").symlink_to(Path(sys.prefix))
