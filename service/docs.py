@@ -331,11 +331,12 @@ def _describe_parameter(parameter: dict[str, Any]) -> None:
 def _show_examples(operation: dict[str, Any], handler: HTTPRouteHandler) -> None:
     """Name the examples of the body, and show what was really answered."""
     body = handler.parsed_data_field and handler.parsed_data_field.kwarg_definition
-    for media in operation.get("requestBody", {}).get("content", {}).values() if body else ():
+    examples = getattr(body, "examples", None) or []
+    for media in operation.get("requestBody", {}).get("content", {}).values() if examples else ():
         media["schema"] = media["schema"]["allOf"][0]
         media["examples"] = {
             str(number): {"summary": example.summary, "value": example.value}
-            for number, example in enumerate(getattr(body, "examples", None) or [], 1)
+            for number, example in enumerate(examples, 1)
         }
     for media_type, answer in ANSWERS.get(operation["operationId"], {}).items():
         content = operation["responses"][str(handler.status_code)]["content"][media_type]
