@@ -32,7 +32,7 @@ Which features does a user have right now? Segments of users: by hand, for a tim
 2. [put user 1000 in](#/Users/changeUserSegments) by hand, for a week,
 3. [ask which segments the user is in](#/Users/getUserSegments), and [why](#/Users/explainMembership).
 
-Each example works as it stands, from the top of the page to its end.
+Each example works as it stands, from the top of the page to its end; only the link of a report is yours to copy.
 
 **Times** are RFC 3339 with an offset; answers are in UTC. **Errors** are `application/problem+json` (RFC 9457):
 branch on `code`; [all codes](/docs/errors). A 503 says in `Retry-After` when to try again.
