@@ -1,5 +1,8 @@
 """Whether the process lives and whether the service is ready; and the check before it serves at all."""
 
+import logging
+from typing import Any
+
 import asyncpg
 import msgspec
 from litestar import get
@@ -7,10 +10,12 @@ from litestar.datastructures import State
 
 from service.database import Database
 from service.docs import problems
-from service.errors import NOT_READY, Problem
+from service.errors import CONNECTION_LOST, NOT_READY, Problem
 from service.schemas import Live, Ready
 from service.settings import Settings
 from service.wire import Json
+
+log = logging.getLogger(__name__)
 
 STATUS = "select item, ok, value, hint from segmentation.service_status()"
 ASSERT_BUCKETS = "select segmentation.assert_bucket_vectors()"
@@ -46,11 +51,29 @@ async def live() -> Json[Live]:
 async def ready(state: State) -> Json[Ready]:
     """Look at every part."""
     database: Database = state.database
-    parts = [dict(row) for row in await database.fetch("reader", STATUS)]
+    try:
+        rows = await database.fetch("reader", STATUS)
+    except (Problem, asyncpg.PostgresError, *CONNECTION_LOST) as error:
+        parts = [_away(error)]
+    else:
+        parts = [{"item": "database", "ok": True, "value": "answers", "hint": None}, *map(dict, rows)]
     missing = [part["item"] for part in parts if not part["ok"]]
     if missing:
         raise Problem(NOT_READY, f"Not in order: {', '.join(missing)}.", parts=parts)
     return Json(msgspec.json.encode({"status": "ready", "parts": parts}).decode())
+
+
+def _away(error: Exception) -> dict[str, Any]:
+    """The part that is missing when nothing can be asked: the database itself, or what is to be in it."""
+    log.warning("not ready: %s", error.__cause__ or error)
+    if isinstance(error, asyncpg.SyntaxOrAccessError | asyncpg.InvalidSchemaNameError):
+        return {"item": "schema version", "ok": False, "value": None, "hint": NEXT_STEP}
+    return {
+        "item": "database",
+        "ok": False,
+        "value": error.detail if isinstance(error, Problem) else "The connection was lost.",
+        "hint": "Is PostgreSQL running, and does DATABASE_URL still lead to it?",
+    }
 
 
 async def check_database(settings: Settings) -> None:

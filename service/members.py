@@ -53,43 +53,6 @@ def _csv() -> OpenAPIMediaType:
 EXPORT = "select user_id from segmentation.segment_members($1, $2, $3)"
 
 
-@get(
-    "/v1/segments/{slug:str}/members",
-    operation_id="listMembers",
-    summary="Members of a segment",
-    description=(
-        "The known users in a segment, now or at a moment, by id: a page as JSON; or, with `Accept: text/csv`, the "
-        "ids of all of them, streamed, in the form that the import takes. Role: reader."
-    ),
-    tags=["Members"],
-    middleware=[GZIP],
-    operation_class=CsvAnswer,
-    responses={
-        **problems(400, 401, 404, 422, 503, 504),
-        200: ResponseSpec(Members, description="A page", generate_examples=False),
-    },
-)
-async def list_members(
-    request: ApiRequest,
-    slug: SlugInPath,
-    after: Annotated[int, QueryParameter(description="Ids above this one")] = 0,
-    limit: Annotated[int, QueryParameter(description="At most so many on a page: 1 to 10000")] = 100,
-    at: At = None,
-    accept: Annotated[
-        str, HeaderParameter(name="Accept", description="application/json, or text/csv for all ids")
-    ] = "application/json",
-) -> Any:
-    """List or export members."""
-    if request.accept.best_match(["application/json", "text/csv"]) == "text/csv":
-        caller = request.auth
-        return Csv(
-            caller.database, caller.role, EXPORT, slug, at, after, header=True, file_name=f"{slug}.csv"
-        )
-    return Json(
-        await request.auth.call("http_segment_members", slug=slug, at=at, after=after, max_rows=limit)
-    )
-
-
 @post(
     "/v1/segments/{slug:str}/members",
     operation_id="importMembers",
@@ -143,4 +106,41 @@ async def import_members(
         )
 
 
-HANDLERS = [list_members, import_members]
+@get(
+    "/v1/segments/{slug:str}/members",
+    operation_id="listMembers",
+    summary="Members of a segment",
+    description=(
+        "The known users in a segment, now or at a moment, by id: a page as JSON; or, with `Accept: text/csv`, the "
+        "ids of all of them, streamed, in the form that the import takes. Role: reader."
+    ),
+    tags=["Members"],
+    middleware=[GZIP],
+    operation_class=CsvAnswer,
+    responses={
+        **problems(400, 401, 404, 422, 503, 504),
+        200: ResponseSpec(Members, description="A page", generate_examples=False),
+    },
+)
+async def list_members(
+    request: ApiRequest,
+    slug: SlugInPath,
+    after: Annotated[int, QueryParameter(description="Ids above this one")] = 0,
+    limit: Annotated[int, QueryParameter(description="At most so many on a page: 1 to 10000")] = 100,
+    at: At = None,
+    accept: Annotated[
+        str, HeaderParameter(name="Accept", description="application/json, or text/csv for all ids")
+    ] = "application/json",
+) -> Any:
+    """List or export members."""
+    if request.accept.best_match(["application/json", "text/csv"]) == "text/csv":
+        caller = request.auth
+        return Csv(
+            caller.database, caller.role, EXPORT, slug, at, after, header=True, file_name=f"{slug}.csv"
+        )
+    return Json(
+        await request.auth.call("http_segment_members", slug=slug, at=at, after=after, max_rows=limit)
+    )
+
+
+HANDLERS = [import_members, list_members]

@@ -17,9 +17,10 @@ from service.errors import answer_problem
 from service.schemas import Evaluation, Flag, FlagFailure, Flags
 from service.wire import ApiRequest, Json
 
-USER = Example(value={"context": {"targetingKey": "1000"}})
+USER = Example(summary="A user", value={"context": {"targetingKey": "1000"}})
 USER_AND_FLAGS = Example(
-    value={"context": {"targetingKey": "1000", "flags": ["AVITO_VOICE_MESSAGES", "AVITO_DISCOUNT_30"]}}
+    summary="A user, and only these flags",
+    value={"context": {"targetingKey": "1000", "flags": ["AVITO_VOICE_MESSAGES"]}},
 )
 NOT_A_USER_ID = (
     "targetingKey is the id of a user: a whole number from 1 to 9223372036854775807, as digits or a number"
@@ -170,7 +171,7 @@ def cors(origins: str) -> CORSConfig | None:
         allow_origins=[origin.strip() for origin in origins.split(",")],
         allow_methods=["POST"],
         allow_headers=["Authorization", "X-API-Key", "Content-Type", "If-None-Match"],
-        expose_headers=["ETag", "Retry-After"],
+        expose_headers=["ETag", "Retry-After", "X-Request-ID"],
     )
 
 

@@ -20,6 +20,8 @@ from service.wire import ApiRequest, Json
 GZIP = DefineMiddleware(
     CompressionMiddleware, config=CompressionConfig(backend="gzip", gzip_compress_level=1)
 )
+ALL_USERS = Example(summary="All users", value={"period": "2026-11"})
+ONE_USER = Example(summary="One user", value={"period": "2026-11", "user_id": 1000})
 # A page at a time, so that the first lines go out while the others are found.
 REPORT = """
     select line.*
@@ -41,7 +43,7 @@ REPORT = """
 )
 async def create_report(
     request: ApiRequest,
-    data: Annotated[NewReport, Body(examples=[Example(value={"period": "2026-11", "user_id": None})])],
+    data: Annotated[NewReport, Body(examples=[ALL_USERS, ONE_USER])],
 ) -> Json[Report]:
     """Make a link to a report."""
     settings = request.auth.database.settings
@@ -80,7 +82,9 @@ async def create_report(
 )
 async def get_report(
     state: State,
-    file_name: Annotated[str, PathParameter(description="The last part of the link: {id}.csv")],
+    file_name: Annotated[
+        str, PathParameter(description="The last part of the link that the call above has made: {id}.csv")
+    ],
     header: Annotated[bool, QueryParameter(description="Begin with a line of column names")] = False,
 ) -> Csv:
     """Stream a report."""

@@ -22,7 +22,7 @@ Id = Annotated[int, Meta(description="Id of a user: 1 to 9223372036854775807", e
 Percent = Annotated[
     float, Meta(description="Share of all users, 0 to 100, with at most three decimals", examples=[30])
 ]
-Time = Annotated[datetime, Meta(tz=True, description="RFC 3339, UTC", examples=["2026-12-31T21:00:00Z"])]
+Time = Annotated[datetime, Meta(tz=True, description="RFC 3339, UTC", examples=["2026-12-01T21:00:00Z"])]
 Reason = Annotated[
     str, Meta(description="Why, in at most 2000 characters; kept in the history", examples=["winter sale"])
 ]

@@ -5,7 +5,7 @@ from typing import Annotated
 from litestar import delete, get, patch, post, put
 from litestar.datastructures import ResponseHeader
 from litestar.openapi.spec import Example
-from litestar.params import Body, JSONBody, QueryParameter
+from litestar.params import Body, QueryParameter
 
 from service.docs import problems
 from service.schemas import (
@@ -25,14 +25,23 @@ from service.schemas import (
 from service.wire import ApiRequest, Json
 
 NEW = Example(
+    summary="For 30 % of all users",
     value={
         "slug": "AVITO_VOICE_MESSAGES",
         "percent": 30,
         "description": "Voice messages in chats",
         "reason": "experiment 17",
-    }
+    },
 )
-STEP = Example(value={"percent": 50, "reason": "the first 30 % went well"})
+DESCRIBED = Example(
+    summary="What it is now",
+    value={"description": "Voice messages in chats and calls", "reason": "calls as well"},
+)
+PLANNED = Example(
+    summary="50 % from the first of next month on",
+    value={"percent": 50, "starts_at": "2026-12-01T00:00:00Z", "reason": "if the first 30 % go well"},
+)
+NOW = Example(summary="50 % now", value={"percent": 50, "reason": "the first 30 % went well"})
 
 
 @post(
@@ -100,7 +109,7 @@ async def get_segment(request: ApiRequest, slug: SlugInPath) -> Json[Segment]:
     responses=problems(400, 401, 403, 404, 413, 415, 422, 503, 504),
 )
 async def update_segment(
-    request: ApiRequest, slug: SlugInPath, data: JSONBody[SegmentUpdate]
+    request: ApiRequest, slug: SlugInPath, data: Annotated[SegmentUpdate, Body(examples=[DESCRIBED])]
 ) -> Json[Segment]:
     """Change a segment's description."""
     return Json(
@@ -119,7 +128,7 @@ async def update_segment(
     operation_id="deleteSegment",
     summary="Delete a segment",
     description="All its members are out at once; its past stays. The slug may be used again, for a new segment. Role: admin.",
-    tags=["Segments"],
+    tags=["Deletion"],
     responses=problems(400, 401, 403, 404, 422, 503, 504),
 )
 async def delete_segment(request: ApiRequest, slug: SlugInPath, reason: ReasonInQuery = None) -> None:
@@ -139,7 +148,7 @@ async def delete_segment(request: ApiRequest, slug: SlugInPath, reason: ReasonIn
     responses=problems(400, 401, 403, 404, 413, 415, 422, 503, 504),
 )
 async def set_rollout(
-    request: ApiRequest, slug: SlugInPath, data: Annotated[NewRolloutStep, Body(examples=[STEP])]
+    request: ApiRequest, slug: SlugInPath, data: Annotated[NewRolloutStep, Body(examples=[PLANNED, NOW])]
 ) -> Json[Rollout]:
     """Set a step of a rollout."""
     return Json(
@@ -167,7 +176,11 @@ async def cancel_rollout_step(
     request: ApiRequest,
     slug: SlugInPath,
     starts_at: Annotated[
-        Moment, QueryParameter(description="Start of the step: RFC 3339, such as 2026-12-01T00:00:00Z")
+        Moment,
+        QueryParameter(
+            description="Start of the step: RFC 3339, such as 2026-12-01T00:00:00Z",
+            examples=[Example(value="2026-12-01T00:00:00Z")],
+        ),
     ],
     reason: ReasonInQuery = None,
 ) -> Json[Rollout]:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from litestar import delete, get, patch, post, put
 from litestar.openapi.spec import Example
-from litestar.params import Body, JSONBody, QueryParameter
+from litestar.params import Body, QueryParameter
 
 from service.docs import problems
 from service.schemas import (
@@ -23,14 +23,12 @@ from service.schemas import (
 )
 from service.wire import ApiRequest, Json
 
-CHANGE = Example(
-    value={
-        "add": ["AVITO_VOICE_MESSAGES", "AVITO_DISCOUNT_30"],
-        "remove": [],
-        "ttl_seconds": 604800,
-        "reason": "winter sale",
-    }
+ADD = Example(
+    summary="In for a week",
+    value={"add": ["AVITO_VOICE_MESSAGES"], "ttl_seconds": 604800, "reason": "asked for it"},
 )
+REMOVE = Example(summary="Out again", value={"remove": ["AVITO_VOICE_MESSAGES"], "reason": "ticket 17"})
+THREE = Example(summary="Three users", value={"user_ids": [1000, 1002, 1004]})
 
 
 @get(
@@ -60,7 +58,7 @@ async def get_user_segments(request: ApiRequest, user_id: UserId, at: At = None)
     responses=problems(400, 401, 403, 413, 415, 422, 503, 504),
 )
 async def change_user_segments(
-    request: ApiRequest, user_id: UserId, data: Annotated[UserChange, Body(examples=[CHANGE])]
+    request: ApiRequest, user_id: UserId, data: Annotated[UserChange, Body(examples=[ADD, REMOVE])]
 ) -> Json[UserChanged]:
     """Change a user's segments."""
     return Json(
@@ -127,7 +125,9 @@ async def get_user_history(
     opt={"reads_only": True},
     responses=problems(400, 401, 413, 415, 422, 503, 504),
 )
-async def get_users_segments(request: ApiRequest, data: JSONBody[UserIds]) -> Json[UsersSegments]:
+async def get_users_segments(
+    request: ApiRequest, data: Annotated[UserIds, Body(examples=[THREE])]
+) -> Json[UsersSegments]:
     """Answer the hot read for many users at once."""
     return Json(await request.auth.call("http_users_segments", user_ids=data.user_ids))
 
@@ -151,7 +151,7 @@ async def register_user(request: ApiRequest, user_id: UserId) -> None:
     operation_id="forgetUser",
     summary="Forget a user",
     description="Erases the user and the user's whole past, for good. Role: admin.",
-    tags=["Users"],
+    tags=["Deletion"],
     responses=problems(400, 401, 403, 404, 422, 503, 504),
 )
 async def forget_user(request: ApiRequest, user_id: UserId, reason: ReasonInQuery = None) -> None:

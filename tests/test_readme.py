@@ -85,6 +85,17 @@ def test_every_public_function_is_named_in_the_readme() -> None:
     assert missing == set()
 
 
+def test_the_first_screen_says_what_it_is_how_it_starts_and_what_it_answers() -> None:
+    lines = README.splitlines()
+    assert lines[0].startswith("# ")
+    assert "which segments is this user in right now" in " ".join(lines[1:6])
+    screen = lines[:32]
+    for command in ("make run ", "make test "):
+        assert any(line.startswith(command) for line in screen[:12])
+    # That this is what is really answered, test_readme_commands.py sees to.
+    assert any(line.startswith('{"user_id":1000,"segments":[') for line in screen)
+
+
 if __name__ == "__main__":
     text = README
     for table in (errors(), settings()):

@@ -199,7 +199,11 @@ def test_while_the_database_is_away_the_process_lives_and_says_so(serve: Callabl
     assert away.client.get("/health/live").json() == {"status": "live"}
     assert away.client.get("/docs").status_code == 200
     anybody = away.with_key("seg_any")
-    anybody.is_refused("GET", "/health/ready", 503, "database_unavailable")
+    problem = anybody.is_refused("GET", "/health/ready", 503, "not_ready")
+    (part,) = problem["parts"]
+    assert (part["item"], part["ok"]) == ("database", False)
+    assert part["hint"]
+    assert "127.0.0.1" not in str(problem)
     problem = anybody.is_refused("GET", "/v1/users/1000/segments", 503, "database_unavailable")
     assert "127.0.0.1" not in str(problem)
 

@@ -21,6 +21,7 @@ def test_ready_lists_every_part(service: Service, db: Database) -> None:
     ready = service.with_key(None).get("/health/ready", Ready)
     assert all(part.ok for part in ready.parts)
     parts = {part.item: part.value for part in ready.parts}
+    assert next(iter(parts)) == "database"
     version = db.value("select obj_description('segmentation'::regnamespace, 'pg_namespace')")
     assert parts["schema version"] == version.rpartition("version ")[2]
 
@@ -32,6 +33,16 @@ def test_ready_ends_when_the_sweep_stops(service: Service, db: Database, clock: 
     assert "last sweep" in problem["detail"]
     (part,) = [part for part in problem["parts"] if not part["ok"]]
     assert part["hint"]
+
+
+def test_a_database_that_is_not_migrated_is_not_ready_for_want_of_its_schema(
+    service: Service, db: Database
+) -> None:
+    db.rows("drop schema segmentation cascade")
+    problem = service.with_key(None).is_refused("GET", "/health/ready", 503, "not_ready")
+    (part,) = problem["parts"]
+    assert (part["item"], part["ok"]) == ("schema version", False)
+    assert "python -m service.migrate" in part["hint"]
 
 
 def test_a_sound_database_is_served_from(database_url: str) -> None:

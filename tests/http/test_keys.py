@@ -115,8 +115,6 @@ def test_a_write_is_signed_with_the_name_of_the_key(service: Service, db: Databa
 PLACES = {"user_id": 1000, "slug": "AVITO_VOICE_MESSAGES", "key": "AVITO_VOICE_MESSAGES"}
 QUERIES = {"cancelRolloutStep": "?starts_at=2027-01-01T00:00:00Z"}
 BODIES: dict[str, dict[str, Any]] = {
-    "updateSegment": {"json": {"description": "new"}},
-    "getUsersSegments": {"json": {"user_ids": [1000]}},
     "importMembers": {"content": b"1000\n", "headers": {"Content-Type": "text/csv"}},
 }
 
@@ -124,7 +122,7 @@ BODIES: dict[str, dict[str, Any]] = {
 def example(operation: dict[str, Any]) -> dict[str, Any]:
     """The documented body of a call, if it has one."""
     content = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
-    return {"json": content["schema"]["examples"][0]} if content else {}
+    return {"json": content["examples"]["1"]["value"]} if content else {}
 
 
 def calls(service: Service) -> list[tuple[str, str, str, dict[str, Any]]]:

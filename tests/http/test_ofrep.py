@@ -1,5 +1,6 @@
 """OpenFeature: segments as boolean flags, by the protocol (OFREP 0.3) and by its own client from PyPI."""
 
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -249,6 +250,27 @@ def test_browsers_of_the_origins_that_are_set_may_ask(serve: Callable[..., Servi
     assert "retry-after" in exposed
 
 
+def test_browsers_may_read_every_answer_also_errors_and_304(serve: Callable[..., Service]) -> None:
+    service = serve(cors_origins="https://app.example", rate_limit_per_minute=4)
+    reader, nobody = service.as_role("reader"), service.with_key("wrong")
+    origin = {"Origin": "https://app.example"}
+    etag = reader.send("POST", FLAGS, json=context(), headers=origin).headers["etag"]
+    answers = [
+        reader.send("POST", FLAGS, json=context(), headers={**origin, "If-None-Match": etag}),
+        reader.send("POST", f"{FLAGS}/NOPE", json=context(), headers=origin),
+        reader.send("POST", FLAGS, json=context("anonymous"), headers=origin),
+        reader.send("POST", FLAGS, json=context(), headers=origin),
+        nobody.send("POST", FLAGS, json=context(), headers=origin),
+    ]
+    assert [answer.status_code for answer in answers] == [304, 404, 400, 429, 401]
+    for answer in answers:
+        assert answer.headers["access-control-allow-origin"] == "https://app.example"
+        exposed = answer.headers["access-control-expose-headers"].lower().split(", ")
+        assert {"etag", "retry-after", "x-request-id"} <= set(exposed)
+        # So that no cache gives one origin's answer to another.
+        assert answer.headers["vary"] == "Origin"
+
+
 def test_without_origins_no_browser_is_let_in(reader: Api) -> None:
     answer = reader.send("POST", FLAGS, json=context(), headers={"Origin": "https://app.example"})
     assert not [name for name in answer.headers if name.startswith("access-control")]
@@ -288,6 +310,61 @@ def test_the_provider_from_pypi_reads_segments(run: Run, port: int, db: Database
             assert failed.error_message
         failed = details("ROLLING", "1000", key="wrong")
         assert (failed.error_code, failed.error_message) == (ErrorCode.GENERAL, "unauthorized")
+    finally:
+        api.clear_providers()
+
+
+def test_the_provider_from_pypi_sees_a_rollout_over_a_million_users_as_sql_does(
+    run: Run, port: int, db: Database
+) -> None:
+    wait_until_live(port, run())
+    key = db.value("select create_api_key('shop', 'reader')")
+    db.rows("insert into segmentation.users select u, clock() from generate_series(1, 1000000) as u")
+    # One URL, one key; nothing else is set.
+    provider = OFREPProvider(
+        f"http://127.0.0.1:{port}", headers_factory=lambda: {"Authorization": f"Bearer {key}"}
+    )
+    api.set_provider(provider)
+    try:
+        client = api.get_client()
+        before: set[int] = set()
+        for percent, deviation in ((30, 458), (60, 490)):
+            db.rows("select set_rollout('ROLLING', %s::numeric)", percent)
+            members = set(db.column("select user_id from segment_members('ROLLING')"))
+            # Five standard deviations of the binomial distribution.
+            assert abs(len(members) - percent * 10_000) < 5 * deviation
+            # Raising a rollout only adds users.
+            assert before <= members
+            before = members
+            sample = range(percent, 1_000_001, 3331)
+            assert len(sample) > 300
+            found = {
+                user_id: client.get_boolean_details(
+                    "ROLLING", user_id not in members, EvaluationContext(targeting_key=str(user_id))
+                )
+                for user_id in sample
+            }
+            assert {d.error_code for d in found.values()} == {None}
+            assert {user_id for user_id in sample if found[user_id].value} == members & set(sample)
+    finally:
+        api.clear_providers()
+
+
+def test_the_provider_from_pypi_waits_as_it_is_told(run: Run, port: int, db: Database) -> None:
+    wait_until_live(port, run(RATE_LIMIT_PER_MINUTE="2"))
+    key = db.value("select create_api_key('shop', 'reader')")
+    provider = OFREPProvider(
+        f"http://127.0.0.1:{port}", headers_factory=lambda: {"Authorization": f"Bearer {key}"}
+    )
+    api.set_provider(provider)
+    try:
+        client, user = api.get_client(), EvaluationContext(targeting_key="1000")
+        found = [client.get_boolean_details("EVERYBODY", False, user) for _ in range(4)]
+        assert [d.error_code for d in found] == [None, None, ErrorCode.GENERAL, ErrorCode.GENERAL]
+        assert [d.value for d in found] == [True, True, False, False]
+        # It has understood the number of seconds, and asks no more until then.
+        assert re.fullmatch(r".*retry after: [1-9]\d?", str(found[2].error_message))
+        assert "paused due to TooManyRequests until 20" in str(found[3].error_message)
     finally:
         api.clear_providers()
 

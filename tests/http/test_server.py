@@ -1,13 +1,8 @@
-"""The server as it is run: python -m service; and its docs page in a browser."""
+"""The server as it is run: python -m service."""
 
-import re
-import shutil
 import signal
-import subprocess
-from pathlib import Path
 
 import httpx
-import pytest
 
 from tests.conftest import Database
 from tests.http.conftest import Run, wait_until_live
@@ -46,39 +41,3 @@ def test_a_database_that_deals_users_otherwise_is_not_served_from(run: Run, db: 
     assert said.startswith("error: bucket(")
     assert len(said.splitlines()) == 1
     assert server.returncode == 1
-
-
-@pytest.mark.browser
-@pytest.mark.skipif(not shutil.which("chromium"), reason="there is no Chromium")
-def test_the_docs_page_shows_every_call_in_a_browser_without_internet(
-    run: Run, port: int, tmp_path: Path
-) -> None:
-    server = run()
-    wait_until_live(port, server)
-    browser = subprocess.run(
-        [
-            "chromium",
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--disable-quic",
-            "--no-first-run",
-            "--disable-background-networking",
-            "--disable-component-update",
-            "--disable-sync",
-            "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-            f"--user-data-dir={tmp_path}",
-            "--enable-logging=stderr",
-            "--virtual-time-budget=10000",
-            "--dump-dom",
-            f"http://127.0.0.1:{port}/docs",
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    shown = set(re.findall(r'id="operations-(?!tag-)\w+-(\w+)"', browser.stdout))
-    described = httpx.get(f"http://127.0.0.1:{port}/openapi.json").json()["paths"].values()
-    assert shown == {operation["operationId"] for path in described for operation in path.values()}
-    assert "Authorize" in browser.stdout
-    assert "CONSOLE" not in browser.stderr

@@ -1,0 +1,140 @@
+"""The examples of the documentation work, one after the other, and the answers shown are what they are answered.
+
+After a change, RENEW_ANSWERS=1 make test ARGS=tests/http/test_examples.py writes service/answers.json anew.
+"""
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from service import docs
+from service.docs import in_month
+from tests.conftest import Clock, Database
+from tests.http.conftest import Service
+
+ANSWERS = Path(docs.__file__).with_name("answers.json")
+# Its numbers are never twice the same.
+NOT_SHOWN_IN_FULL = {"getMetrics"}
+
+SALTS = """
+    create function segmentation_test.salt() returns trigger language plpgsql
+      as 'begin new.salt := pg_catalog.hashtextextended(new.slug, 0); return new; end';
+    create trigger test before insert on segmentation.segments for each row execute function segmentation_test.salt();
+"""
+
+
+def calls(description: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Every call in the order of the page: group by group."""
+    for tag in description["tags"]:
+        for path, methods in description["paths"].items():
+            for method, operation in methods.items():
+                if operation["tags"] == [tag["name"]]:
+                    yield method.upper(), path, operation
+
+
+def success(operation: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+    """The status of a call that succeeds, and what it answers by media type."""
+    ((status, response),) = [(int(s), r) for s, r in operation["responses"].items() if s < "300"]
+    return status, response.get("content", {"": {}})
+
+
+def normal(answer: Any) -> Any:
+    """An answer without what is never twice the same."""
+    text = json.dumps(answer)
+    text = re.sub(r"/v1/reports/[\w-]+\.csv", "/v1/reports/5TfTgYnQm0xq1WmHnJk2vA.csv", text)
+    return json.loads(re.sub(r'(?<="schema version", "ok": true, "value": )"\w+"', '"2b3613d68ee4"', text))
+
+
+@pytest.fixture
+def description(serve: Callable[..., Service], db: Database, clock: Clock) -> Iterator[dict[str, Any]]:
+    """The description, with the answers to its own examples in its place: given[operationId][media type]."""
+    db.rows(SALTS)
+    service = serve(public_url="http://127.0.0.1:8080")
+    admin = service.with_key(service.key("admin", "admin"))
+    described = msgspec.json.decode(service.client.app.state.openapi)
+    db.rows("call sweep()")
+    known: dict[str, str] = {}
+    described["given"] = {}
+    for method, path, operation in calls(described):
+        status, content = success(operation)
+        examples = {p["name"]: p["example"] for p in operation.get("parameters", []) if "example" in p}
+        url = path.format(**examples, **known)
+        query = {name: value for name, value in examples.items() if "{" + name + "}" not in path}
+        kwargs: dict[str, Any] = {"params": query} if query else {}
+        for media_type, body in operation.get("requestBody", {}).get("content", {}).items():
+            value = next(iter(body["examples"].values()))["value"]
+            kwargs["content"] = value if isinstance(value, str) else json.dumps(value)
+            kwargs["headers"] = {"Content-Type": media_type}
+        for media_type in content:
+            clock.advance(seconds=1)
+            headers = {**kwargs.pop("headers", {}), **({"Accept": media_type} if media_type else {})}
+            response = admin.send(method, url, headers=headers, **kwargs)
+            assert response.status_code == status, (operation["operationId"], response.text)
+            if media_type:
+                assert response.headers["content-type"].partition(";")[0] == media_type
+                answer = response.json() if media_type == "application/json" else response.text
+                described["given"].setdefault(operation["operationId"], {})[media_type] = answer
+                if operation["operationId"] == "createReport":
+                    known["file_name"] = answer["url"].rpartition("/")[2]
+            else:
+                assert response.content == b""
+    yield described
+
+
+def test_the_answers_shown_are_those_given(description: dict[str, Any]) -> None:
+    given = {
+        operation: normal(answer)
+        for operation, answer in description["given"].items()
+        if operation not in NOT_SHOWN_IN_FULL
+    }
+    if os.environ.get("RENEW_ANSWERS"):
+        ANSWERS.write_text(json.dumps(given, indent=1) + "\n")
+    assert normal(json.loads(ANSWERS.read_text())) == given
+
+
+def test_every_answer_is_shown(description: dict[str, Any]) -> None:
+    for _, _, operation in calls(description):
+        for media_type, content in success(operation)[1].items():
+            if media_type and operation["operationId"] not in NOT_SHOWN_IN_FULL:
+                assert normal(content["example"]) == normal(
+                    description["given"][operation["operationId"]][media_type]
+                )
+
+
+def test_every_metric_shown_is_one(description: dict[str, Any]) -> None:
+    given = description["given"]["getMetrics"]["text/plain"]
+    content = description["paths"]["/metrics"]["get"]["responses"]["200"]["content"]["text/plain"]
+    (example,) = content["examples"].values()
+    for line in example["value"].splitlines():
+        assert f"\n{line.partition('{')[0].partition(' ')[0]}" in given
+
+
+def test_every_call_and_every_body_has_an_example(description: dict[str, Any]) -> None:
+    for _, path, operation in calls(description):
+        for parameter in operation.get("parameters", []):
+            if parameter["required"] and parameter["name"] != "file_name":
+                assert "example" in parameter, (path, parameter["name"])
+        for body in operation.get("requestBody", {}).get("content", {}).values():
+            assert all(example["summary"] for example in body["examples"].values())
+
+
+@pytest.mark.parametrize("month", range(1, 13))
+def test_the_examples_are_of_this_month_and_plan_for_the_next(month: int) -> None:
+    now = datetime(2027, month, 28, tzinfo=UTC)
+    following = datetime(2027 + month // 12, month % 12 + 1, 1, tzinfo=UTC)
+    moved = in_month(b'"2026-11" "2026-11-20T12:00:00Z" "2026-12-01T00:00:00Z"', now).decode()
+    assert moved == f'"{now:%Y-%m}" "{now:%Y-%m}-20T12:00:00Z" "{following:%Y-%m}-01T00:00:00Z"'
+
+
+def test_the_examples_hold_no_day_that_some_month_lacks(description: dict[str, Any]) -> None:
+    described = msgspec.json.encode(description).decode()
+    days = re.findall(r"20\d\d-\d\d-(\d\d)", described)
+    assert len(days) > 20
+    assert max(days) <= "28"

@@ -1,0 +1,248 @@
+"""docker-compose.yaml keeps step with the local cluster and the code, holds no secret, and its scripts do what they say.
+
+There may be no Docker where tests run: its scripts run here as they stand, on a directory in the place of the
+volume, and on this test's database.
+"""
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import psycopg
+import pytest
+import yaml
+from psycopg.conninfo import conninfo_to_dict
+
+from service.settings import Settings
+from tests.http.conftest import wait_until_live
+from tests.trust.server import free_port
+
+ROOT = Path(__file__).parents[1]
+FILE = ROOT / "docker-compose.yaml"
+COMPOSE: dict[str, Any] = yaml.safe_load(FILE.read_text())
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+CLUSTER = ROOT / ".dev" / "cluster"
+
+# What the local cluster and the container of PostgreSQL have each for themselves, and why.
+LOCAL_ONLY = {
+    "listen_addresses": "the container listens to the other containers, and to nobody else",
+    "port": "each local cluster has a port of its own",
+    "unix_socket_directories": "in the container, psql comes by the socket",
+}
+DIFFERENT = {
+    "shared_buffers": "the local one follows the machine's memory, the other the container's shm_size"
+}
+
+
+def script(name: str) -> str:
+    """The shell script of a service, as the shell gets it."""
+    text: str = SERVICES[name]["command"][-1]
+    return text.replace("$$", "$")
+
+
+def given_settings() -> dict[str, str]:
+    """The settings of the container's server."""
+    command = SERVICES["db"]["command"]
+    assert command[0] == "postgres"
+    assert set(command[1::2]) == {"-c"}
+    return dict(setting.split("=", 1) for setting in command[2::2])
+
+
+@pytest.fixture(scope="module")
+def local_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The settings of a cluster as make run makes it."""
+    directory = tmp_path_factory.mktemp("compose") / "cluster"
+    subprocess.run([CLUSTER, "start", directory, "--cron"], check=True)
+    try:
+        lines = (directory / "data" / "segmentation.conf").read_text().splitlines()
+        yield {
+            name: value.strip("'")
+            for name, value in (line.split(" = ") for line in lines if not line.startswith("#"))
+        }
+    finally:
+        subprocess.run([CLUSTER, "remove", directory], check=True)
+
+
+def test_its_server_is_set_like_the_local_one(local_settings: dict[str, str]) -> None:
+    given = given_settings()
+    assert set(local_settings) - set(given) == set(LOCAL_ONLY)
+    assert set(given) <= set(local_settings)
+    assert {name for name in given if given[name] != local_settings[name]} <= set(DIFFERENT)
+    # Both take shared memory from what they may have.
+    assert int(given["shared_buffers"].removesuffix("MB")) <= int(
+        SERVICES["db"]["shm_size"].removesuffix("mb")
+    )
+    assert SERVICES["db"]["environment"]["POSTGRES_INITDB_ARGS"] in CLUSTER.read_text()
+
+
+def test_all_parts_speak_of_one_database() -> None:
+    name = SERVICES["db"]["environment"]["POSTGRES_DB"]
+    assert given_settings()["cron.database_name"] == name
+    assert set(re.findall(r"@db/(\w+)", FILE.read_text())) == {name}
+    assert SERVICES["db"]["healthcheck"]["test"][-1] == name
+
+
+def test_its_versions_are_one_and_such_as_are_supported() -> None:
+    images = re.findall(r"(?:image: |FROM )([\w.]+):([\w.-]+)", FILE.read_text())
+    (postgres,) = {tag for image, tag in images if image == "postgres"}
+    (python,) = {tag for image, tag in images if image == "python"}
+    assert re.findall(r"postgresql-(\d+)-cron", FILE.read_text()) == [postgres]
+    oldest = re.search(r"OLDEST_PG=(\d+)", (ROOT / ".dev" / "lib").read_text())
+    assert oldest
+    assert int(postgres) >= int(oldest[1])
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"]
+    assert [int(part) for part in python.removesuffix("-slim").split(".")] >= [
+        int(part) for part in wanted.removeprefix(">=").split(".")
+    ]
+
+
+def test_what_it_sets_exists() -> None:
+    settings = {field.name.upper() for field in msgspec.structs.fields(Settings)}
+    assert set(SERVICES["service"]["environment"]) <= settings
+    inside = SERVICES["service"]["environment"]["PORT"]
+    assert SERVICES["service"]["ports"] == [f"127.0.0.1:${{PORT:-8080}}:{inside}"]
+    assert f":{inside}/health/live" in SERVICES["service"]["healthcheck"]["test"][-1]
+
+
+def test_what_goes_into_its_image_is_there_and_not_ignored() -> None:
+    dockerfile = SERVICES["service"]["build"]["dockerfile_inline"]
+    copied = {
+        name for line in re.findall(r"^COPY (.*)$", dockerfile, re.MULTILINE) for name in line.split()[:-1]
+    }
+    let_in = {
+        line.removeprefix("!")
+        for line in (ROOT / ".dockerignore").read_text().splitlines()
+        if line.startswith("!")
+    }
+    assert copied == let_in
+    assert all((ROOT / name).exists() for name in copied)
+    # Nothing that runs there reads a file that is not.
+    for file in (ROOT / "service").glob("*.py"):
+        assert not re.search(r"\b(tests|README|\.local)\b/", file.read_text()), file
+
+
+def test_it_starts_in_order_and_starts_again() -> None:
+    assert set(SERVICES) == {"secrets", "db", "migrate", "service"}
+    waits = {name: SERVICES[name].get("depends_on", {}) for name in SERVICES}
+    once, healthy = {"condition": "service_completed_successfully"}, {"condition": "service_healthy"}
+    assert waits == {
+        "secrets": {},
+        "db": {"secrets": once},
+        "migrate": {"db": healthy},
+        "service": {"db": healthy, "migrate": once},
+    }
+    assert {name: service["restart"] for name, service in SERVICES.items()} == {
+        "secrets": "no",
+        "db": "unless-stopped",
+        "migrate": "no",
+        "service": "unless-stopped",
+    }
+    assert {"db", "service"} <= {name for name in SERVICES if "healthcheck" in SERVICES[name]}
+    used = {volume.split(":")[0] for service in SERVICES.values() for volume in service["volumes"]}
+    assert used == set(COMPOSE["volumes"])
+
+
+def test_it_runs_as_nobody_in_particular_and_writes_nowhere() -> None:
+    for name in ("migrate", "service"):
+        service = SERVICES[name]
+        uid = service["user"].partition(":")[0]
+        assert int(uid) >= 10000
+        assert re.search(rf"chown {uid} ", SERVICES["secrets"]["command"][-1])
+        assert service["read_only"] is True
+        assert service["cap_drop"] == ["ALL"]
+        # WORKERS above 1 count in a temporary directory.
+        assert service["tmpfs"] == ["/tmp"]
+        assert all(volume.endswith(":ro") for volume in service["volumes"])
+
+
+def test_there_is_no_secret_in_it() -> None:
+    """A password is the name of a file, or made by a shell at the first start; its value never stands here."""
+    text = re.sub(r"^\s*#.*$", "", FILE.read_text(), flags=re.MULTILINE)
+    for _, password in re.findall(r"://(\w+):([^@]*)@", text):
+        assert password.startswith("$$(")
+    for service in SERVICES.values():
+        for name, value in service.get("environment", {}).items():
+            if re.search("PASSWORD|SECRET|KEY|DATABASE", name):
+                assert name.endswith("_FILE")
+                assert value.startswith("/secrets/")
+    assert not re.search(r"seg_[0-9a-f]|[0-9a-f]{20}", text)
+
+
+@pytest.fixture
+def volume(tmp_path: Path) -> Path:
+    """The directory that stands for the volume of secrets."""
+    volume = tmp_path / "secrets"
+    volume.mkdir()
+    return volume
+
+
+def run(name: str, volume: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
+    """Run the script of a service on this directory; files keep their owner."""
+    text = f'chown() {{ echo "$@" >> {volume}.owners; }}\n' + script(name).replace("/secrets", str(volume))
+    return subprocess.run(
+        ["bash" if name == "secrets" else "sh", "-euc", text],
+        cwd=ROOT,
+        env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+
+def test_passwords_are_made_once_each_for_its_reader_only(volume: Path) -> None:
+    run("secrets", volume)
+    made = {file.name: file.read_text().strip() for file in volume.iterdir()}
+    assert set(made) == {"postgres.password", "migrate.url", "service.url", "service.url.migrate", "done"}
+    dba, service = (conninfo_to_dict(made[name]) for name in ("migrate.url", "service.url"))
+    assert (dba["user"], dba["password"]) == ("postgres", made["postgres.password"])
+    assert service["user"] == "segmentation_service"
+    assert len(str(service["password"])) == 48
+    assert service["password"] != dba["password"]
+    assert made["service.url.migrate"] == made["service.url"]
+    assert {file.stat().st_mode & 0o777 for file in volume.iterdir() if file.name != "done"} == {0o600}
+    owners = Path(f"{volume}.owners").read_text().split("\n")
+    assert owners == [
+        "postgres postgres.password",
+        "10001 migrate.url service.url.migrate",
+        "10002 service.url",
+        "",
+    ]
+    run("secrets", volume)
+    assert {file.name: file.read_text().strip() for file in volume.iterdir()} == made
+
+
+def test_its_scripts_migrate_and_serve(volume: Path, database_url: str) -> None:
+    run("secrets", volume)
+    at = database_url.rpartition("@")[2]
+    (volume / "migrate.url").write_text(database_url)
+    service_url = (volume / "service.url").read_text().replace("db/segmentation", at)
+    (volume / "service.url").write_text(service_url)
+    with psycopg.connect(database_url) as connection:
+        connection.execute("alter role segmentation_service password null")
+    migrated = run("migrate", volume, USER="migrate")
+    assert "the database is at version" in migrated.stdout
+    port = free_port()
+    server = subprocess.Popen(
+        ["sh", "-euc", script("service").replace("/secrets", str(volume))],
+        cwd=ROOT,
+        env={"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "PORT": str(port), "WORKERS": "2"},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        wait_until_live(port, server)
+        assert httpx.get(f"http://127.0.0.1:{port}/health/ready").status_code in (200, 503)
+        _, *check = SERVICES["service"]["healthcheck"]["test"]
+        check = [sys.executable, *(part.replace(":8080", f":{port}") for part in check[1:])]
+        subprocess.run(check, check=True)
+    finally:
+        server.terminate()
+        server.communicate(timeout=30)
+    assert subprocess.run(check, stderr=subprocess.DEVNULL).returncode != 0
