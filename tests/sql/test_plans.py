@@ -68,7 +68,9 @@ def plans_of(db: Database) -> Callable[[str], list[str]]:
 def test_users_are_found_by_index(plans_of: Callable[[str], list[str]], call: str) -> None:
     plans = "\n".join(plans_of(call))
     scans = [
-        line.strip() for line in plans.splitlines() if re.search(rf"Seq Scan on (segmentation\.)?{LARGE}", line)
+        line.strip()
+        for line in plans.splitlines()
+        if re.search(rf"Seq Scan on (segmentation\.)?{LARGE}", line)
     ]
     # A month to come has no rows yet, and one that has none needs no index.
     filled = [scan for scan in scans if "rows=1 " not in scan and "rows=0 " not in scan]
