@@ -309,6 +309,13 @@ def describe(app: Litestar) -> bytes:
         component["description"] = kind.__doc__
         if issubclass(kind, Body):
             component["additionalProperties"] = False
+    modules = list(dict.fromkeys(handler.fn.__module__ for handler in handlers.values()))
+
+    def place(path: str) -> tuple[int, int]:
+        first = min((handlers[call["operationId"]] for call in schema["paths"][path].values()), key=_line)
+        return modules.index(first.fn.__module__), _line(first)
+
+    schema["paths"] = {path: schema["paths"][path] for path in sorted(schema["paths"], key=place)}
     for path, calls in schema["paths"].items():
         # As in the source: what is done first comes first.
         calls = dict(sorted(calls.items(), key=lambda call: _line(handlers[call[1]["operationId"]])))

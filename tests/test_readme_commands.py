@@ -44,6 +44,12 @@ ELSEWHERE = {
     "RENEW_README=1 make test ARGS=tests/test_readme_commands.py": "this very test, writing what it compares",
     "RENEW_ANSWERS=1 make test ARGS=tests/http/test_examples.py": "that test, writing what it compares",
 }
+# Sections whose commands need another stage than one service: who runs them.
+STAGED_ELSEWHERE = {
+    "Command line": "tests/cli",
+    "Operations": "tests/operations",
+    "Watching it": "tests/sql/test_picture.py and tests/http/test_tracing.py",
+}
 # Blocks that hold no commands.
 NOT_COMMANDS = {"text", "json", "yaml", "ini", "promql", "mermaid"}
 
@@ -80,9 +86,19 @@ class Step:
     given: list[str] = field(default_factory=list)
 
 
+def staged_here() -> str:
+    """The README without the sections that other tests run."""
+    return re.sub(
+        rf"^## ({'|'.join(STAGED_ELSEWHERE)})\n.*?(?=^## )",
+        "",
+        README.read_text(),
+        flags=re.MULTILINE | re.DOTALL,
+    )
+
+
 def blocks() -> Iterator[tuple[str, str]]:
     """Language and text of every fenced block."""
-    yield from FENCE.findall(README.read_text())
+    yield from FENCE.findall(staged_here())
 
 
 def steps(block: str) -> list[Step]:
@@ -331,7 +347,7 @@ def test_every_block_is_of_a_kind_that_is_run_or_holds_no_commands() -> None:
 
 def prose() -> str:
     """The README without its blocks."""
-    return FENCE.sub("", README.read_text())
+    return FENCE.sub("", staged_here())
 
 
 def test_every_sentence_of_sql_runs(checkout: Checkout) -> None:
