@@ -69,7 +69,7 @@ def labels(reader: Api, db: Database) -> dict[str, set[str]]:
     db.rows("select create_segment('A')")
     reader.send("GET", "/v1/users/1/segments")
     reader.send("GET", "/v1/segments/A/members", headers={"Accept": "text/csv"})
-    db.rows("alter function segmentation.users_segments rename to hidden")
+    db.rows("alter function segmentation.http_user_segments_each rename to hidden")
     assert reader.send("GET", "/v1/users/1/segments").status_code == 500
     db.rows("call sweep()")
     text = reader.send("GET", "/metrics").text

@@ -66,7 +66,7 @@ def test_without_a_good_one_each_request_gets_an_id(reader: Api) -> None:
 
 
 def test_a_failure_is_logged_under_the_id(reader: Api, db: Database, lines: list[str]) -> None:
-    db.rows("alter function segmentation.http_users_segments rename to hidden")
+    db.rows("alter function segmentation.http_user_segments_each rename to hidden")
     reader.is_refused(
         "GET", "/v1/users/1/segments", 500, "internal_error", headers={"X-Request-ID": "checkout-7"}
     )

@@ -56,9 +56,9 @@ def test_errors_of_the_service_are_counted_apart(
     reader: Api, metrics: Callable[[], Metrics], db: Database
 ) -> None:
     before = metrics()
-    db.rows("alter function segmentation.users_segments rename to hidden")
+    db.rows("alter function segmentation.http_user_segments_each rename to hidden")
     reader.is_refused("GET", "/v1/users/1/segments", 500, "internal_error")
-    db.rows("alter function segmentation.hidden rename to users_segments")
+    db.rows("alter function segmentation.hidden rename to http_user_segments_each")
     after = metrics()
     assert (
         after("litestar_requests_error_total", path=HOT) - before("litestar_requests_error_total", path=HOT)

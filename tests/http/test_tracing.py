@@ -174,7 +174,7 @@ def test_errors_are_told_by_their_code_and_nothing_else(api: Api, spans: Spans, 
     assert not statement.status.is_ok
     assert server.attributes and server.attributes["http.response.status_code"] == 422
     assert statement.events == () == server.events
-    db.rows("alter function segmentation.users_segments rename to hidden")
+    db.rows("alter function segmentation.http_user_segments_each rename to hidden")
     api.send("GET", "/v1/users/1/segments")
     server, _ = spans.one_request()
     assert not server.status.is_ok

@@ -230,8 +230,7 @@ def test_a_key_is_read_from_the_header_alone(service: Service) -> None:
 
 # What is put into the text of a statement: names from the code, and never a value.
 PUT_TOGETHER = {
-    "select segmentation.{function}({arguments})",
-    "set local role segmentation_{role}",
+    "select {name_it}, segmentation.{function}({arguments})",
 }
 
 
