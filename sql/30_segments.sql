@@ -5,7 +5,7 @@
 -- overrides hold their segments' slugs shared, delete_segment holds it alone: nobody is added to a
 -- segment that has just been deleted.
 --
--- In calling order: living_segments, lock_slugs, segment_id_of, lock_segment, segment_ids_of; then the public
+-- In calling order: living_segments, lock_slugs, segment_id_of, require_known_slug, lock_segment, segment_ids_of; then the public
 -- create_segment, get_segment, list_segments, update_segment, delete_segment, segment_history.
 
 -- salt is for those who compute buckets elsewhere.
@@ -83,6 +83,24 @@ begin
         hint = 'List the segments: select * from list_segments(); or GET /v1/segments.';
   end if;
   return found_id;
+end
+$$;
+
+-- A slug that some segment has or once had; else the error of a segment that does not exist.
+create or replace function segmentation.require_known_slug (
+  slug text
+)
+  returns void
+  language plpgsql
+  stable
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if not exists (
+    select from segmentation.segments as s where s.slug = require_known_slug.slug collate "C"
+  ) then
+    perform segmentation.segment_id_of(require_known_slug.slug);
+  end if;
 end
 $$;
 
@@ -313,11 +331,7 @@ create or replace function segmentation.segment_history (
 as $$
 #variable_conflict use_column
 begin
-  if not exists (
-    select from segmentation.segments as s where s.slug = segment_history.slug collate "C"
-  ) then
-    perform segmentation.segment_id_of(segment_history.slug);
-  end if;
+  perform segmentation.require_known_slug(segment_history.slug);
   return query
   select h.changed_at, h.operation, h.description, h.percent, h.starts_at, h.actor, h.reason
   from segmentation.segment_history as h

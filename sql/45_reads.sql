@@ -55,13 +55,13 @@ begin
 end
 $$;
 
+-- Of an earlier version.
+drop function if exists segmentation.current_segments(bigint, timestamptz);
+
 -- The fast form of the algebra, for many users at one moment: what is assigned, and what the rollout holds
 -- unless it is overridden. One scan of a user's overrides serves both: an exclusion is kept as a negative
 -- number, which is no segment's. Segments are looked up last and all at once, by array: a join would be
 -- planned for one row and scan them for each. Inlined into its caller, which keeps the plan.
--- Of an earlier version.
-drop function if exists segmentation.current_segments(bigint, timestamptz);
-
 create or replace function segmentation.current_segments (
   user_ids bigint[],
   moment   timestamptz

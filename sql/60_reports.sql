@@ -5,8 +5,8 @@
 -- rollout_events finds them from the steps' bounds; only pairs with an override that begins or ends in the
 -- month go through the algebra (override_events). Both are selections by month, not by user.
 --
--- In calling order: month_start; rollout_events, override_events, history_report; create_report_link,
--- linked_report.
+-- In calling order: month_start, require_reportable; rollout_events, override_events, report_lines, report_pages;
+-- report_page, history_report; create_report_link, linked_pages.
 
 create or replace function segmentation.month_start (
   period text

@@ -28,11 +28,7 @@ declare
   last_moment timestamptz := coalesce(growth_moments.to_time, segmentation.clock());
   moments timestamptz[];
 begin
-  if not exists (
-    select from segmentation.segments as s where s.slug = growth_moments.slug collate "C"
-  ) then
-    perform segmentation.segment_id_of(growth_moments.slug);
-  end if;
+  perform segmentation.require_known_slug(growth_moments.slug);
   -- A step that goes a month ahead and some days back might stand still.
   if (
     growth_moments.step > interval '0'

@@ -19,15 +19,15 @@ create or replace function segmentation.ofrep_evaluations (
 as $$
 #variable_conflict use_column
 declare
-  moment timestamptz;
+  moment timestamptz := segmentation.clock();
   member_of text[];
+  is_known boolean;
 begin
-  if not exists (select from segmentation.users as u where u.user_id = ofrep_evaluations.user_id) then
+  select c.segments, c.known into member_of, is_known
+  from segmentation.current_segments(array[ofrep_evaluations.user_id], moment) as c;
+  if not is_known then
     perform segmentation.note_users(array[ofrep_evaluations.user_id]);
   end if;
-  moment := segmentation.clock();
-  select c.segments into member_of
-  from segmentation.current_segments(array[ofrep_evaluations.user_id], moment) as c;
   return query
   select
     s.slug,

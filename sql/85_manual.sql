@@ -42,7 +42,7 @@ as $$
     and p.proname !~ '^(http|ofrep)_'
     and p.proname not in (
       'assert_bucket_vectors', 'authenticate_api_key', 'claim_idempotency_key', 'expiry', 'keep_answer',
-      'linked_report', 'note_upkeep', 'require_at_most', 'rfc3339', 'rollout_json')
+      'linked_pages', 'note_upkeep', 'report_page', 'require_at_most', 'rfc3339', 'rollout_json')
     and (manual.word is null or position(lower(manual.word) in lower(p.proname || ' ' || d.parts[1])) > 0)
   order by r.position, p.proname
 $$;

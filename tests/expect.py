@@ -81,3 +81,32 @@ def physically(db: Database, *tables: str) -> list[Any]:
             f"select tableoid, ctid, xmin::text, t::text from segmentation.{table} as t order by 1, 2"
         )
     ]
+
+
+def periods_never_overlap(db: Database) -> None:
+    """Assert that of one user and one segment there is one override at a time, and none is empty."""
+    assert (
+        db.rows(
+            "select user_id, segment_id from (select *, lead(starts_at) over"
+            " (partition by user_id, segment_id order by starts_at, ends_at) as next"
+            " from segmentation.overrides) as o where next < ends_at or ends_at <= starts_at"
+        )
+        == []
+    ), "no two periods of a user and a segment overlap"
+
+
+def replayed(db: Database, user_id: int) -> list[str]:
+    """The segments that a user's history leads to, in which ins and outs alternate."""
+    told: dict[str, str] = {}
+    for segment, operation, _ in db.events_of(user_id):
+        assert told.get(segment, "remove") != operation, (user_id, segment)
+        told[segment] = operation
+    return sorted(slug for slug, operation in told.items() if operation == "add")
+
+
+def histories_add_up(db: Database) -> None:
+    """Assert that everybody's history leads to the segments of now."""
+    for user_id, segments in db.rows(
+        "select user_id, segments from users_segments(array(select user_id from segmentation.users))"
+    ):
+        assert segments == replayed(db, user_id)

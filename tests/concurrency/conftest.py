@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import OPTIONS, Database
+from tests.expect import histories_add_up
 
 PATIENCE = 20.0
 
@@ -82,13 +83,6 @@ def consistent(db: Database) -> Callable[[], None]:
             )
             == []
         )
-        for user_id, segments in db.rows(
-            "select user_id, segments from users_segments(array(select user_id from segmentation.users))"
-        ):
-            told: dict[str, str] = {}
-            for segment, operation, _ in db.events_of(user_id):
-                assert told.get(segment, "remove") != operation, "additions and removals alternate"
-                told[segment] = operation
-            assert segments == sorted(slug for slug, operation in told.items() if operation == "add")
+        histories_add_up(db)
 
     return check

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from service.errors import INTERNAL_ERROR, kind_of_sqlstate
 from tests.conftest import NOON, Clock, Database
+from tests.expect import histories_add_up, periods_never_overlap
 
 TEXT = st.one_of(
     st.none(),
@@ -225,14 +226,7 @@ def test_whatever_is_called_the_state_stays_consistent(db: Database, clock: Cloc
 
 def is_consistent(db: Database) -> None:
     """Assert that no periods overlap, that ins and outs alternate, and that they add up to the present."""
-    assert (
-        db.rows(
-            "select user_id, segment_id from (select *, lead(starts_at) over"
-            " (partition by user_id, segment_id order by starts_at, ends_at) as next"
-            " from segmentation.overrides) as o where next < ends_at or ends_at <= starts_at"
-        )
-        == []
-    )
+    periods_never_overlap(db)
     assert (
         db.rows(
             "select segment_id from (select *, lead(starts_at, 1, 'infinity') over"
@@ -245,8 +239,4 @@ def is_consistent(db: Database) -> None:
         "select * from users_segments(array(select user_id from segmentation.users))"
     ):
         assert segments == db.column("select segment from user_segments(%s)", user_id)
-        last: dict[str, str] = {}
-        for segment, operation, _ in db.events_of(user_id):
-            assert last.get(segment, "remove") != operation, (user_id, segment)
-            last[segment] = operation
-        assert segments == sorted(slug for slug, operation in last.items() if operation == "add")
+    histories_add_up(db)
