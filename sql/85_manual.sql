@@ -52,15 +52,15 @@ comment on function segmentation.manual(text) is
 
 do $$
 declare
-  helper regprocedure;
+  helper name;
 begin
   for helper in
-    select p.oid from pg_catalog.pg_proc as p
+    select p.proname from pg_catalog.pg_proc as p
     where p.pronamespace = 'segmentation'::regnamespace and obj_description(p.oid, 'pg_proc') is null
   loop
+    -- No two have the same name.
     execute format(
-      'comment on %s %s is %L',
-      case when (select p.prokind from pg_catalog.pg_proc as p where p.oid = helper) = 'p' then 'procedure' else 'function' end,
+      'comment on routine segmentation.%I is %L',
       helper, 'Internal: called by other functions of this schema, not by people.');
   end loop;
 end

@@ -7,6 +7,7 @@ alter default privileges for role segmentation_owner revoke execute on functions
 -- other applications in this database keep their meaning.
 do $$
 declare
+  before text := current_setting('search_path');
   present text := (
     select substr(setting, length('search_path=') + 1)
     from pg_catalog.pg_db_role_setting,
@@ -17,9 +18,10 @@ declare
   );
 begin
   if coalesce(present, '') !~ '\msegmentation\M' then
-    execute format(
-      'alter database %I set search_path = %s',
-      current_database(), coalesce(nullif(present, ''), '"$user", public') || ', segmentation');
+    perform set_config(
+      'search_path', coalesce(nullif(present, ''), '"$user", public') || ', segmentation', true);
+    execute format('alter database %I set search_path from current', current_database());
+    perform set_config('search_path', before, true);
   end if;
 end
 $$;
