@@ -2,11 +2,11 @@
 --
 -- The report of a month is user_history of all users, cut to that month (UTC); a test holds them equal. Most
 -- events come from rollouts, and those of a user without an override follow from the bucket alone, so
--- rollout_events finds them from the steps' bounds; only pairs with an override that begins or ends in the
--- month go through the algebra (override_events). Both are selections by month, not by user.
+-- report_lines finds them from the steps' bounds; only pairs with an override that begins or ends in the
+-- month go through the algebra. Both are selections by month, not by user.
 --
--- In calling order: month_start, require_reportable; rollout_events, override_events, report_lines, report_pages;
--- report_page, history_report; create_report_link, linked_pages.
+-- In calling order: month_start, require_reportable; report_lines, report_pages; report_page, history_report;
+-- create_report_link, linked_pages.
 
 create or replace function segmentation.month_start (
   period text
@@ -63,141 +63,11 @@ $$;
 drop function if exists segmentation.rollout_events(timestamptz, timestamptz, bigint, bigint);
 drop function if exists segmentation.override_events(timestamptz, timestamptz, bigint, bigint);
 
--- Rollout events of [from_time, to_time), of users after one id and up to another, for every segment without
--- an override in that time, by user, time, segment. At a step's bound the users between the old and the new
--- threshold move; a user registered meanwhile gets in where the step in force at that moment holds its
--- bucket. Inlined.
-create or replace function segmentation.rollout_events (
-  from_time timestamptz,
-  to_time   timestamptz,
-  after_id  bigint,
-  up_to_id  bigint
-)
-  returns table (user_id bigint, at timestamptz, segment_id integer, slug text, operation text, at_text text)
-  language sql
-  stable
-as $$
-  with bounds as materialized (
-    -- Written as text once a bound, not once a user.
-    select
-      b.salt, b.at, b.segment_id,
-      least(b.before, b.after) as lowest, greatest(b.before, b.after) as below,
-      s.slug, case when b.before < b.after then 'add' else 'remove' end as operation,
-      segmentation.rfc3339(b.at) as at_text
-    from (
-      select
-        m.segment_id, m.salt, m.at,
-        coalesce(max(m.threshold) filter (where m.ending), 0) as before,
-        coalesce(max(m.threshold) filter (where not m.ending), 0) as after
-      from (
-        select r.segment_id, r.salt, r.threshold, r.starts_at as at, false as ending
-        from segmentation.rollouts as r
-        union all
-        select r.segment_id, r.salt, r.threshold, r.ends_at, true
-        from segmentation.rollouts as r
-      ) as m
-      where m.at >= rollout_events.from_time and m.at < rollout_events.to_time
-      group by m.segment_id, m.salt, m.at
-    ) as b
-    join segmentation.segments as s on s.segment_id = b.segment_id
-    where b.before <> b.after
-    order by b.at, s.slug, b.segment_id
-  ),
-  overridden as materialized (
-    select o.user_id, o.segment_id
-    from segmentation.overrides as o
-    where o.user_id > rollout_events.after_id and o.user_id <= rollout_events.up_to_id
-      and o.starts_at <= rollout_events.to_time and o.ends_at >= rollout_events.from_time
-  )
-  (
-    -- Users in order, and for each the bounds in theirs: the sort finds its work done.
-    select u.user_id, b.at, b.segment_id, b.slug, b.operation, b.at_text
-    from (
-      select u.user_id, u.registered_at
-      from segmentation.users as u
-      where u.user_id > rollout_events.after_id and u.user_id <= rollout_events.up_to_id
-      order by u.user_id
-      offset 0
-    ) as u
-    cross join lateral (
-      select b.*
-      from bounds as b
-      where segmentation.bucket(u.user_id, b.salt) < b.below
-        and segmentation.bucket(u.user_id, b.salt) >= b.lowest
-        and u.registered_at < b.at
-      offset 0
-    ) as b
-    where (u.user_id, b.segment_id) not in (select o.user_id, o.segment_id from overridden as o)
-    order by u.user_id, b.at, b.slug, b.segment_id
-  )
-  union all
-  (
-    select u.user_id, u.registered_at, s.segment_id, s.slug, 'add', segmentation.rfc3339(u.registered_at)
-    from segmentation.users as u
-    join segmentation.rollouts as r
-      on r.starts_at <= u.registered_at and u.registered_at < r.ends_at
-      and segmentation.bucket(u.user_id, r.salt) < r.threshold
-    join segmentation.segments as s on s.segment_id = r.segment_id
-    where u.user_id > rollout_events.after_id and u.user_id <= rollout_events.up_to_id
-      and u.registered_at >= rollout_events.from_time and u.registered_at < rollout_events.to_time
-      and (u.user_id, r.segment_id) not in (select o.user_id, o.segment_id from overridden as o)
-    order by u.user_id, u.registered_at, s.slug, s.segment_id
-  )
-$$;
-
--- All events of [from_time, to_time), of users after one id and up to another, for the pairs whose overrides
--- begin or end in that time, or end with their segment: by the algebra, from the overrides that touch it. A
--- pair that is overridden all the time has no event. By user, time, segment. Inlined.
-create or replace function segmentation.override_events (
-  from_time timestamptz,
-  to_time   timestamptz,
-  after_id  bigint,
-  up_to_id  bigint
-)
-  returns table (user_id bigint, at timestamptz, segment_id integer, slug text, operation text, at_text text)
-  language sql
-  stable
-as $$
-  with touched as materialized (
-    select
-      o.user_id, o.segment_id,
-      range_agg(tstzrange(o.starts_at, o.ends_at)) as overridden,
-      range_agg(tstzrange(o.starts_at, o.ends_at)) filter (where o.included) as assigned
-    from segmentation.overrides as o
-    join segmentation.segments as s on s.segment_id = o.segment_id
-    where o.user_id > override_events.after_id and o.user_id <= override_events.up_to_id
-      and o.starts_at <= override_events.to_time and o.ends_at >= override_events.from_time
-    group by o.user_id, o.segment_id
-    having bool_or(
-      o.starts_at >= override_events.from_time or least(o.ends_at, s.deleted_at) <= override_events.to_time)
-  )
-  select t.user_id, b.at, t.segment_id, s.slug, b.operation, segmentation.rfc3339(b.at)
-  from touched as t
-  join segmentation.segments as s on s.segment_id = t.segment_id
-  left join (
-    select
-      t.user_id, t.segment_id,
-      range_agg(tstzrange(greatest(r.starts_at, u.registered_at), r.ends_at)) as rollout
-    from touched as t
-    join segmentation.rollouts as r
-      on r.segment_id = t.segment_id and segmentation.bucket(t.user_id, r.salt) < r.threshold
-    join segmentation.users as u on u.user_id = t.user_id and u.registered_at < r.ends_at
-    group by t.user_id, t.segment_id
-  ) as r on r.user_id = t.user_id and r.segment_id = t.segment_id
-  cross join lateral unnest(
-    segmentation.member(r.rollout, t.overridden, t.assigned, tstzrange(s.created_at, s.deleted_at))
-  ) as period
-  cross join lateral (
-    select 'add', lower(period)
-    union all
-    select 'remove', upper(period)
-  ) as b (operation, at)
-  where b.at >= override_events.from_time and b.at < override_events.to_time
-  order by t.user_id, b.at, s.slug, t.segment_id
-$$;
-
--- All events of [from_time, to_time), of users after one id and up to another, by user, time, segment.
--- Inlined.
+-- All events of [from_time, to_time), of users after one id and up to another, by user, time, segment: three
+-- selections, each in order, merged. At a step's bound the users between the old and the new threshold move; a
+-- user registered meanwhile gets in where the step in force at that moment holds its bucket; both unless the
+-- pair has an override in that time. Pairs whose overrides begin or end then, or end with their segment, go
+-- through the algebra; a pair that is overridden all the time has no event. Inlined.
 create or replace function segmentation.report_lines (
   from_time timestamptz,
   to_time   timestamptz,
@@ -208,22 +78,132 @@ create or replace function segmentation.report_lines (
   language sql
   stable
 as $$
+  with bounds as materialized (
+    -- Written as text once a bound, not once a user.
+    select
+      b.salt, b.below, b.lowest, b.at, b.segment_id, s.slug, b.operation, segmentation.rfc3339(b.at) as at_text
+    from (
+      select
+        c.segment_id, c.salt, c.at,
+        least(c.before, c.after) as lowest, greatest(c.before, c.after) as below,
+        case when c.before < c.after then 'add' else 'remove' end as operation
+      from (
+        select
+          m.segment_id, m.salt, m.at,
+          coalesce(max(m.threshold) filter (where m.ending), 0) as before,
+          coalesce(max(m.threshold) filter (where not m.ending), 0) as after
+        from (
+          select r.segment_id, r.salt, r.threshold, r.starts_at as at, false as ending
+          from segmentation.rollouts as r
+          union all
+          select r.segment_id, r.salt, r.threshold, r.ends_at, true
+          from segmentation.rollouts as r
+        ) as m
+        where m.at >= report_lines.from_time and m.at < report_lines.to_time
+        group by m.segment_id, m.salt, m.at
+      ) as c
+      where c.before <> c.after
+    ) as b
+    join segmentation.segments as s on s.segment_id = b.segment_id
+    order by b.at, s.slug, b.segment_id
+  ),
+  overridden as materialized (
+    select o.user_id, o.segment_id, o.included, o.starts_at, o.ends_at
+    from segmentation.overrides as o
+    where o.user_id > report_lines.after_id and o.user_id <= report_lines.up_to_id
+      and o.starts_at <= report_lines.to_time and o.ends_at >= report_lines.from_time
+  ),
+  overridden_users as materialized (
+    select o.user_id, array_agg(o.segment_id) as segment_ids
+    from overridden as o
+    group by o.user_id
+  ),
+  touched as materialized (
+    select
+      o.user_id, o.segment_id,
+      range_agg(tstzrange(o.starts_at, o.ends_at)) as overridden,
+      range_agg(tstzrange(o.starts_at, o.ends_at)) filter (where o.included) as assigned
+    from overridden as o
+    where (o.user_id, o.segment_id) in (
+      select o.user_id, o.segment_id
+      from overridden as o
+      join segmentation.segments as s on s.segment_id = o.segment_id
+      where o.starts_at >= report_lines.from_time or least(o.ends_at, s.deleted_at) <= report_lines.to_time
+    )
+    group by o.user_id, o.segment_id
+  )
   select e.user_id, e.slug, e.operation, e.at_text
   from (
-    select *
-    from segmentation.rollout_events(
-      report_lines.from_time, report_lines.to_time, report_lines.after_id, report_lines.up_to_id)
+    (
+      -- Users in order, and for each the bounds in theirs: the sort finds its work done.
+      select u.user_id, b.at, b.segment_id, b.slug, b.operation, b.at_text
+      from (
+        select u.user_id, u.registered_at, o.segment_ids
+        from segmentation.users as u
+        left join overridden_users as o on o.user_id = u.user_id
+        where u.user_id > report_lines.after_id and u.user_id <= report_lines.up_to_id
+        order by u.user_id
+        offset 0
+      ) as u
+      cross join lateral (
+        select b.*
+        from bounds as b
+        where segmentation.bucket(u.user_id, b.salt) < b.below
+          and segmentation.bucket(u.user_id, b.salt) >= b.lowest
+          and u.registered_at < b.at
+        offset 0
+      ) as b
+      where (b.segment_id = any (u.segment_ids)) is not true
+      order by u.user_id, b.at, b.slug, b.segment_id
+    )
     union all
-    select *
-    from segmentation.override_events(
-      report_lines.from_time, report_lines.to_time, report_lines.after_id, report_lines.up_to_id)
+    (
+      select u.user_id, u.registered_at, s.segment_id, s.slug, 'add', segmentation.rfc3339(u.registered_at)
+      from segmentation.users as u
+      left join overridden_users as o on o.user_id = u.user_id
+      join segmentation.rollouts as r
+        on r.starts_at <= u.registered_at and u.registered_at < r.ends_at
+        and segmentation.bucket(u.user_id, r.salt) < r.threshold
+      join segmentation.segments as s on s.segment_id = r.segment_id
+      where u.user_id > report_lines.after_id and u.user_id <= report_lines.up_to_id
+        and u.registered_at >= report_lines.from_time and u.registered_at < report_lines.to_time
+        and (r.segment_id = any (o.segment_ids)) is not true
+      order by u.user_id, u.registered_at, s.slug, s.segment_id
+    )
+    union all
+    (
+      select t.user_id, b.at, t.segment_id, s.slug, b.operation, segmentation.rfc3339(b.at)
+      from touched as t
+      join segmentation.segments as s on s.segment_id = t.segment_id
+      left join (
+        select
+          t.user_id, t.segment_id,
+          range_agg(tstzrange(greatest(r.starts_at, u.registered_at), r.ends_at)) as rollout
+        from touched as t
+        join segmentation.rollouts as r
+          on r.segment_id = t.segment_id and segmentation.bucket(t.user_id, r.salt) < r.threshold
+        join segmentation.users as u on u.user_id = t.user_id and u.registered_at < r.ends_at
+        group by t.user_id, t.segment_id
+      ) as r on r.user_id = t.user_id and r.segment_id = t.segment_id
+      cross join lateral unnest(
+        segmentation.member(r.rollout, t.overridden, t.assigned, tstzrange(s.created_at, s.deleted_at))
+      ) as period
+      cross join lateral (
+        select 'add', lower(period)
+        union all
+        select 'remove', upper(period)
+      ) as b (operation, at)
+      where b.at >= report_lines.from_time and b.at < report_lines.to_time
+      order by t.user_id, b.at, s.slug, t.segment_id
+    )
   ) as e
   -- A column of a function has lost the collation of its table.
   order by e.user_id, e.at, e.slug collate "C", e.segment_id
 $$;
 
--- The pages of a report: users after one id and up to another, so that each page is joined and merged in
--- memory, and together they are in order. A report of one user is one page, and makes the user known.
+-- The pages of a report: users after one id and up to another, so few that what is joined and merged stays
+-- in the processor's cache; together they are in order. A report of one user is one page, and makes the user
+-- known.
 create or replace function segmentation.report_pages (
   period  text,
   user_id bigint
@@ -252,13 +232,13 @@ begin
   while up_to_id < 9223372036854775807 loop
     after_id := up_to_id;
     -- Beyond the last known user there may be one who has an override all the same.
-    select coalesce(max(page.user_id) filter (where page.place = 20000), 9223372036854775807) into up_to_id
+    select coalesce(max(page.user_id) filter (where page.place = 5000), 9223372036854775807) into up_to_id
     from (
       select u.user_id, row_number() over (order by u.user_id) as place
       from segmentation.users as u
       where u.user_id > after_id
       order by u.user_id
-      limit 20000
+      limit 5000
     ) as page;
     return next;
   end loop;
@@ -286,7 +266,7 @@ end
 $$;
 
 comment on function segmentation.report_page(timestamptz, timestamptz, bigint, bigint) is
-  'One page of a report, see linked_pages. Example: select * from report_page(''2026-11-01Z'', ''2026-12-01Z'', 0, 20000);';
+  'One page of a report, see linked_pages. Example: select * from report_page(''2026-11-01Z'', ''2026-12-01Z'', 0, 5000);';
 
 create or replace function segmentation.history_report (
   period  text,

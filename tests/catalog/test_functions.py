@@ -184,8 +184,7 @@ def test_the_algebra_is_inlined_into_its_caller(db: Database) -> None:
     for call in (
         "membership_periods(array[1::bigint], 'infinity')",
         "membership_events(array[1::bigint], 'infinity')",
-        "rollout_events('2026-11-01Z', '2026-12-01Z', 0, 100)",
-        "override_events('2026-11-01Z', '2026-12-01Z', 0, 100)",
+        "report_lines('2026-11-01Z', '2026-12-01Z', 0, 100)",
         "current_segments(array[1::bigint], 'infinity')",
     ):
         plan = "\n".join(db.column(f"explain (verbose) select * from segmentation.{call}"))
@@ -197,7 +196,7 @@ def test_no_caller_hands_the_algebra_a_volatile_argument(db: Database) -> None:
     """PostgreSQL inlines no set-returning function that is called with one: give it a variable."""
     callers = db.column(
         "select oid::regprocedure::text from pg_proc where pronamespace = 'segmentation'::regnamespace"
-        " and prosrc ~ '(current_segments|(membership|rollout|override)_(periods|events))\\([^;]*?clock\\(\\)'"
+        " and prosrc ~ '(current_segments|membership_(periods|events)|report_lines)\\([^;]*?clock\\(\\)'"
     )
     assert callers == []
 

@@ -106,6 +106,23 @@ def test_rollout_steps_are_events_of_every_known_user(db: Database, clock: Clock
     assert [line[0] for line in lines if line[2] == "remove"] == sorted(set(half) - set(fifth))
 
 
+def test_a_report_of_many_pages_has_each_event_once_and_in_order(db: Database, clock: Clock) -> None:
+    users = 12_000
+    db.rows("select create_segment('A')")
+    db.rows("select create_segment('B')")
+    db.rows("select register_users(array(select generate_series(1, %s)))", users)
+    clock.advance(hours=1)
+    # Around the ends of pages, and beyond the last known user.
+    by_hand = [1, 4999, 5000, 5001, 9999, 10_000, 10_001, users, 10 * users]
+    db.rows("select change_segment_members('A', %s)", by_hand)
+    clock.advance(hours=1)
+    db.rows("select set_rollout('B', 100)")
+    lines = report(db, "2026-11")
+    assert [line[0] for line in lines if line[1] == "A"] == by_hand
+    assert [line[0] for line in lines if line[1] == "B"] == [*range(1, users + 1), 10 * users]
+    assert lines == sorted(lines, key=lambda line: (line[0], line[3], line[1]))
+
+
 def inside_up_to(db: Database, percent: float, last: int) -> list[int]:
     """Ids up to the last one that a rollout of A holds."""
     return list(takewhile(lambda user_id: user_id <= last, inside(db, "A", percent)))
