@@ -1,7 +1,7 @@
 -- Overrides: assigning users to segments and taking them out by hand.
 --
 -- change_overrides is the primitive, for any number of users and segments; the public forms wrap it. It
--- registers and locks the users, then locks the overrides that exist, and only then reads the clock and
+-- locks the users, known from now on, then locks the overrides that exist, and only then reads the clock and
 -- decides: what it sees is what holds at the moment it stamps. Locks are taken in one order everywhere:
 -- slugs, users, overrides, each ascending, so that writers wait for each other but never deadlock.
 --
@@ -30,8 +30,9 @@ $$;
 comment on function segmentation.register_users(bigint[]) is
   'Make users known: rollouts hold them from now on. Known ones stay as they are. Example: select register_users(array[1000, 1002]);';
 
--- Whoever changes a user's overrides holds the user's row. Registering comes first: a user inserted by
--- somebody else is then waited for before any lock is held.
+-- Whoever changes a user's overrides holds the user's row. Most users are known. Those who are not are made
+-- known while no row is held: another's insertion is then waited for without making anybody wait for us, and
+-- the locks are taken anew, in order. So it goes, too, when one of them was forgotten meanwhile.
 create or replace function segmentation.lock_users (
   user_ids bigint[]
 )
@@ -44,7 +45,6 @@ declare
 begin
   loop
     begin
-      perform segmentation.register_users(lock_users.user_ids);
       perform
       from (select unnest(lock_users.user_ids) as user_id order by user_id) as asked
       join segmentation.users as u on u.user_id = asked.user_id
@@ -52,12 +52,11 @@ begin
       for no key update of u;
       get diagnostics locked = row_count;
       exit when locked >= cardinality(lock_users.user_ids);
-      -- One of them was forgotten meanwhile, and begins anew. So do we, holding nothing: the locks taken so
-      -- far would be out of order.
       raise exception using errcode = 'SG001';
     exception
       when sqlstate 'SG001' then null;
     end;
+    perform segmentation.register_users(lock_users.user_ids);
   end loop;
 end
 $$;

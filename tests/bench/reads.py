@@ -5,7 +5,7 @@ import subprocess
 import tempfile
 from functools import partial
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 
 from tests.bench import load
 from tests.bench.data import connect, copy_of, data_set, url_of
@@ -119,9 +119,8 @@ def growth(sizes: Sizes) -> list[Row]:
     small, large = data_set(sizes, sizes.few_users), data_set(sizes, sizes.growth_users)
     with copy_of(small, 1) as few, copy_of(large, 2) as many:
         progress("growth")
-        for database, users in ((few, sizes.few_users), (many, sizes.growth_users)):
-            pgbench(database, HOT_CALL, users, 3)
-        read = partial(pgbench, seconds=sizes.seconds)
+        # A session meets each page of shared memory once; the service's sessions last.
+        read = partial(pgbench, seconds=2 * sizes.seconds, warm=4 * sizes.seconds)
         taken = interleaved(
             sizes.rounds,
             {
@@ -170,21 +169,22 @@ def changes_of_segments(few: str, many: str, sizes: Sizes) -> dict[str, tuple[fl
     return medians
 
 
-def pgbench(database: str, statement: str, users: int, seconds: float) -> float:
-    """Calls a second by one client, for random users."""
+def pgbench(database: str, statement: str, users: int, seconds: float, warm: float = 0) -> float:
+    """Calls a second by one client, for random users, when it has done so for some seconds (warm) already."""
+    ahead, counted = round(warm), max(1, round(seconds))
     with tempfile.TemporaryDirectory(prefix="segmentation-bench-") as directory:
         script = Path(directory, "read.sql")
         script.write_text(f"\\set id random(1, {users})\n{statement};\n")
         done = subprocess.run(
             [
-                *("pgbench", "-n", "-M", "prepared", "-c1", f"-T{max(1, round(seconds))}"),
+                *("pgbench", "-n", "-M", "prepared", "-c1", f"-T{ahead + counted}", "-P1"),
                 *("-f", str(script), url_of(database)),
             ],
             capture_output=True,
             text=True,
-            timeout=seconds + 60,
+            timeout=warm + seconds + 60,
         )
-    found = re.search(r"tps = ([\d.]+)", done.stdout)
-    if not found or done.returncode:
+    by_second = [float(tps) for tps in re.findall(r"^progress: .* ([\d.]+) tps", done.stderr, re.MULTILINE)]
+    if done.returncode or len(by_second) <= ahead:
         raise RuntimeError(f"pgbench failed: {done.stderr}")
-    return float(found[1])
+    return mean(by_second[ahead:])
