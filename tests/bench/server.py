@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from http.client import HTTPConnection
 from pathlib import Path
 from time import monotonic, sleep
@@ -19,6 +18,7 @@ from litestar import Litestar, Router, get
 
 import service.__main__
 import service.app
+import service.protocol
 from service.schemas import At, UserId, UserSegments
 from service.wire import ApiRequest, Json
 from tests.bench.data import connect, url_of, value
@@ -161,9 +161,13 @@ def _free_port() -> int:
 
 
 def main() -> None:
-    """Serve as python -m service does, only with this app."""
-    run = uvicorn.run
-    service.__main__.uvicorn.run = lambda _, **options: partial(run, APP)(**options)  # type: ignore[attr-defined]
+    """Serve as python -m service does, only with this app, and as BENCH_LOOP and BENCH_CORKED want it."""
+    run, loop = uvicorn.run, os.environ.get("BENCH_LOOP", "uvloop")
+    service.__main__.uvicorn.run = (  # type: ignore[attr-defined]
+        lambda _, **options: run(APP, **options | {"loop": loop})
+    )
+    if os.environ.get("BENCH_CORKED") == "no":
+        service.protocol.Corked = lambda transport: transport  # type: ignore
     service.__main__.main()
 
 
