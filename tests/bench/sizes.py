@@ -1,4 +1,4 @@
-"""How much data is measured: SCALE=small, which takes some minutes, or SCALE=full."""
+"""How much data is measured: SCALE=small, in some minutes, or SCALE=full; SCALE=tiny shows only that all of it runs."""
 
 import os
 from typing import NamedTuple
@@ -26,6 +26,7 @@ class Sizes(NamedTuple):
 
 
 SCALES = {
+    "tiny": Sizes("tiny", 20_000, 40_000, 10_000, 10_000, rounds=1, seconds=0.5, few_users=10_000),
     "small": Sizes("small", 200_000, 2_000_000, 200_000, 200_000, rounds=5, seconds=1.0),
     "full": Sizes("full", 1_000_000, 10_000_000, 1_000_000, 1_000_000, rounds=7, seconds=3.0),
 }
