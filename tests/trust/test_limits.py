@@ -239,18 +239,36 @@ def test_a_reason_has_2000_characters_wherever_it_is_given(admin: Api, db: Datab
 
 def test_an_actor_has_200_characters_in_sql_as_well(db: Database) -> None:
     db.rows("select create_segment('A')")
-    for call in (
+    calls = (
         "create_segment('B', actor => %s)",
         "update_segment('A', 'new', actor => %s)",
         "set_rollout('A', 5, actor => %s)",
+        "set_rollout('A', 6, '2099-01-01Z', actor => %s)",
+        "cancel_rollout_step('A', '2099-01-01Z', actor => %s)",
         "change_user_segments(1, '{A}', actor => %s)",
         "change_segment_members('A', '{1}', actor => %s)",
+        "finish_import('A', actor => %s)",
+        "create_report_link('2025-01', actor => %s)",
         "forget_user(1, actor => %s)",
         "delete_segment('A', actor => %s)",
-    ):
-        with refuses(InvalidParameterValue, argument="actor", length=201, at_most=200):
-            db.rows(f"select {call}", "a" * 201)
-        db.rows(f"select {call}", "a" * 200)
+    )
+    # None is left out.
+    assert {call.partition("(")[0] for call in calls} == set(
+        db.column(
+            "select proname from pg_proc where pronamespace = 'segmentation'::regnamespace"
+            " and pg_get_function_identity_arguments(oid) ~ '\\mactor '"
+            " and has_function_privilege('segmentation_admin', oid, 'execute') and proname !~ '^http_'"
+        )
+    )
+    for call in calls:
+        with db.connection.transaction():
+            if call.startswith("finish_import"):
+                db.rows("select begin_import('A')")
+                db.rows("insert into pg_temp.import values (2)")
+            too_long = refuses(InvalidParameterValue, argument="actor", length=201, at_most=200)
+            with too_long, db.connection.transaction():
+                db.rows(f"select {call}", "a" * 201)
+            db.rows(f"select {call}", "a" * 200)
 
 
 def test_a_thousand_steps_of_a_rollout_may_be_planned(db: Database) -> None:
