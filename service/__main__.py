@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,8 +26,15 @@ def main() -> None:
         asyncio.run(check_database(settings))
     except (SettingsError, NotFit) as error:
         sys.exit(f"error: {error}")
+    open_files_for(settings.max_connections)
     with shared_metrics(settings.workers):
         serve(settings)
+
+
+def open_files_for(connections: int) -> None:
+    """Take the right to so many files as connections need, and some for the rest, as far as the system gives it."""
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(now, min(most, connections + 1000)), most))
 
 
 @contextmanager

@@ -1,10 +1,11 @@
 """Nothing is without end: how long, how many, how slow; each limit is told, and what is beyond it changes nothing."""
 
 import json
+import resource
 import socket
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from http.client import HTTPResponse
 from select import select
 from typing import Any
@@ -45,6 +46,67 @@ def memory(server: Server) -> int:
     """Kilobytes that the process holds."""
     with open(f"/proc/{server.process.pid}/status") as status:
         return next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
+
+
+# ---------------------------------------------------------------------------------------- connections
+
+
+def test_so_many_clients_are_served_and_the_next_is_told_to_come_again(
+    run_server: Callable[..., Server], db: Database
+) -> None:
+    server = run_server(MAX_CONNECTIONS="3")
+    key = db.value("select create_api_key('shop', 'reader')")
+    request = head(key, method="GET")
+    with ExitStack() as opened:
+        served = [opened.enter_context(connect(server)) for _ in range(3)]
+        for _ in range(2):
+            for client in served:
+                client.sendall(request)
+                assert answer(client)[0] == 200
+            for refused in (request, head("none", method="GET"), head(key, path="/ofrep/v1/evaluate/flags")):
+                with connect(server) as surplus:
+                    surplus.sendall(refused)
+                    status, problem, response = answer(surplus)
+                    assert (status, problem["code"]) == (503, "too_many_connections")
+                    assert response.headers["retry-after"] == "1"
+                    assert response.headers["content-type"] == "application/problem+json"
+                    assert len(response.headers["x-request-id"]) == 32
+                    assert surplus.recv(1) == b""
+            # Whoever watches is not to think that the process is dead; but stays no longer than others.
+            with connect(server) as watching:
+                watching.sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+                assert answer(watching)[:2] == (200, {"status": "live"})
+                assert watching.recv(1) == b""
+            # Nobody may take up room by saying nothing, or little.
+            begun = time.monotonic()
+            with connect(server) as silent, connect(server) as slow:
+                slow.sendall(b"GET /health/live HT")
+                assert silent.recv(1) == b""
+                assert answer(slow)[0] == 400
+            assert time.monotonic() - begun < 10
+        served.pop().close()
+
+        def is_served() -> bool:
+            with connect(server) as client:
+                client.sendall(request)
+                return answer(client)[0] == 200
+
+        wait_until(is_served)
+
+
+def test_a_process_may_open_as_many_files_as_it_holds_connections(run_server: Callable[..., Server]) -> None:
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (100, limit[1]))
+    try:
+        server = run_server(MAX_CONNECTIONS="150")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limit)
+    with ExitStack() as opened:
+        clients = [opened.enter_context(connect(server)) for _ in range(140)]
+        for client in clients:
+            client.sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+            status, _, response = answer(client)
+            assert (status, response.headers["connection"]) == (200, None)
 
 
 # ---------------------------------------------------------------------------------- heads and bodies
