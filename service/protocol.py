@@ -58,15 +58,18 @@ class Protocol(HttpToolsProtocol):
         """Take what came; count it only while a head is unfinished, which it hardly ever is."""
         self._of_a_body = False
         earlier = self.scope
+        if len(data) > self._most:
+            self._measure_heads()
         super().data_received(data)
         if self.scope and not self.scope.get("method"):
+            self._measure_heads()
             if self.scope is not earlier:
                 # Where in the data it begins is not known, and what came before it may be long.
                 self._wait(self._patience)
             else:
                 self._head_bytes += len(data)
             if self._head_bytes > self._most:
-                self._refuse(HEAD_TOO_LARGE, f"The head of the request is longer than {self._most} bytes.")
+                self._refuse(HEAD_TOO_LARGE, self._too_long())
         elif self.cycle and self.cycle.more_body and not self._of_a_body:
             # The trailer of a body, which has no end either unless it is given one.
             self._stop_waiting(self._head_bytes + len(data))
@@ -108,6 +111,23 @@ class Protocol(HttpToolsProtocol):
         else:
             self.transport.close()
 
+    def _measure_heads(self) -> None:
+        """Measure what is whole as well, on a connection where it may be too long: most never get there."""
+        if self.app is self.config.loaded_app:
+            self.app = self._measured
+
+    async def _measured(self, scope: Any, receive: Any, send: Any) -> None:
+        """Be the app, to requests whose head is no longer than it may be."""
+        length = len(scope["raw_path"]) + len(scope["query_string"])
+        length += sum(len(name) + len(value) + len(": \r\n") for name, value in scope["headers"])
+        if length > self._most:
+            await _answer(send, HEAD_TOO_LARGE, self._too_long())
+        else:
+            await self.config.loaded_app(scope, receive, send)
+
+    def _too_long(self) -> str:
+        return f"The head of the request is longer than {self._most} bytes."
+
     async def _turn_away(self, scope: Any, receive: Any, send: Any) -> None:
         """Be all the app that a connection too many gets to see: a crowd is no reason to restart the service."""
         if scope["path"].startswith("/health/"):
@@ -115,11 +135,8 @@ class Protocol(HttpToolsProtocol):
             await self.config.loaded_app(scope, receive, send)
             return
         log.warning("turned away: %d connections are open", len(self.connections))
-        headers, body = _problem(
-            TOO_MANY_CONNECTIONS, f"This process holds {self._most_connections} connections already."
-        )
-        await send({"type": "http.response.start", "status": TOO_MANY_CONNECTIONS.status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+        detail = f"This process holds {self._most_connections} connections already."
+        await _answer(send, TOO_MANY_CONNECTIONS, detail)
 
     def _refuse(self, kind: Kind, detail: str) -> None:
         if self.transport.is_closing():
@@ -149,3 +166,9 @@ def _problem(kind: Kind, detail: str) -> tuple[list[tuple[bytes, bytes]], bytes]
         (b"x-request-id", new_request_id()),
     ]
     return headers, body
+
+
+async def _answer(send: Any, kind: Kind, detail: str) -> None:
+    headers, body = _problem(kind, detail)
+    await send({"type": "http.response.start", "status": kind.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -160,6 +160,35 @@ def test_heads_within_the_limit_never_add_up(strict: Server, db: Database) -> No
         assert answer(client)[0] == 200
 
 
+def test_a_head_that_is_whole_but_too_long_is_refused_and_does_nothing(strict: Server, db: Database) -> None:
+    db.rows("select create_segment('A')")
+    key = db.value("select create_api_key('shop', 'editor')")
+    body = b'{"add": ["A"]}'
+    lines = ["Content-Type: application/json", f"Content-Length: {len(body)}"]
+    for request in (
+        head(key, "X-Long: " + "a" * 4096, *lines) + body,
+        head(key, *[f"X-{number}: a" for number in range(500)], *lines) + body,
+        head(key, *lines, path=f"{PATH}?x={'a' * 4096}") + body,
+    ):
+        for cut in (0, 10, 3000):
+            with connect(strict) as client:
+                client.sendall(request[:cut])
+                time.sleep(0.01)
+                client.sendall(request[cut:])
+                status, problem, _ = answer(client)
+                assert (status, problem["code"]) == (431, "head_too_large")
+                assert client.recv(1) == b""
+    assert db.segments_of(1000) == []
+    # A body is no head, however much comes at once.
+    body = body + b" " * 100_000
+    lines = ["Content-Type: application/json", f"Content-Length: {len(body)}"]
+    with connect(strict) as client:
+        for more in ("", "X-Long: " + "a" * 3000):
+            client.sendall(head(key, *lines, *([more] if more else [])) + body)
+            assert answer(client)[0] == 200
+    assert db.segments_of(1000) == ["A"]
+
+
 def test_a_head_that_comes_too_slowly_is_not_waited_for(strict: Server, db: Database) -> None:
     with connect(strict) as slow:
         slow.sendall(b"GET /health/live HT")
