@@ -6,6 +6,7 @@ import resource
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import ceil
 from tempfile import TemporaryDirectory
 
 import uvicorn
@@ -64,7 +65,8 @@ def serve(settings: Settings) -> None:
         server_header=False,
         access_log=settings.access_log,
         log_config=log_config(settings.log_level, settings.log_format),
-        timeout_graceful_shutdown=round(settings.shutdown_timeout),
+        # It takes whole seconds: none gets less time than is set.
+        timeout_graceful_shutdown=ceil(settings.shutdown_timeout),
         # Longer than the minute after which load balancers drop an idle connection themselves.
         timeout_keep_alive=75,
     )
