@@ -2,9 +2,11 @@
 
 import asyncio
 import os
+import resource
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import ceil
 from tempfile import TemporaryDirectory
 
 import uvicorn
@@ -25,8 +27,15 @@ def main() -> None:
         asyncio.run(check_database(settings))
     except (SettingsError, NotFit) as error:
         sys.exit(f"error: {error}")
+    open_files_for(settings.max_connections)
     with shared_metrics(settings.workers):
         serve(settings)
+
+
+def open_files_for(connections: int) -> None:
+    """Take the right to so many files as connections need, and some for the rest, as far as the system gives it."""
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(now, min(most, connections + 1000)), most))
 
 
 @contextmanager
@@ -56,7 +65,8 @@ def serve(settings: Settings) -> None:
         server_header=False,
         access_log=settings.access_log,
         log_config=log_config(settings.log_level, settings.log_format),
-        timeout_graceful_shutdown=round(settings.shutdown_timeout),
+        # It takes whole seconds: none gets less time than is set.
+        timeout_graceful_shutdown=ceil(settings.shutdown_timeout),
         # Longer than the minute after which load balancers drop an idle connection themselves.
         timeout_keep_alive=75,
     )

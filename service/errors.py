@@ -139,6 +139,13 @@ DATABASE_UNAVAILABLE = Kind(
     "The database does not answer",
     "It is away, or all connections were in use for too long. Send it again later.",
 )
+TOO_MANY_CONNECTIONS = Kind(
+    503,
+    "too_many_connections",
+    "Too many clients are connected",
+    "Each server process holds so many connections and no more. Send it again later; use few connections for many"
+    " requests, and close those that idle.",
+)
 NOT_READY = Kind(503, "not_ready", "The service is not ready", "parts lists what is missing, and what to do.")
 STATEMENT_TIMEOUT = Kind(
     504,

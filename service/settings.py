@@ -34,6 +34,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     shutdown_timeout: Annotated[
         Seconds, Meta(description="Seconds that running requests get to end when the service is stopped")
     ] = 8
+    max_connections: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=100_000,
+            description="Connections of clients that each worker holds, before 503; health is answered",
+        ),
+    ] = 2000
     max_body_bytes: Annotated[int, Meta(ge=1024, description="Longest JSON body, in bytes")] = 1024 * 1024
     max_head_bytes: Annotated[
         int, Meta(ge=1024, description="Longest path, query and headers of a request, in bytes")

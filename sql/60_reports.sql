@@ -310,6 +310,7 @@ declare
   new_id text := segmentation.random_secret();
   link_end timestamptz := segmentation.clock() + create_report_link.valid_for;
 begin
+  perform segmentation.require_author(create_report_link.actor, null);
   perform segmentation.require_reportable(create_report_link.period);
   if create_report_link.user_id is not null then
     perform segmentation.require_user_ids(array[create_report_link.user_id]);

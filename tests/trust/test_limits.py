@@ -1,10 +1,11 @@
 """Nothing is without end: how long, how many, how slow; each limit is told, and what is beyond it changes nothing."""
 
 import json
+import resource
 import socket
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from http.client import HTTPResponse
 from select import select
 from typing import Any
@@ -45,6 +46,67 @@ def memory(server: Server) -> int:
     """Kilobytes that the process holds."""
     with open(f"/proc/{server.process.pid}/status") as status:
         return next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
+
+
+# ---------------------------------------------------------------------------------------- connections
+
+
+def test_so_many_clients_are_served_and_the_next_is_told_to_come_again(
+    run_server: Callable[..., Server], db: Database
+) -> None:
+    server = run_server(MAX_CONNECTIONS="3")
+    key = db.value("select create_api_key('shop', 'reader')")
+    request = head(key, method="GET")
+    with ExitStack() as opened:
+        served = [opened.enter_context(connect(server)) for _ in range(3)]
+        for _ in range(2):
+            for client in served:
+                client.sendall(request)
+                assert answer(client)[0] == 200
+            for refused in (request, head("none", method="GET"), head(key, path="/ofrep/v1/evaluate/flags")):
+                with connect(server) as surplus:
+                    surplus.sendall(refused)
+                    status, problem, response = answer(surplus)
+                    assert (status, problem["code"]) == (503, "too_many_connections")
+                    assert response.headers["retry-after"] == "1"
+                    assert response.headers["content-type"] == "application/problem+json"
+                    assert len(response.headers["x-request-id"]) == 32
+                    assert surplus.recv(1) == b""
+            # Whoever watches is not to think that the process is dead; but stays no longer than others.
+            with connect(server) as watching:
+                watching.sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+                assert answer(watching)[:2] == (200, {"status": "live"})
+                assert watching.recv(1) == b""
+            # Nobody may take up room by saying nothing, or little.
+            begun = time.monotonic()
+            with connect(server) as silent, connect(server) as slow:
+                slow.sendall(b"GET /health/live HT")
+                assert silent.recv(1) == b""
+                assert answer(slow)[0] == 400
+            assert time.monotonic() - begun < 10
+        served.pop().close()
+
+        def is_served() -> bool:
+            with connect(server) as client:
+                client.sendall(request)
+                return answer(client)[0] == 200
+
+        wait_until(is_served)
+
+
+def test_a_process_may_open_as_many_files_as_it_holds_connections(run_server: Callable[..., Server]) -> None:
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (100, limit[1]))
+    try:
+        server = run_server(MAX_CONNECTIONS="150")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limit)
+    with ExitStack() as opened:
+        clients = [opened.enter_context(connect(server)) for _ in range(140)]
+        for client in clients:
+            client.sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+            status, _, response = answer(client)
+            assert (status, response.headers["connection"]) == (200, None)
 
 
 # ---------------------------------------------------------------------------------- heads and bodies
@@ -96,6 +158,35 @@ def test_heads_within_the_limit_never_add_up(strict: Server, db: Database) -> No
             assert answer(client)[0] == 200
         client.sendall(request[100:])
         assert answer(client)[0] == 200
+
+
+def test_a_head_that_is_whole_but_too_long_is_refused_and_does_nothing(strict: Server, db: Database) -> None:
+    db.rows("select create_segment('A')")
+    key = db.value("select create_api_key('shop', 'editor')")
+    body = b'{"add": ["A"]}'
+    lines = ["Content-Type: application/json", f"Content-Length: {len(body)}"]
+    for request in (
+        head(key, "X-Long: " + "a" * 4096, *lines) + body,
+        head(key, *[f"X-{number}: a" for number in range(500)], *lines) + body,
+        head(key, *lines, path=f"{PATH}?x={'a' * 4096}") + body,
+    ):
+        for cut in (0, 10, 3000):
+            with connect(strict) as client:
+                client.sendall(request[:cut])
+                time.sleep(0.01)
+                client.sendall(request[cut:])
+                status, problem, _ = answer(client)
+                assert (status, problem["code"]) == (431, "head_too_large")
+                assert client.recv(1) == b""
+    assert db.segments_of(1000) == []
+    # A body is no head, however much comes at once.
+    body = body + b" " * 100_000
+    lines = ["Content-Type: application/json", f"Content-Length: {len(body)}"]
+    with connect(strict) as client:
+        for more in ("", "X-Long: " + "a" * 3000):
+            client.sendall(head(key, *lines, *([more] if more else [])) + body)
+            assert answer(client)[0] == 200
+    assert db.segments_of(1000) == ["A"]
 
 
 def test_a_head_that_comes_too_slowly_is_not_waited_for(strict: Server, db: Database) -> None:
@@ -239,18 +330,36 @@ def test_a_reason_has_2000_characters_wherever_it_is_given(admin: Api, db: Datab
 
 def test_an_actor_has_200_characters_in_sql_as_well(db: Database) -> None:
     db.rows("select create_segment('A')")
-    for call in (
+    calls = (
         "create_segment('B', actor => %s)",
         "update_segment('A', 'new', actor => %s)",
         "set_rollout('A', 5, actor => %s)",
+        "set_rollout('A', 6, '2099-01-01Z', actor => %s)",
+        "cancel_rollout_step('A', '2099-01-01Z', actor => %s)",
         "change_user_segments(1, '{A}', actor => %s)",
         "change_segment_members('A', '{1}', actor => %s)",
+        "finish_import('A', actor => %s)",
+        "create_report_link('2025-01', actor => %s)",
         "forget_user(1, actor => %s)",
         "delete_segment('A', actor => %s)",
-    ):
-        with refuses(InvalidParameterValue, argument="actor", length=201, at_most=200):
-            db.rows(f"select {call}", "a" * 201)
-        db.rows(f"select {call}", "a" * 200)
+    )
+    # None is left out.
+    assert {call.partition("(")[0] for call in calls} == set(
+        db.column(
+            "select proname from pg_proc where pronamespace = 'segmentation'::regnamespace"
+            " and pg_get_function_identity_arguments(oid) ~ '\\mactor '"
+            " and has_function_privilege('segmentation_admin', oid, 'execute') and proname !~ '^http_'"
+        )
+    )
+    for call in calls:
+        with db.connection.transaction():
+            if call.startswith("finish_import"):
+                db.rows("select begin_import('A')")
+                db.rows("insert into pg_temp.import values (2)")
+            too_long = refuses(InvalidParameterValue, argument="actor", length=201, at_most=200)
+            with too_long, db.connection.transaction():
+                db.rows(f"select {call}", "a" * 201)
+            db.rows(f"select {call}", "a" * 200)
 
 
 def test_a_thousand_steps_of_a_rollout_may_be_planned(db: Database) -> None:

@@ -2,6 +2,7 @@
 
 import signal
 import socket
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -62,7 +63,8 @@ def test_what_runs_when_the_service_is_told_to_stop_ends_and_is_answered(
                 wait_until(lambda: waiting(db) == 3)
                 server.process.send_signal(signal.SIGTERM)
                 wait_until(lambda: not accepts(server))
-                # Nothing is cut off for it.
+                # Nothing is cut off for it: by now it would have been.
+                time.sleep(0.5)
                 assert not any(each.done() for each in running)
                 half.sendall(b'"add": ["A"]}')
                 wait_until(lambda: waiting(db) == 4)
