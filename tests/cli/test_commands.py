@@ -79,7 +79,15 @@ def test_without_a_database_every_command_says_so(
     assert "secret" not in told
 
 
-def litestar(url: str, *words: str) -> subprocess.CompletedProcess[str]:
+@pytest.mark.parametrize(
+    "url", ["", "postgresql://user:secret@db:port/x", "postgresql://u:secret@127.0.0.1:99999/x"]
+)
+@pytest.mark.parametrize("words", [["status"], ["migrate"]], ids=str)
+def test_a_wrong_url_is_told(fails: Callable[..., str], words: list[str], url: str) -> None:
+    assert "secret" not in fails(*words, url=url)
+
+
+def litestar(url: str | None, *words: str) -> subprocess.CompletedProcess[str]:
     """Run Litestar's own command line on the app."""
     program = shutil.which("litestar", path=str(Path(sys.executable).parent))
     assert program
@@ -90,6 +98,16 @@ def litestar(url: str, *words: str) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
     )
+
+
+@pytest.mark.parametrize("url", [None, "nonsense", "postgresql://user:secret@db:port/x"])
+def test_litestars_own_command_line_says_what_is_wrong_with_the_url(url: str | None) -> None:
+    for words in (["--help"], ["run"], ["keys", "list"]):
+        done = litestar(url, *words)
+        assert done.returncode == 1
+        assert "DATABASE_URL is not" in done.stderr
+        assert "Traceback" not in done.stderr + done.stdout
+        assert "secret" not in done.stderr
 
 
 def test_litestars_own_command_line_has_the_same_commands(db: Database, database_url: str) -> None:

@@ -54,7 +54,9 @@ def test_a_dump_restored_into_another_server_knows_all_of_it(
     analyze = in_a_sentence("Upgrading PostgreSQL", "vacuumdb")
     shell(f'{analyze} --quiet --maintenance-db="$NEW_URL"', tmp_path, NEW_URL=target)
     query(target, "call sweep()")
-    told = shell(in_a_sentence("Upgrading PostgreSQL", "python -m service status"), tmp_path, DATABASE_URL=target)
+    told = shell(
+        in_a_sentence("Upgrading PostgreSQL", "python -m service status"), tmp_path, DATABASE_URL=target
+    )
     assert re.search(r"^bucket vectors +true +as golden$", told, re.MULTILINE)
     # The jobs came along, once, and run.
     assert query(target, "select jobname::text, active from cron.job order by 1") == [
