@@ -15,6 +15,8 @@ log = logging.getLogger(__name__)
 # Errors of a connection that is gone. The second is what asyncpg says to a call on a connection that
 # PostgreSQL has just ended, before its end is noticed.
 CONNECTION_LOST = (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
+# What to do where something of ours is missing in the database.
+NEXT_STEP = "Is it migrated? Run python -m service migrate."
 
 
 class Kind(NamedTuple):

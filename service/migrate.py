@@ -10,6 +10,8 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 import psycopg
 from yoyo import get_backend, read_migrations
 
+from service.settings import SettingsError, read_settings
+
 ROOT = Path(__file__).resolve().parent.parent
 BOOKKEEPING = "segmentation_migrations"
 # Any number, as long as it stays: two runs at once take turns.
@@ -108,9 +110,7 @@ def _version(files: list[Path]) -> str:
 
 
 if __name__ == "__main__":
-    if "DATABASE_URL" not in os.environ:
-        sys.exit("error: DATABASE_URL is not set")
     try:
-        migrate(os.environ["DATABASE_URL"], print)
-    except MigrationError as failure:
+        migrate(read_settings().database_url, print)
+    except (SettingsError, MigrationError) as failure:
         sys.exit(f"error: {failure}")

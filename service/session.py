@@ -18,7 +18,7 @@ import msgspec
 
 from service.cli import Failed
 from service.database import Connection, Database
-from service.errors import Problem
+from service.errors import NEXT_STEP, Problem
 from service.settings import SettingsError, read_settings
 
 if TYPE_CHECKING:
@@ -35,7 +35,6 @@ GZIP_BEGINS = b"\x1f\x8b"
 # No such schema, no such function; and while connecting, no such role.
 NOT_MIGRATED = ("3F000", "42883")
 NO_ROLE = "22023"
-NEXT_STEP = "Is it migrated? Run python -m service migrate."
 
 KEYS = """
     select name, role, segmentation.rfc3339(created_at) as created_at,
@@ -166,7 +165,7 @@ class Commanded(Database):
             self.connection = await asyncpg.connect(**self.connect_arguments(role))
         except asyncpg.PostgresError as error:
             raise Failed(error.args[0], NEXT_STEP if error.sqlstate == NO_ROLE else error.hint) from error
-        except (asyncpg.InterfaceError, OSError, ValueError) as error:
+        except (asyncpg.InterfaceError, OSError, ValueError, OverflowError) as error:
             raise Failed(
                 f"the database does not answer: {error or 'it took too long'}", "Is DATABASE_URL right?"
             ) from error

@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
+import click
 import msgspec
 from msgspec import Meta
 
@@ -11,16 +12,20 @@ Seconds = Annotated[float, Meta(gt=0, le=86400)]
 PoolSize = Annotated[int, Meta(ge=1, le=1000)]
 
 
-class SettingsError(Exception):
-    """A setting is missing or not valid; the message says which and why."""
+# A host, or several with commas between: each with its port, or without.
+HOST = r"(\[[0-9A-Fa-f:.%]+\]|[^][:,/?#@\s]*)(:[0-9]{1,5})?"
+DATABASE_URL = rf"^postgres(ql)?://([^/]*@)?{HOST}(,{HOST})*(/.*|\?.*)?$"
+EXAMPLE = "postgresql://user@host:5432/database"
+
+
+class SettingsError(click.ClickException):
+    """A setting is missing or not valid; the message says which and why. Litestar's command line tells it as well."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What can be set, with defaults that suit one small machine. Pools and caches are per worker process."""
 
-    database_url: Annotated[
-        str, Meta(pattern="^postgres(ql)?://", description="Such as postgresql://user@host:5432/database")
-    ]
+    database_url: Annotated[str, Meta(pattern=DATABASE_URL, description=f"Such as {EXAMPLE}")]
     host: Annotated[str, Meta(min_length=1, description="Address to listen on")] = "127.0.0.1"
     port: Annotated[int, Meta(ge=1, le=65535, description="Port to listen on")] = 8080
     workers: Annotated[int, Meta(ge=1, le=64, description="Server processes")] = 1
@@ -100,11 +105,14 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
         try:
             given[field.name] = msgspec.convert(environment[name], field.type, strict=False)
         except msgspec.ValidationError as error:
-            # A URL may hold a password.
-            shown = "" if field.name == "database_url" else f"={environment[name]!r}"
-            raise SettingsError(f"{name}{shown} is not valid: {error}.") from None
+            if field.name == "database_url":
+                # It is not shown, as it may hold a password.
+                raise SettingsError(
+                    f"{name} is not valid: give one such as {EXAMPLE}; in names and passwords, %40 stands for @, %2F for /."
+                ) from None
+            raise SettingsError(f"{name}={environment[name]!r} is not valid: {error}.") from None
     if "database_url" not in given:
-        raise SettingsError("DATABASE_URL is not set: give it, such as postgresql://user@host:5432/database.")
+        raise SettingsError(f"DATABASE_URL is not set: give it, such as {EXAMPLE}.")
     return Settings(**given)
 
 

@@ -35,28 +35,52 @@ from tests.trust.server import free_port
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 
+# Where what cannot be run here is run: a test, a fixture, or the script of CI, which then holds the command itself.
 ELSEWHERE = {
-    "make run": "the fixture does, in a copy of this checkout: all that follows runs on what it made",
-    "make test": "runs this very test",
-    "make lint": ".ci/run does",
-    "make bench": "takes minutes, and its figures are no test: whoever changes the README's measures runs it",
-    "python -m service.migrate": "make run does",
-    "RENEW_README=1 make test ARGS=tests/test_readme_commands.py": "this very test, writing what it compares",
-    "RENEW_ANSWERS=1 make test ARGS=tests/http/test_examples.py": "that test, writing what it compares",
+    # The fixture takes a copy of this checkout; all that follows runs on what make run made there.
+    "make run": "tests/test_readme_commands.py::checkout",
+    "make stop": "tests/test_readme_commands.py::checkout",
+    "make clean": "tests/test_readme_commands.py::checkout",
+    "make psql": "tests/test_readme_commands.py::test_every_block_gives_what_it_prints",
+    "make help": "tests/test_readme_commands.py::test_make_help_lists_every_target",
+    "make test": ".ci/run",
+    "make lint": ".ci/run",
+    # It takes minutes, and its figures are no test.
+    "make bench": ".ci/run",
+    # These write what they compare otherwise.
+    "RENEW_README=1 make test ARGS=tests/test_readme_commands.py": "tests/test_readme_commands.py::test_every_block_gives_what_it_prints",
+    "RENEW_ANSWERS=1 make test ARGS=tests/http/test_examples.py": "tests/http/test_examples.py::test_the_answers_shown_are_those_given",
+    "REDRAW=1 make test ARGS=tests/sql/test_picture.py": "tests/sql/test_picture.py::test_the_picture_is_drawn_from_what_the_function_tells",
+    "python -m service": "tests/http/test_server.py::test_the_server_serves_until_it_is_told_to_stop",
+    "python -m service COMMAND": "tests/cli/conftest.py::start",
+    "python -m service.migrate": "tests/cli/test_commands.py::test_the_old_way_to_migrate_says_the_same",
+    "python -m service migrate": "tests/operations/test_backup.py::test_a_dump_restored_into_another_server_knows_all_of_it",
+    "python -m service status": "tests/operations/test_backup.py::test_a_dump_restored_into_another_server_knows_all_of_it",
+    "vacuumdb --all --analyze-in-stages": "tests/operations/test_backup.py::test_a_dump_restored_into_another_server_knows_all_of_it",
+    "litestar --app service.app:create_app COMMAND": "tests/cli/test_commands.py::test_litestars_own_command_line_has_the_same_commands",
+    # It asks a package registry, which a test does not.
+    ".venv/bin/pip install -c requirements.txt '.[otel]'": ".ci/run",
 }
-# Sections whose commands need another stage than one service: who runs them.
+# Sections whose blocks need another stage than one service. Who runs them reads them out of the README: Operations
+# by block(), each (see below), the others as a whole.
 STAGED_ELSEWHERE = {
-    "Command line": "tests/cli",
-    "Operations": "tests/operations",
-    "Watching it": "tests/sql/test_picture.py and tests/http/test_tracing.py",
+    "Command line": ("tests/cli/test_commands.py::test_the_readmes_commands_do_what_they_say", ["console"]),
+    "Operations": ("tests/operations/conftest.py::block", ["sh", "sql"]),
+    "Watching it": ("tests/sql/test_picture.py::test_the_readme_shows_what_the_function_tells", ["console"]),
 }
 # Blocks that hold no commands.
 NOT_COMMANDS = {"text", "json", "yaml", "ini", "promql", "mermaid"}
 
 PROMPTS = {"$ ": "> ", "segmentation=# ": "segmentation-# "}
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-INLINE_SQL = re.compile(r"`((?:select|call|grant|revoke|alter|create|insert|update|delete|with) [^`]+)`")
-INLINE_COMMAND = re.compile(r"`((?:make|python|\.venv/bin/python|docker|\.dev/\w+|\.ci/\w+) [^`]+)`")
+INLINE_SQL = re.compile(
+    r"`((?:select|call|grant|revoke|alter|create|drop|insert into|update|delete from|with|truncate) [^`]+)`",
+    re.IGNORECASE,
+)
+INLINE_COMMAND = re.compile(
+    r"`((?:[A-Z_]+=[^\s`]+ )*(?:make|python|pip|docker|litestar|psql|pg_\w+|vacuumdb|yoyo|curl|git|\.venv/\S+|\.dev/\S+|\.ci/\S+)"
+    r" [^`]+)`"
+)
 MARK = "=== end of output ==="
 
 # The README plays on one day. Its clock runs on from there, as each of the schema's functions sees it.
@@ -86,19 +110,19 @@ class Step:
     given: list[str] = field(default_factory=list)
 
 
-def staged_here() -> str:
-    """The README without the sections that other tests run."""
-    return re.sub(
-        rf"^## ({'|'.join(STAGED_ELSEWHERE)})\n.*?(?=^## )",
-        "",
-        README.read_text(),
-        flags=re.MULTILINE | re.DOTALL,
-    )
+def section(name: str) -> str:
+    """A section of the README with all that is under it."""
+    found = re.search(rf"^## {name}\n.*?(?=^## |\Z)", README.read_text(), re.MULTILINE | re.DOTALL)
+    assert found, name
+    return found[0]
 
 
 def blocks() -> Iterator[tuple[str, str]]:
-    """Language and text of every fenced block."""
-    yield from FENCE.findall(staged_here())
+    """Language and text of every fenced block that is run here."""
+    text = README.read_text()
+    for name in STAGED_ELSEWHERE:
+        text = text.replace(section(name), "")
+    yield from FENCE.findall(text)
 
 
 def steps(block: str) -> list[Step]:
@@ -347,12 +371,12 @@ def test_every_block_is_of_a_kind_that_is_run_or_holds_no_commands() -> None:
 
 def prose() -> str:
     """The README without its blocks."""
-    return FENCE.sub("", staged_here())
+    return FENCE.sub("", README.read_text())
 
 
 def test_every_sentence_of_sql_runs(checkout: Checkout) -> None:
     statements = sorted(set(INLINE_SQL.findall(prose())))
-    assert len(statements) >= 5
+    assert len(statements) >= 10
     with psycopg.connect(checkout.read("database.url"), autocommit=True) as connection:
         for statement in statements:
             if statement.startswith("call "):
@@ -364,6 +388,46 @@ def test_every_sentence_of_sql_runs(checkout: Checkout) -> None:
                 connection.execute(statement.encode())
 
 
+def test_every_password_in_a_sentence_is_set(checkout: Checkout) -> None:
+    names = re.findall(r"`\\password (\w+)`", prose())
+    assert names
+    url = checkout.read("database.url")
+    passwords = "select rolname, rolpassword from pg_authid"
+    with psycopg.connect(url, autocommit=True) as connection:
+        before = dict(connection.execute(passwords).fetchall())
+        connection.execute("create role alice login")
+        try:
+            for name in names:
+                # With no terminal to ask on, psql reads what it asks for.
+                subprocess.run(
+                    ["psql", "-X", "-q", url],
+                    input=f"\\password {name}\nsecret\nsecret\n",
+                    text=True,
+                    capture_output=True,
+                    check=True,
+                    start_new_session=True,
+                )
+            after = dict(connection.execute(passwords).fetchall())
+            assert {name for name in after if after[name] != before.get(name)} == set(names)
+        finally:
+            connection.execute("drop role alice")
+            for name in set(names) & set(before):
+                connection.execute(f"alter role {name} password '{before[name]}'".encode())
+
+
+def test_make_help_lists_every_target(checkout: Checkout) -> None:
+    told = subprocess.run(
+        ["make", "-s", "help"],
+        cwd=checkout.path,
+        env=checkout.environment,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    (targets,) = re.findall(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert [line.split()[1] for line in told.splitlines()] == targets.split()
+
+
 def test_every_command_in_a_sentence_is_run_somewhere() -> None:
     commands = {command.strip() for command in INLINE_COMMAND.findall(prose())}
     shown = {step.command for language, block in blocks() if language == "console" for step in steps(block)}
@@ -373,5 +437,37 @@ def test_every_command_in_a_sentence_is_run_somewhere() -> None:
         if language == "sh"
         for line in block.splitlines()
     }
-    at_the_end = {"make psql", "make stop", "make clean", "make help"}
-    assert commands - shown - set(ELSEWHERE) - at_the_end == set()
+    assert commands - shown - set(ELSEWHERE) == set()
+    assert set(ELSEWHERE) - shown - commands == set(), "nobody asks for these any more"
+
+
+def test_what_is_run_elsewhere_is_run_there() -> None:
+    for command, place in ELSEWHERE.items():
+        file, _, name = place.partition("::")
+        line = rf"def {name}\(.*" if name else rf"(?:[A-Z_]+=\S+ )?{re.escape(command)}"
+        assert re.search(f"^ *{line}$", (ROOT / file).read_text(), re.MULTILINE), command
+
+
+def test_every_block_staged_elsewhere_is_read_there() -> None:
+    for heading, (place, languages) in STAGED_ELSEWHERE.items():
+        found = [language for language, _ in FENCE.findall(section(heading))]
+        assert set(found) == set(languages), heading
+        file, _, name = place.partition("::")
+        assert re.search(rf"^ *def {name}\(", (ROOT / file).read_text(), re.MULTILINE), place
+        if heading != "Operations":
+            assert len(found) == 1, f"{place} runs one"
+    # Of Operations, each by its number under its heading.
+    there: set[tuple[str, str, int]] = set()
+    for part in re.split(r"^### ", section("Operations"), flags=re.MULTILINE):
+        counted: dict[str, int] = {}
+        for language, _ in FENCE.findall(part):
+            counted[language] = counted.get(language, 0) + 1
+            there.add((part.splitlines()[0], language, counted[language]))
+    run = {
+        (heading, language, int(number or 1))
+        for file in (ROOT / "tests" / "operations").glob("test_*.py")
+        for heading, language, number in re.findall(
+            r'\bblock\("([^"]+)", "(\w+)"(?:, (\d))?\)', file.read_text()
+        )
+    }
+    assert run == there

@@ -21,7 +21,7 @@ def environment(database_url: str | None) -> dict[str, str]:
     """What a command finds in its environment: this URL, and nothing that would colour its words."""
     kept = {name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "COLUMNS")}
     return {**kept, "COLUMNS": "120", "PYTHONPATH": str(ROOT)} | (
-        {"DATABASE_URL": database_url} if database_url else {}
+        {} if database_url is None else {"DATABASE_URL": database_url}
     )
 
 

@@ -42,7 +42,7 @@ def test_a_database_that_is_not_migrated_is_not_ready_for_want_of_its_schema(
     problem = service.with_key(None).is_refused("GET", "/health/ready", 503, "not_ready")
     (part,) = problem["parts"]
     assert (part["item"], part["ok"]) == ("schema version", False)
-    assert "python -m service.migrate" in part["hint"]
+    assert "python -m service migrate" in part["hint"]
 
 
 def test_a_sound_database_is_served_from(database_url: str) -> None:
@@ -66,7 +66,7 @@ def test_a_database_that_deals_users_otherwise_is_refused(database_url: str, db:
 
 def test_a_database_that_is_not_migrated_is_refused(database_url: str, db: Database) -> None:
     db.rows("drop schema segmentation cascade")
-    assert "python -m service.migrate" in refusal(Settings(database_url=database_url))
+    assert "python -m service migrate" in refusal(Settings(database_url=database_url))
 
 
 def test_a_database_that_is_away_is_refused(serve: Callable[..., Service]) -> None:

@@ -3,6 +3,7 @@
 import signal
 
 import httpx
+import pytest
 
 from tests.conftest import Database
 from tests.http.conftest import Run, wait_until_live
@@ -28,6 +29,17 @@ def test_the_server_serves_until_it_is_told_to_stop(run: Run, port: int, db: Dat
 def test_a_wrong_setting_is_told_in_one_line(run: Run) -> None:
     server = run(WORKERS="many")
     assert server.communicate(timeout=30)[1].startswith("error: WORKERS='many' is not valid")
+    assert server.returncode == 1
+
+
+@pytest.mark.parametrize("url", ["", "postgresql://db:port/x", "postgresql://user:secret@127.0.0.1:99999/x"])
+def test_a_wrong_url_is_told_in_one_line(run: Run, url: str) -> None:
+    server = run(DATABASE_URL=url)
+    said = server.communicate(timeout=30)[1]
+    assert said.startswith("error: ")
+    assert "DATABASE_URL" in said
+    assert "secret" not in said
+    assert len(said.splitlines()) == 1
     assert server.returncode == 1
 
 

@@ -51,3 +51,40 @@ def test_a_wrong_url_is_not_shown_since_it_may_hold_a_password() -> None:
     with pytest.raises(SettingsError, match=r"^DATABASE_URL is not valid: ") as caught:
         read_settings({"DATABASE_URL": "host=db password=secret"})
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://",
+        "postgres:///segmentation",
+        "postgresql:///segmentation?host=/var/run/postgresql",
+        "postgresql://user:pass%40word@db.example.com:5432/segmentation?sslmode=require",
+        "postgresql://user@one:5432,two:5432/segmentation?target_session_attrs=primary",
+        "postgresql://user@[::1]:5432/segmentation",
+        "postgresql://%2Fvar%2Frun%2Fpostgresql/segmentation",
+    ],
+)
+def test_a_url_as_libpq_takes_it_is_taken(url: str) -> None:
+    assert read_settings({"DATABASE_URL": url}).database_url == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "host=db password=secret",
+        "https://user:secret@db/segmentation",
+        "postgresql:/user:secret@db/segmentation",
+        "postgresql://user:secret@db:port/segmentation",
+        "postgresql://user:sec/ret@db/segmentation",
+        "postgresql://user:secret@[::1/segmentation",
+        "postgresql://user:secret@two words/segmentation",
+    ],
+)
+def test_a_url_that_cannot_be_one_is_told_so_with_an_example(url: str) -> None:
+    with pytest.raises(
+        SettingsError, match=r"^DATABASE_URL is not valid: give one such as postgresql://"
+    ) as caught:
+        read_settings({"DATABASE_URL": url})
+    assert "sec" not in str(caught.value)

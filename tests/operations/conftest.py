@@ -1,6 +1,7 @@
 """The README's operations as they stand there, tried on clusters of their own."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -14,20 +15,26 @@ ROOT = Path(__file__).parents[2]
 JOBS = ["segmentation-job-log", "segmentation-partitions", "segmentation-purge", "segmentation-sweep"]
 
 
-def blocks(heading: str, language: str) -> list[str]:
-    """The code blocks of a section of the README."""
-    found: dict[str, list[list[str]]] = {}
-    section, fence = "", ""
-    for line in (ROOT / "README.md").read_text().splitlines():
-        if line.startswith("```"):
-            fence = "" if fence else line
-            if fence:
-                found.setdefault(section + line, []).append([])
-        elif fence:
-            found[section + fence][-1].append(line)
-        elif line.startswith("#"):
-            section = line.lstrip("# ")
-    return ["\n".join(block) for block in found[f"{heading}```{language}"]]
+def block(heading: str, language: str, number: int = 1) -> str:
+    """A code block of a section of the README; test_readme_commands.py sees that each is asked for."""
+    section = readme_section(heading)
+    return re.findall(rf"^```{language}\n(.*?)\n```$", section, re.MULTILINE | re.DOTALL)[number - 1]
+
+
+def in_a_sentence(heading: str, begin: str) -> str:
+    """The command that stands in a sentence of a section and begins so."""
+    (found,) = re.findall(rf"`({re.escape(begin)}[^`]*)`", readme_section(heading))
+    return found
+
+
+def readme_section(heading: str) -> str:
+    """The text under a heading, up to the next one."""
+    fenced = re.compile(r"^```\w*\n.*?^```$|^##+ ([^\n]*)$", re.MULTILINE | re.DOTALL)
+    text = (ROOT / "README.md").read_text()
+    places = [(found.end(), found[1]) for found in fenced.finditer(text) if found[1]]
+    names = [name for _, name in places]
+    at = names.index(heading)
+    return text[places[at][0] : places[at + 1][0]]
 
 
 def shell(script: str, folder: Path, **environment: str) -> str:

@@ -7,7 +7,7 @@ import pytest
 
 from service.migrate import migrate
 from tests.conftest import SERVER, Database, url_of
-from tests.operations.conftest import ROOT, blocks, query, shell
+from tests.operations.conftest import ROOT, block, query, shell
 
 NAME = "segmentation_test_existing"
 OTHERS = """
@@ -57,7 +57,6 @@ def test_names_search_path_and_rights_of_the_application_stay(existing: str, tmp
     query(existing, "drop function app.new()")
     migrate(existing)
     assert query(existing, "show search_path") == [('"$user", app, public, segmentation',)]
-    (script,) = blocks("Uninstalling", "sh")
-    shell(script, ROOT, DATABASE_URL=existing)
+    shell(block("Uninstalling", "sh"), ROOT, DATABASE_URL=existing)
     assert query(existing, OTHERS) == before
     assert query(existing, "show search_path") == path
