@@ -394,7 +394,7 @@ def test_every_password_in_a_sentence_is_set(checkout: Checkout) -> None:
     url = checkout.read("database.url")
     passwords = "select rolname, rolpassword from pg_authid"
     with psycopg.connect(url, autocommit=True) as connection:
-        before = dict(connection.execute(passwords).fetchall())
+        before: dict[str, str | None] = dict(connection.execute(passwords).fetchall())
         connection.execute("create role alice login")
         try:
             for name in names:
@@ -407,7 +407,7 @@ def test_every_password_in_a_sentence_is_set(checkout: Checkout) -> None:
                     check=True,
                     start_new_session=True,
                 )
-            after = dict(connection.execute(passwords).fetchall())
+            after: dict[str, str | None] = dict(connection.execute(passwords).fetchall())
             assert {name for name in after if after[name] != before.get(name)} == set(names)
         finally:
             connection.execute("drop role alice")

@@ -41,8 +41,39 @@ def test_there_is_something_to_check() -> None:
     assert len(PROMQL) >= 10
     ids = [panel["id"] for panel in DASHBOARD["panels"]]
     assert len(ids) == len(set(ids))
-    corners = [(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in DASHBOARD["panels"]]
-    assert len(corners) == len(set(corners))
+
+
+def test_no_panel_covers_another_or_leaves_the_grid() -> None:
+    taken: set[tuple[int, int]] = set()
+    for panel in DASHBOARD["panels"]:
+        place = panel["gridPos"]
+        assert place["x"] + place["w"] <= 24
+        cells = {
+            (x, y)
+            for x in range(place["x"], place["x"] + place["w"])
+            for y in range(place["y"], place["y"] + place["h"])
+        }
+        assert not taken & cells, panel["title"]
+        taken |= cells
+
+
+def test_who_imports_it_chooses_the_data_sources() -> None:
+    """Grafana asks for a source of each variable's type; every panel and query takes one of these."""
+    sources = {
+        variable["name"]: variable["query"]
+        for variable in DASHBOARD["templating"]["list"]
+        if variable["type"] == "datasource"
+    }
+    # PostgreSQL's source has borne this name since Grafana 10.2.3.
+    assert sources == {"postgres": "grafana-postgresql-datasource", "prometheus": "prometheus"}
+    used = [part["datasource"] for part in everything(DASHBOARD) if "datasource" in part]
+    assert len(used) > 20
+    assert all(source in [{"type": t, "uid": f"${{{n}}}"} for n, t in sources.items()] for source in used)
+    assert "id" not in DASHBOARD, "an id is of one Grafana"
+    for panel in DASHBOARD["panels"]:
+        names = [target["refId"] for target in panel.get("targets", [])]
+        assert len(names) == len(set(names))
+        assert names or panel["type"] == "row"
 
 
 @pytest.mark.parametrize("query", [*SQL, DASHBOARD["templating"]["list"][2]["query"]])
