@@ -2,10 +2,10 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
-from functools import cache
+from functools import cache, partial
 from typing import Any, TypeAlias
 
 import asyncpg
@@ -19,6 +19,7 @@ ROLES = ("reader", "editor", "admin")
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 PooledConnection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 
+STATUS = "select item, ok, value, hint from segmentation.service_status()"
 BECOME = "select set_config('role', $1, true), set_config('application_name', $2, true)"
 
 # The transaction that a request runs in as a whole, if it does: see idempotency.
@@ -82,12 +83,7 @@ class Database:
 
     async def call(self, role: str, function: str, **arguments: Any) -> str:
         """Call one SQL function and return the JSON text it built, unparsed."""
-        try:
-            rows = await self.fetch(role, _call(function, *arguments), *arguments.values(), session_name())
-        except asyncpg.DataError as error:
-            raise _unsendable(error, arguments) or error from None
-        text: str = rows[0][1]
-        return text
+        return await _text_of(partial(self.fetch, role), function, arguments)
 
     async def fetch(self, role: str, statement: str, *arguments: Any) -> list[asyncpg.Record]:
         """Run one statement as a role."""
@@ -105,14 +101,7 @@ class Database:
         self, connection: "Connection | PooledConnection", function: str, **arguments: Any
     ) -> str:
         """Call one SQL function inside the transaction that this connection is in."""
-        try:
-            rows = await run_within(
-                connection, _call(function, *arguments), *arguments.values(), session_name()
-            )
-        except asyncpg.DataError as error:
-            raise _unsendable(error, arguments) or error from None
-        text: str = rows[0][1]
-        return text
+        return await _text_of(partial(run_within, connection), function, arguments)
 
     @asynccontextmanager
     async def bulk(self, role: str) -> AsyncIterator[PooledConnection]:
@@ -196,6 +185,17 @@ async def _close(pool: "asyncpg.Pool[asyncpg.Record]") -> None:
             await pool.close()
     except TimeoutError:
         pool.terminate()
+
+
+async def _text_of(
+    fetch: Callable[..., Awaitable[list[asyncpg.Record]]], function: str, arguments: dict[str, Any]
+) -> str:
+    try:
+        rows = await fetch(_call(function, *arguments), *arguments.values(), session_name())
+    except asyncpg.DataError as error:
+        raise _unsendable(error, arguments) or error from None
+    text: str = rows[0][1]
+    return text
 
 
 @cache

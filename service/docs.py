@@ -20,7 +20,7 @@ from litestar.routes import HTTPRoute
 from litestar.static_files import create_static_files_router
 
 from service import schemas
-from service.errors import KINDS, problem_body
+from service.errors import KINDS, PROBLEM_JSON, problem_body
 from service.schemas import Body, ProblemDetails
 
 DESCRIPTION = """
@@ -276,7 +276,7 @@ def problems(*statuses: int) -> dict[int, ResponseSpec]:
     return {
         status: ResponseSpec(
             ProblemDetails,
-            media_type="application/problem+json",
+            media_type=PROBLEM_JSON,
             description="\n\n".join(
                 f"[`{kind.code}`](/docs/errors#{kind.code}): {kind.title}"
                 for kind in KINDS

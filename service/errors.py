@@ -15,6 +15,9 @@ log = logging.getLogger(__name__)
 # Errors of a connection that is gone. The second is what asyncpg says to a call on a connection that
 # PostgreSQL has just ended, before its end is noticed.
 CONNECTION_LOST = (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
+# Errors of a connection that cannot be made, be it that the URL leads nowhere or names no address at all.
+CANNOT_CONNECT = (asyncpg.InterfaceError, OSError, ValueError, OverflowError)
+PROBLEM_JSON = "application/problem+json"
 # What to do where something of ours is missing in the database.
 NEXT_STEP = "Is it migrated? Run python -m service migrate."
 
@@ -232,13 +235,15 @@ def answer_problem(request: Request[Any, Any, Any], error: Exception) -> Respons
     return Response(
         msgspec.json.encode({**standard, **problem.members, **standard}),
         status_code=kind.status,
-        headers={
-            "Cache-Control": "no-store",
-            **problem.headers,
-            **({"Retry-After": "1"} if kind.status == 503 or kind is IN_PROGRESS else {}),
-        },
-        media_type="application/problem+json",
+        headers={**problem_headers(kind), **problem.headers},
+        media_type=PROBLEM_JSON,
     )
+
+
+def problem_headers(kind: Kind) -> dict[str, str]:
+    """The headers that every problem of a kind has, beside its type."""
+    passes_soon = kind.status == 503 or kind is IN_PROGRESS
+    return {"Cache-Control": "no-store", **({"Retry-After": "1"} if passes_soon else {})}
 
 
 def problem_body(kind: Kind, detail: str) -> dict[str, Any]:

@@ -8,16 +8,15 @@ import msgspec
 from litestar import get
 from litestar.datastructures import State
 
-from service.database import Database
+from service.database import STATUS, Database
 from service.docs import problems
-from service.errors import CONNECTION_LOST, NEXT_STEP, NOT_READY, Problem
+from service.errors import CANNOT_CONNECT, CONNECTION_LOST, NEXT_STEP, NOT_READY, Problem
 from service.schemas import Live, Ready
 from service.settings import Settings
 from service.wire import Json
 
 log = logging.getLogger(__name__)
 
-STATUS = "select item, ok, value, hint from segmentation.service_status()"
 ASSERT_BUCKETS = "select segmentation.assert_bucket_vectors()"
 
 
@@ -85,7 +84,7 @@ async def check_database(settings: Settings) -> None:
             await connection.close()
     except asyncpg.PostgresError as error:
         raise NotFit(f"{error.args[0]}. {error.hint or NEXT_STEP}") from error
-    except (asyncpg.InterfaceError, OSError, ValueError, OverflowError) as error:
+    except CANNOT_CONNECT as error:
         raise NotFit(f"the database does not answer: {error}. Is DATABASE_URL right?") from error
 
 

@@ -11,7 +11,15 @@ from typing import Any
 import msgspec
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from service.errors import HEAD_TOO_LARGE, MALFORMED_REQUEST, TOO_MANY_CONNECTIONS, Kind, problem_body
+from service.errors import (
+    HEAD_TOO_LARGE,
+    MALFORMED_REQUEST,
+    PROBLEM_JSON,
+    TOO_MANY_CONNECTIONS,
+    Kind,
+    problem_body,
+    problem_headers,
+)
 from service.logs import NO_SNIFFING, new_request_id
 from service.settings import Settings, read_settings
 from service.transport import Corked
@@ -157,11 +165,10 @@ class Protocol(HttpToolsProtocol):
 def _problem(kind: Kind, detail: str) -> tuple[list[tuple[bytes, bytes]], bytes]:
     body = msgspec.json.encode(problem_body(kind, detail))
     headers = [
-        (b"content-type", b"application/problem+json"),
+        (b"content-type", PROBLEM_JSON.encode()),
         (b"content-length", str(len(body)).encode()),
-        (b"cache-control", b"no-store"),
         (b"connection", b"close"),
-        *([(b"retry-after", b"1")] if kind.status == 503 else []),
+        *((name.lower().encode(), value.encode()) for name, value in problem_headers(kind).items()),
         NO_SNIFFING,
         (b"x-request-id", new_request_id()),
     ]

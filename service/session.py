@@ -17,8 +17,8 @@ import click
 import msgspec
 
 from service.cli import Failed
-from service.database import Connection, Database
-from service.errors import NEXT_STEP, Problem
+from service.database import STATUS, Connection, Database
+from service.errors import CANNOT_CONNECT, NEXT_STEP, Problem
 from service.settings import SettingsError, read_settings
 
 if TYPE_CHECKING:
@@ -43,7 +43,6 @@ KEYS = """
 SEGMENTS = """
     select slug, percent, description, segmentation.rfc3339(created_at) as created_at
     from segmentation.list_segments(max_rows => 2147483647)"""
-STATUS = "select item, ok, value, hint from segmentation.service_status()"
 FINISH_IMPORT = """
     select received, changed, unchanged
     from segmentation.finish_import(
@@ -165,7 +164,7 @@ class Commanded(Database):
             self.connection = await asyncpg.connect(**self.connect_arguments(role))
         except asyncpg.PostgresError as error:
             raise Failed(error.args[0], NEXT_STEP if error.sqlstate == NO_ROLE else error.hint) from error
-        except (asyncpg.InterfaceError, OSError, ValueError, OverflowError) as error:
+        except CANNOT_CONNECT as error:
             raise Failed(
                 f"the database does not answer: {error or 'it took too long'}", "Is DATABASE_URL right?"
             ) from error

@@ -24,7 +24,7 @@ from service.errors import (
     UNSUPPORTED_MEDIA_TYPE,
     Problem,
 )
-from service.wire import ApiRequest
+from service.wire import NO_STORE, ApiRequest
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class Csv(Response[bytes]):
             "headers": [
                 (b"content-type", b"text/csv; charset=utf-8"),
                 (b"content-disposition", f'attachment; filename="{file_name}"'.encode()),
-                (b"cache-control", b"no-store"),
+                NO_STORE,
             ],
         }
 
