@@ -144,3 +144,13 @@ def clock(db: Database) -> Clock:
 def set_clock(db: Database) -> Callable[[datetime | None], datetime | None]:
     """Stop the clock at a moment, or let it run again (None); it runs until this is called."""
     return Clock(db).set
+
+
+@pytest.fixture
+def empty(db: Database) -> Iterator[str]:
+    """The URL of an empty database."""
+    name = "segmentation_test_empty"
+    db.rows(f"drop database if exists {name} with (force)")
+    db.rows(f"create database {name}")
+    yield url_of(name)
+    db.rows(f"drop database {name} with (force)")

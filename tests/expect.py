@@ -1,7 +1,8 @@
 """Words the tests share: an expected refusal, a user inside or outside a rollout, a table as it stands."""
 
 import json
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import count, islice
@@ -110,3 +111,11 @@ def histories_add_up(db: Database) -> None:
         "select user_id, segments from users_segments(array(select user_id from segmentation.users))"
     ):
         assert segments == replayed(db, user_id)
+
+
+def wait_until(holds: Callable[[], object], seconds: float = 10) -> None:
+    """Ask again and again until something holds that others bring about, for so many seconds at most."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, f"it did not come true in {seconds} seconds"
+        time.sleep(0.01)

@@ -6,7 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -14,7 +14,7 @@ import pytest
 
 from service.cli import commands
 from tests.cli.conftest import ROOT, Command, environment
-from tests.conftest import SERVER, Clock, Database, url_of
+from tests.conftest import SERVER, Clock, Database
 
 NOBODY = "postgresql://nobody:secret@127.0.0.1:1/none"
 COMMANDS = [
@@ -31,16 +31,6 @@ COMMANDS = [
     ["members", "export"],
     ["report"],
 ]
-
-
-@pytest.fixture
-def empty(db: Database) -> Iterator[str]:
-    """The URL of an empty database."""
-    name = "segmentation_test_command"
-    db.rows(f"drop database if exists {name} with (force)")
-    db.rows(f"create database {name}")
-    yield url_of(name)
-    db.rows(f"drop database {name} with (force)")
 
 
 def readme_section() -> str:

@@ -6,7 +6,6 @@ import pty
 import signal
 import stat
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 
 from tests.cli.conftest import Command, Start
 from tests.conftest import Database
+from tests.expect import wait_until
 
 
 @pytest.fixture(autouse=True)
@@ -132,14 +132,6 @@ def test_a_new_file_has_the_rights_of_any_other_and_a_link_stays_a_link(
     assert stat.S_IMODE((tmp_path / "real.csv").stat().st_mode) == 0o640
 
 
-def wait_until(happened: Callable[[], object]) -> None:
-    """Look again and again until something has happened."""
-    deadline = time.monotonic() + 30
-    while not happened():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def waits(db: Database, event: str) -> bool:
     """Whether a command's session waits for this."""
     return bool(
@@ -161,7 +153,7 @@ def test_an_export_that_is_stopped_leaves_nothing(
     with holder.connection.transaction(force_rollback=True):
         holder.rows("lock table segmentation.segments in access exclusive mode")
         process = start("members", "export", "A", str(old))
-        wait_until(lambda: waits(db, "Lock"))
+        wait_until(lambda: waits(db, "Lock"), 30)
         process.send_signal(end)
         assert process.wait(timeout=20) == 128 + end
     assert process.communicate() == (b"", b"")
@@ -174,7 +166,7 @@ def test_an_import_that_is_stopped_changes_nothing(start: Start, db: Database) -
     assert process.stdin
     process.stdin.write(b"1\n2\n")
     process.stdin.flush()
-    wait_until(lambda: waits(db, "Client"))
+    wait_until(lambda: waits(db, "Client"), 30)
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=20) == 130
     assert process.communicate() == (b"", b"")
@@ -186,7 +178,7 @@ def test_an_import_whose_connection_is_cut_says_so(start: Start, db: Database) -
     assert process.stdin
     process.stdin.write(b"1\n2\n")
     process.stdin.flush()
-    wait_until(lambda: waits(db, "Client"))
+    wait_until(lambda: waits(db, "Client"), 30)
     db.rows(
         "select pg_terminate_backend(pid) from pg_stat_activity"
         " where application_name like 'segmentation command%%' and datname = current_database()"

@@ -1,12 +1,12 @@
 """Every SQL error has its HTTP error; faults of the database are survived, and never leak."""
 
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 
 from service.schemas import Segments, UserSegments
 from tests.conftest import Database
+from tests.expect import wait_until
 from tests.http.conftest import Api, Service
 
 LOCK = 4711
@@ -108,13 +108,6 @@ def held(db: Database) -> Iterator[None]:
         yield
     finally:
         db.rows("select pg_advisory_unlock(%s)", LOCK)
-
-
-def wait_until(holds: Callable[[], bool]) -> None:
-    """Ask until it holds, for ten seconds at most."""
-    deadline = time.monotonic() + 10
-    while not holds():
-        assert time.monotonic() < deadline
 
 
 def waiting(db: Database) -> int:

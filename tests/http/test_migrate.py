@@ -1,7 +1,6 @@
 """The migration runner: repeatable, harmless twice at once, all of sql/ or nothing of it."""
 
 import shutil
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -9,17 +8,7 @@ import pytest
 
 from service import migrate as runner
 from service.migrate import MigrationError, migrate
-from tests.conftest import Database, url_of
-
-
-@pytest.fixture
-def empty(db: Database) -> Iterator[str]:
-    """The URL of an empty database."""
-    name = "segmentation_test_migrate"
-    db.rows(f"drop database if exists {name} with (force)")
-    db.rows(f"create database {name}")
-    yield url_of(name)
-    db.rows(f"drop database {name} with (force)")
+from tests.conftest import Database
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """Traces from HTTP to SQL: what spans there are, how they hang together, and what is not in them."""
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,6 +19,7 @@ from service.app import create_app
 from service.settings import Settings, is_traced
 from service.tracing import Tracing, name_of
 from tests.conftest import Database
+from tests.expect import wait_until
 from tests.http.conftest import Api, Run, Service, wait_until_live
 
 CALLER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -157,14 +157,6 @@ def waiting_calls(db: Database) -> int:
             " and wait_event_type = 'Lock' and query like '%%http_user_segments_each%%'"
         )
     )
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    """Return once it holds."""
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_errors_are_told_by_their_code_and_nothing_else(api: Api, spans: Spans, db: Database) -> None:

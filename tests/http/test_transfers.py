@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from http.client import HTTPConnection, HTTPException, HTTPResponse, IncompleteRead
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from tests import expect
 from tests.conftest import Database, url_of
 
 MILLION = 1_000_000
@@ -27,6 +29,7 @@ MEGABYTE = 2**20
 # What a transfer may add to the memory of the service: buffers, and what Python keeps for later.
 ROOM = 30 * MEGABYTE
 PATIENCE = 30
+wait_until = partial(expect.wait_until, seconds=PATIENCE)
 CSV = {"Content-Type": "text/csv"}
 MEMBERS = "/v1/segments/EVERYBODY/members"
 # Long before it ends, every buffer between PostgreSQL and the client is full.
@@ -188,14 +191,6 @@ def server(start: Callable[..., Server]) -> Server:
 def impatient(start: Callable[..., Server]) -> Server:
     """A server that lets one transfer run at once, and waits for nobody for more than a second."""
     return start(BULK_POOL_SIZE="1", ACQUIRE_TIMEOUT="10", STALL_TIMEOUT="1")
-
-
-def wait_until(holds: Callable[[], bool]) -> None:
-    """Ask until it holds, for PATIENCE at most."""
-    deadline = time.monotonic() + PATIENCE
-    while not holds():
-        assert time.monotonic() < deadline, "it never came true"
-        time.sleep(0.01)
 
 
 @pytest.fixture

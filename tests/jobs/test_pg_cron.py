@@ -1,8 +1,7 @@
 """The jobs under a real pg_cron, in a cluster of its own."""
 
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
@@ -10,6 +9,7 @@ import pytest
 
 from service.migrate import migrate
 from tests.conftest import Database
+from tests.expect import wait_until
 
 CLUSTER = Path(__file__).parents[2] / ".dev" / "cluster"
 OPTIONS = "-c search_path=public,segmentation -c timezone=UTC"
@@ -37,18 +37,11 @@ def db(cron_url: str) -> Iterator[Database]:
     database.connection.close()
 
 
-def wait_until(happened: Callable[[], bool], seconds: float) -> None:
-    """Look again and again, because pg_cron's minutes cannot be set."""
-    deadline = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < deadline, f"nothing came of it in {seconds} seconds"
-        time.sleep(0.5)
-
-
 def test_pg_cron_moves_expired_rows_within_two_minutes_with_their_true_end(db: Database) -> None:
     db.rows("select create_segment('A')")
     db.rows("select change_user_segments(1000, '{A}', expires_at => clock() + interval '1 second')")
     (end,) = db.column("select ends_at from segmentation.memberships")
+    # pg_cron's minutes cannot be set.
     wait_until(lambda: db.value("select count(*) from segmentation.membership_history") == 1, 125)
     assert db.rows("select * from segmentation.memberships") == []
     assert db.row("select ends_at, end_cause from segmentation.membership_history") == (end, "expired")

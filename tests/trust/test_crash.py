@@ -17,9 +17,9 @@ import pytest
 
 from service.migrate import migrate
 from tests.conftest import Database
-from tests.expect import periods_never_overlap, replayed
+from tests.expect import periods_never_overlap, replayed, wait_until
 from tests.http.conftest import Service
-from tests.http.test_faults import wait_until, waiting
+from tests.http.test_faults import waiting
 from tests.trust.cluster import Cluster, Standby
 from tests.trust.server import Server
 from tests.trust.test_idempotency import slug_held

@@ -16,8 +16,9 @@ import pytest
 from service.database import Database as ServiceDatabase
 from service.schemas import Imported, Segment, UserChanged, UsersSegments
 from tests.conftest import Clock, Database
+from tests.expect import wait_until
 from tests.http.conftest import Api, Service
-from tests.http.test_faults import replace_list, wait_until, waiting
+from tests.http.test_faults import replace_list, waiting
 from tests.trust.server import Server
 
 PATH = "/v1/users/1000/segments"

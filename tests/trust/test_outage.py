@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from tests.conftest import Database
+from tests.expect import wait_until
 from tests.http.conftest import Service
-from tests.http.test_faults import wait_until
 from tests.trust.server import Server
 
 
