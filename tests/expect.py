@@ -113,9 +113,9 @@ def histories_add_up(db: Database) -> None:
         assert segments == replayed(db, user_id)
 
 
-def wait_until(holds: Callable[[], object], seconds: float = 10) -> None:
+def wait_until(holds: Callable[[], object], seconds: float = 10, pause: float = 0.01) -> None:
     """Ask again and again until something holds that others bring about, for so many seconds at most."""
     deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline, f"it did not come true in {seconds} seconds"
-        time.sleep(0.01)
+        time.sleep(pause)
