@@ -13,7 +13,7 @@ import uvicorn
 
 from service.app import load_tracing
 from service.health import NotFit, check_database
-from service.logs import log_config
+from service.http.request_ids import log_config
 from service.protocol import Protocol
 from service.settings import Settings, SettingsError, is_traced, read_settings
 
@@ -74,7 +74,7 @@ def serve(settings: Settings) -> None:
 
 if __name__ == "__main__":
     if len(sys.argv) > 1:
-        from service.cli import commands
+        from service.cli.commands import commands
 
         commands(prog_name="python -m service")
     main()

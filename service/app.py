@@ -10,22 +10,25 @@ from typing import TYPE_CHECKING
 from litestar import Litestar, Router
 from litestar.plugins import CLIPlugin
 
-from service import docs, health, members, metrics, ofrep, reports, segments, users
-from service.auth import ApiKeys, Authentication
+from service import health, members, ofrep, reports, segments, users
 from service.database import Database
+from service.docs import openapi
 from service.errors import answer_problem
-from service.idempotency import Idempotency
-from service.limits import rate_limit
-from service.logs import RequestIds
-from service.reads import SharedReads
+from service.http import metrics
+from service.http.answers import with_options
+from service.http.auth import ApiKeys, Authentication
+from service.http.bodies import ApiRequest
+from service.http.idempotency import Idempotency
+from service.http.rate_limit import rate_limit
+from service.http.request_ids import RequestIds
 from service.schemas import Moment, MomentSchema
 from service.settings import Settings, SettingsError, is_traced, read_settings
-from service.wire import ApiRequest, with_options
+from service.shared_reads import SharedReads
 
 if TYPE_CHECKING:
     from click import Group
 
-    from service.tracing import Tracing
+    from service.http.tracing import Tracing
 
 
 class CommandLine(CLIPlugin):
@@ -34,7 +37,7 @@ class CommandLine(CLIPlugin):
     def on_cli_init(self, cli: "Group") -> None:
         """Add them."""
         # Only now, as serving needs none of it.
-        from service.cli import commands
+        from service.cli.commands import commands
 
         for command in commands.commands.values():
             cli.add_command(command)
@@ -73,7 +76,7 @@ def create_app(settings: Settings | None = None, tracing: "Tracing | None" = Non
     )
     with_link = Router("/", route_handlers=reports.HANDLERS, middleware=[metrics.CountBytes()])
     app = Litestar(
-        [with_key, open_feature, with_link, *health.HANDLERS, *docs.HANDLERS],
+        [with_key, open_feature, with_link, *health.HANDLERS, *openapi.HANDLERS],
         lifespan=[*([tracing.lifespan] if tracing else []), connections],
         middleware=[metrics.CONFIG.middleware],
         request_class=ApiRequest,
@@ -81,7 +84,7 @@ def create_app(settings: Settings | None = None, tracing: "Tracing | None" = Non
         exception_handlers={Exception: answer_problem},
         type_decoders=[(lambda type_: type_ is Moment, Moment.read)],
         plugins=[MomentSchema(), CommandLine()],
-        openapi_config=docs.CONFIG,
+        openapi_config=openapi.CONFIG,
         cors_config=ofrep.cors(settings.cors_origins),
         logging_config=None,
     )
@@ -90,7 +93,7 @@ def create_app(settings: Settings | None = None, tracing: "Tracing | None" = Non
     app.state.database = database
     app.state.reads = reads
     app.state.api_keys = keys
-    app.state.openapi = docs.describe(app)
+    app.state.openapi = openapi.describe(app)
     return app
 
 
@@ -109,7 +112,7 @@ def _end_with_parent() -> None:
 def load_tracing() -> "Tracing":
     """Import what tracing needs, which is large and not always installed, and set it up."""
     try:
-        from service.tracing import tracing_of_environment
+        from service.http.tracing import tracing_of_environment
     except ImportError as error:
         raise SettingsError(
             f"tracing is switched on (OTEL_…), but {error.name} is missing: pip install '.[otel]'."

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import asyncpg
 
 from service.errors import CONNECTION_LOST, DATABASE_UNAVAILABLE, INVALID_VALUE, Problem
-from service.logs import REQUEST_ID
+from service.http.request_ids import REQUEST_ID
 from service.settings import Settings
 
 ROLES = ("reader", "editor", "admin")

@@ -9,11 +9,11 @@ from litestar import get
 from litestar.datastructures import State
 
 from service.database import STATUS, Database
-from service.docs import problems
+from service.docs.openapi import problems
 from service.errors import CANNOT_CONNECT, CONNECTION_LOST, NEXT_STEP, NOT_READY, Problem
+from service.http.answers import Json
 from service.schemas import Live, Ready
 from service.settings import Settings
-from service.wire import Json
 
 log = logging.getLogger(__name__)
 

@@ -16,12 +16,13 @@ from litestar.openapi.spec import (
 )
 from litestar.params import HeaderParameter, QueryParameter
 
-from service.docs import problems
+from service.docs.openapi import problems
 from service.errors import UNSUPPORTED_MEDIA_TYPE, Problem
+from service.http.answers import Csv, Json
+from service.http.bodies import ApiRequest
 from service.reports import GZIP
 from service.schemas import At, Imported, Members, Moment, ReasonInQuery, SlugInPath
-from service.streams import Csv, copy_in
-from service.wire import ApiRequest, Json
+from service.uploads import copy_in
 
 LINES = Example(summary="User ids", value="user_id\n1000\n1002\n")
 

@@ -12,10 +12,11 @@ from litestar.openapi import ResponseSpec
 from litestar.openapi.spec import Example
 from litestar.params import Body, HeaderParameter, PathParameter
 
-from service.docs import problems
+from service.docs.openapi import problems
 from service.errors import answer_problem
+from service.http.answers import Json
+from service.http.bodies import ApiRequest
 from service.schemas import Evaluation, Flag, FlagFailure, Flags
-from service.wire import ApiRequest, Json
 
 USER = Example(summary="A user", value={"context": {"targetingKey": "1000"}})
 USER_AND_FLAGS = Example(

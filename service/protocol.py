@@ -20,7 +20,7 @@ from service.errors import (
     problem_body,
     problem_headers,
 )
-from service.logs import NO_SNIFFING, new_request_id
+from service.http.request_ids import NO_SNIFFING, new_request_id
 from service.settings import Settings, read_settings
 from service.transport import Corked
 

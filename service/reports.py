@@ -11,10 +11,10 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
 from litestar.params import Body, PathParameter, QueryParameter
 
-from service.docs import problems
+from service.docs.openapi import problems
+from service.http.answers import Csv, Json
+from service.http.bodies import ApiRequest
 from service.schemas import NewReport, Report
-from service.streams import Csv
-from service.wire import ApiRequest, Json
 
 # For those who ask for it. The last part of a large file goes out quickly: level 1 keeps up with COPY.
 GZIP = DefineMiddleware(

@@ -7,7 +7,9 @@ from litestar.datastructures import ResponseHeader
 from litestar.openapi.spec import Example
 from litestar.params import Body, QueryParameter
 
-from service.docs import problems
+from service.docs.openapi import problems
+from service.http.answers import Json
+from service.http.bodies import ApiRequest
 from service.schemas import (
     Moment,
     NewRolloutStep,
@@ -22,7 +24,6 @@ from service.schemas import (
     SegmentUpdate,
     SlugInPath,
 )
-from service.wire import ApiRequest, Json
 
 NEW = Example(
     summary="For 30 % of all users",

@@ -6,7 +6,9 @@ from litestar import delete, get, patch, post, put
 from litestar.openapi.spec import Example
 from litestar.params import Body, QueryParameter
 
-from service.docs import problems
+from service.docs.openapi import problems
+from service.http.answers import Json
+from service.http.bodies import ApiRequest
 from service.schemas import (
     At,
     Explanation,
@@ -21,7 +23,6 @@ from service.schemas import (
     UserSegments,
     UsersSegments,
 )
-from service.wire import ApiRequest, Json
 
 ADD = Example(
     summary="In for a week",

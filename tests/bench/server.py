@@ -19,8 +19,9 @@ from litestar import Litestar, Router, get
 import service.__main__
 import service.app
 import service.protocol
+from service.http.answers import Json
+from service.http.bodies import ApiRequest
 from service.schemas import At, UserId, UserSegments
-from service.wire import ApiRequest, Json
 from tests.bench.data import connect, url_of, value
 
 HOT = "/v1/users/{}/segments"

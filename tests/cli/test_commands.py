@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 import pytest
 
-from service.cli import commands
+from service.cli.commands import commands
 from tests.cli.conftest import ROOT, Command, environment
 from tests.conftest import SERVER, Clock, Database
 

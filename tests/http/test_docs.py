@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from html import escape
 from typing import Any
 
-from service.docs import EXAMPLE
+from service.docs.openapi import EXAMPLE
 from service.errors import KINDS
 from tests.http.conftest import Api, Service
 

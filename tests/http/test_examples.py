@@ -1,6 +1,6 @@
 """The examples of the documentation work, one after the other, and the answers shown are what they are answered.
 
-After a change, RENEW_ANSWERS=1 make test ARGS=tests/http/test_examples.py writes service/answers.json anew.
+After a change, RENEW_ANSWERS=1 make test ARGS=tests/http/test_examples.py writes service/docs/answers.json anew.
 """
 
 import json
@@ -14,12 +14,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from service import docs
-from service.docs import in_month
+from service.docs import openapi
+from service.docs.openapi import in_month
 from tests.conftest import Clock, Database
 from tests.http.conftest import Service
 
-ANSWERS = Path(docs.__file__).with_name("answers.json")
+ANSWERS = Path(openapi.__file__).with_name("answers.json")
 # Its numbers are never twice the same.
 NOT_SHOWN_IN_FULL = {"getMetrics"}
 

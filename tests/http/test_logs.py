@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from service.logs import JsonLines, Lines
+from service.http.request_ids import JsonLines, Lines
 from tests.conftest import Database
 from tests.http.conftest import Api, Run, Service, wait_until_live
 

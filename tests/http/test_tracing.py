@@ -16,8 +16,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind
 
 from service.app import create_app
+from service.http.tracing import Tracing, name_of
 from service.settings import Settings, is_traced
-from service.tracing import Tracing, name_of
 from tests.conftest import Database
 from tests.expect import wait_until
 from tests.http.conftest import Api, Run, Service, wait_until_live

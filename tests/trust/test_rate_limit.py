@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 from litestar.middleware.rate_limit import RateLimitMiddleware
 
-from service import limits
+from service.http import rate_limit as limits
 from tests.http.conftest import Service
 
 PATH = "/v1/users/1000/segments"

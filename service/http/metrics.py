@@ -21,9 +21,9 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from service.database import Database
-from service.docs import problems
+from service.docs.openapi import problems
 from service.errors import Problem, kind_of_sqlstate
-from service.wire import ApiRequest
+from service.http.bodies import ApiRequest
 
 SERVICE_METRICS = "select metric, help, value from segmentation.service_metrics()"
 SHARED_READS = Counter("segmentation_shared_reads", "Hot reads answered")

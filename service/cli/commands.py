@@ -42,7 +42,7 @@ def commands() -> None:
 @click.option("--quiet", is_flag=True, help="Say only where it ended.")
 def migrate(quiet: bool) -> None:
     """Bring the database up to date; again is harmless. By a login that may create roles."""
-    from service import session
+    from service.cli import session
 
     session.migrate(quiet)
 
@@ -51,7 +51,7 @@ def migrate(quiet: bool) -> None:
 @AS_CSV
 def status(as_csv: bool) -> None:
     """Show how things are; exit code 1 if a part is not in order. Role: reader."""
-    from service import session
+    from service.cli import session
 
     session.status(as_csv)
 
@@ -67,7 +67,7 @@ def keys() -> None:
 @click.option("--expires-at", metavar="TIME", help=f"When it ends, {MOMENT} None: never.")
 def create_key(name: str, role: str, expires_at: str | None) -> None:
     """Create a key with the role reader, editor or admin, and print it, this once."""
-    from service import session
+    from service.cli import session
 
     session.create_key(name, role, expires_at)
 
@@ -76,7 +76,7 @@ def create_key(name: str, role: str, expires_at: str | None) -> None:
 @AS_CSV
 def list_keys(as_csv: bool) -> None:
     """List all keys, revoked ones too, without the keys themselves."""
-    from service import session
+    from service.cli import session
 
     session.list_keys(as_csv)
 
@@ -85,7 +85,7 @@ def list_keys(as_csv: bool) -> None:
 @click.argument("name")
 def revoke_key(name: str) -> None:
     """Revoke a key: running services refuse it from the next request on."""
-    from service import session
+    from service.cli import session
 
     session.revoke_key(name)
 
@@ -99,7 +99,7 @@ def segments() -> None:
 @AS_CSV
 def list_segments(as_csv: bool) -> None:
     """List all segments with the percentage that holds now."""
-    from service import session
+    from service.cli import session
 
     session.list_segments(as_csv)
 
@@ -124,7 +124,7 @@ def import_members(
     FILE is text of any length, one user id a line, plain or gzip; a header line user_id is fine; - is standard input.
     All or nothing: a bad line is named, and nothing is changed. Role: editor.
     """
-    from service import session
+    from service.cli import session
 
     session.import_members(slug, file, operation, expires_at, starts_at, reason)
 
@@ -139,7 +139,7 @@ def export_members(slug: str, file: str, at: str | None) -> None:
     A file is there when it is whole; *.gz is compressed; - is standard output. The import takes it as it is.
     Role: reader.
     """
-    from service import session
+    from service.cli import session
 
     session.export_members(slug, file, at)
 
@@ -155,6 +155,6 @@ def report(period: str, file: str, user_id: str | None, header: bool) -> None:
     Lines are user_id;segment;operation;at, by user and time. A file is there when it is whole; *.gz is compressed;
     - is standard output. Role: editor.
     """
-    from service import session
+    from service.cli import session
 
     session.report(period, file, user_id, header)

@@ -11,7 +11,6 @@ from litestar.enums import ScopeType
 from litestar.middleware import ASGIMiddleware
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
-from service.auth import Caller
 from service.errors import (
     IDEMPOTENCY_KEY_REUSED,
     PAYLOAD_TOO_LARGE,
@@ -20,8 +19,10 @@ from service.errors import (
     late_body,
     malformed,
 )
+from service.http.answers import NO_STORE
+from service.http.auth import Caller
+from service.http.bodies import ApiRequest
 from service.settings import Settings
-from service.wire import NO_STORE, ApiRequest
 
 CLAIM = "select fingerprint, status, location, answer from segmentation.claim_idempotency_key($1, $2)"
 KEEP = "select segmentation.keep_answer($1, $2, $3, $4, $5, $6, $7)"

@@ -26,9 +26,9 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode
 
 from service.database import Database
-from service.logs import REQUEST_ID
-from service.reads import SharedReads, Waiting
+from service.http.request_ids import REQUEST_ID
 from service.settings import Settings, SettingsError
+from service.shared_reads import SharedReads, Waiting
 
 # The other requests that the next statement answers as well: see TracedReads.
 SHARED_BY: ContextVar[tuple[Span, ...]] = ContextVar("shared_by", default=())

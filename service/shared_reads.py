@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 from service.database import Connection, Database, run
 from service.errors import DATABASE_UNAVAILABLE, Problem
-from service.metrics import SHARED_READ_CALLS, SHARED_READS
+from service.http.metrics import SHARED_READ_CALLS, SHARED_READS
 
 # One JSON text for each user.
 READ_USERS = "select segmentation.http_user_segments_each($1)"

@@ -16,7 +16,7 @@ import asyncpg
 import click
 import msgspec
 
-from service.cli import Failed
+from service.cli.commands import Failed
 from service.database import STATUS, Connection, Database
 from service.errors import CANNOT_CONNECT, NEXT_STEP, Problem
 from service.settings import SettingsError, read_settings
@@ -24,7 +24,7 @@ from service.settings import SettingsError, read_settings
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
-    from service.wire import ApiRequest
+    from service.http.bodies import ApiRequest
 
 T = TypeVar("T")
 
@@ -107,7 +107,7 @@ def import_members(
     slug: str, file: str, operation: str, expires_at: str | None, starts_at: str | None, reason: str | None
 ) -> None:
     """Copy a file into PostgreSQL and change all its users at once."""
-    from service.streams import copy_in
+    from service.uploads import copy_in
 
     name = "standard input" if file == "-" else Path(file).name
     with file_to_read(file) as opened, progress() as bar:

@@ -1,20 +1,13 @@
-"""Rows as a stream: COPY from PostgreSQL to the client and from the client to PostgreSQL, never whole in memory."""
+"""User ids from a client into PostgreSQL by COPY, as a stream: never whole in memory."""
 
 import asyncio
 import codecs
-import logging
 import re
 import zlib
 from collections.abc import AsyncIterator
-from contextlib import suppress
-from typing import Any
 
-import anyio
 import asyncpg
-from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
-from litestar import Response
 from litestar.exceptions import InternalServerException
-from litestar.types import HTTPScope, Receive, Send
 
 from service.database import Database, PooledConnection
 from service.errors import (
@@ -24,102 +17,13 @@ from service.errors import (
     UNSUPPORTED_MEDIA_TYPE,
     Problem,
 )
-from service.wire import NO_STORE, ApiRequest
+from service.http.bodies import ApiRequest
 
-log = logging.getLogger(__name__)
-
-# Buffers between PostgreSQL and a client: when they are full, PostgreSQL waits.
-BUFFERS = 4
 # No id is as long as this, in bytes: what is longer is no longer kept.
 LONGEST_LINE = 200
 # To COPY, \. is the end of all lines; to PostgreSQL 16, 1_000 and 0x10 are numbers. A question mark is neither.
 NO_DIGITS = bytes.maketrans(b"\\_xXoObB", b"????????")
 QUOTED = re.compile(rb'^"([0-9]+)"$', re.MULTILINE)
-
-
-class Csv(Response[bytes]):
-    """The rows of a query, copied to the client as they come from PostgreSQL."""
-
-    def __init__(
-        self, database: Database, role: str, query: str, *arguments: Any, file_name: str, **options: Any
-    ) -> None:
-        """Send what this query finds as this role, to be saved under this name; options are those of COPY."""
-        self.database = database
-        self.role = role
-        self.query = query
-        self.arguments = arguments
-        self.options = options
-        self.started = False
-        self.start: Any = {
-            "type": "http.response.start",
-            "status": 200,
-            "headers": [
-                (b"content-type", b"text/csv; charset=utf-8"),
-                (b"content-disposition", f'attachment; filename="{file_name}"'.encode()),
-                NO_STORE,
-            ],
-        }
-
-    def to_asgi_response(self, *_: Any, **__: Any) -> Any:
-        """Be sent as it is."""
-        return self
-
-    async def __call__(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
-        """Send until the rows end or the client goes away; either way the connection is given back."""
-        filled, buffers = anyio.create_memory_object_stream[bytes](BUFFERS)
-        copying = asyncio.create_task(self._copy(filled))
-        sending = asyncio.create_task(self._send(send, buffers, copying))
-        gone = asyncio.create_task(_disconnected(receive))
-        try:
-            await asyncio.wait({sending, gone}, return_when=asyncio.FIRST_COMPLETED)
-            if sending.done():
-                sending.result()
-        except Exception as error:
-            # Before the first byte it is an answer of its own. After it, all that is left is to end without
-            # the last chunk: the server closes the connection, and the client sees that rows are missing.
-            if not self.started:
-                raise
-            log.warning("%s %s was broken off: %r", scope["method"], scope["path_template"], error)
-        finally:
-            for task in (gone, sending, copying):
-                task.cancel()
-                with suppress(asyncio.CancelledError, Exception):
-                    await task
-            filled.close()
-            buffers.close()
-
-    async def _copy(self, filled: MemoryObjectSendStream[bytes]) -> None:
-        with filled:
-            async with self.database.bulk(self.role) as connection:
-                await connection.copy_from_query(
-                    self.query, *self.arguments, output=filled.send, format="csv", **self.options
-                )
-
-    async def _send(
-        self, send: Send, buffers: MemoryObjectReceiveStream[bytes], copying: asyncio.Task[None]
-    ) -> None:
-        patience = self.database.settings.stall_timeout
-        async for buffer in buffers:
-            await self._start(send)
-            try:
-                async with asyncio.timeout(patience):
-                    await send({"type": "http.response.body", "body": buffer, "more_body": True})
-            except TimeoutError:
-                raise TimeoutError(f"the client took nothing for {patience:g} seconds") from None
-        # Raises whatever ended the rows too early.
-        await copying
-        await self._start(send)
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-    async def _start(self, send: Send) -> None:
-        if not self.started:
-            self.started = True
-            await send(self.start)
-
-
-async def _disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 async def copy_in(connection: PooledConnection, database: Database, request: ApiRequest) -> None:

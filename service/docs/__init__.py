@@ -1,0 +1,1 @@
+"""The documentation page and what it is made of."""
