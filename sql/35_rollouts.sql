@@ -1,7 +1,7 @@
 -- Rollouts: a percentage of all users, changed by writing one step.
 --
 -- A step says: from starts_at on, percent % are in. It holds until the next step of the segment begins;
--- ends_at is derived from that (sql/50_history.sql keeps it). A ramp is several steps. Steps that have
+-- ends_at is derived from that (sql/50_triggers.sql keeps it). A ramp is several steps. Steps that have
 -- begun are the past and never change; setting and cancelling lock the segment's row first, then read
 -- the clock.
 --

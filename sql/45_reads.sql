@@ -4,27 +4,6 @@
 -- equal to the algebra. All others are selections from membership_periods and membership_events. A read
 -- makes an unseen user known, where the server lets it write; on a standby such a user simply counts as
 -- registered now.
---
--- In calling order: note_users, require_kept, current_segments; users_segments, user_segments, explain_membership, user_history.
-
--- A read waits for nobody: a user whom an import is about to make known is left to it.
-create or replace function segmentation.note_users (
-  user_ids bigint[]
-)
-  returns void
-  language plpgsql
-  set search_path = pg_catalog, pg_temp
-  set lock_timeout = '20ms'
-as $$
-begin
-  perform segmentation.require_user_ids(note_users.user_ids);
-  if current_setting('transaction_read_only') = 'off' then
-    perform segmentation.register_users(note_users.user_ids);
-  end if;
-exception
-  when lock_not_available then null;
-end
-$$;
 
 -- What retention has dropped cannot be answered; a guess would look like an answer.
 create or replace function segmentation.require_kept (
@@ -100,6 +79,78 @@ as $$
     offset 0
   ) as o (segment_ids)
 $$;
+
+-- Put together by hand, because at this rate it is felt. Inlined.
+create or replace function segmentation.segments_json (
+  user_id  bigint,
+  segments text[]
+)
+  returns text
+  language sql
+  stable
+as $$ select '{"user_id":' || user_id || ',"segments":' || pg_catalog.array_to_json(segments) || '}' $$;
+
+-- The hot read. A user never seen is answered first and made known then: the answer is the same.
+create or replace function segmentation.http_user_segments (
+  user_id bigint,
+  at      timestamptz default null
+)
+  returns text
+  language plpgsql
+  security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  moment timestamptz := segmentation.clock();
+  answer text;
+  is_known boolean;
+begin
+  if http_user_segments.at is not null then
+    return segmentation.segments_json(http_user_segments.user_id, array(
+      select s.segment
+      from segmentation.user_segments(http_user_segments.user_id, http_user_segments.at) as s
+    ));
+  end if;
+  select segmentation.segments_json(c.user_id, c.segments), c.known into answer, is_known
+  from segmentation.current_segments(array[http_user_segments.user_id], moment) as c;
+  if not is_known then
+    perform segmentation.note_users(array[http_user_segments.user_id]);
+  end if;
+  return answer;
+end
+$$;
+
+comment on function segmentation.http_user_segments(bigint, timestamptz) is
+  'Answers GET /v1/users/{user_id}/segments, the hot read.';
+
+-- The same for all users who wait at the same moment, one text each.
+create or replace function segmentation.http_user_segments_each (
+  user_ids bigint[]
+)
+  returns text[]
+  language plpgsql
+  security definer
+  set search_path = pg_catalog, pg_temp
+  -- A list's length differs from call to call; the plan does not.
+  set plan_cache_mode = force_generic_plan
+as $$
+declare
+  moment timestamptz := segmentation.clock();
+  answers text[];
+  all_known boolean;
+begin
+  select array_agg(segmentation.segments_json(c.user_id, c.segments) order by c.place), bool_and(c.known)
+  into answers, all_known
+  from segmentation.current_segments(user_ids, moment) as c;
+  if not all_known then
+    perform segmentation.note_users(user_ids);
+  end if;
+  return answers;
+end
+$$;
+
+comment on function segmentation.http_user_segments_each(bigint[]) is
+  'Answers GET /v1/users/{user_id}/segments for several users who wait at the same moment, one text each.';
 
 create or replace function segmentation.users_segments (
   user_ids bigint[]

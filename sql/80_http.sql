@@ -2,8 +2,6 @@
 --
 -- Nothing is decided here. Times are RFC 3339 in UTC; an open end, which SQL calls infinity, is null. All
 -- run with the caller's rights, so that the grants on the functions they call are what counts.
---
--- In calling order: expiry, require_at_most, rollout_json; then one function a route, named http_ and the function it calls.
 
 -- A time to live counts from the start of the period.
 create or replace function segmentation.expiry (
@@ -85,78 +83,6 @@ $$;
 
 comment on function segmentation.rollout_json(text) is
   'All rollout steps of a segment as JSON. Example: select rollout_json(''AVITO_VOICE_MESSAGES'');';
-
--- Put together by hand, because at this rate it is felt. Inlined.
-create or replace function segmentation.segments_json (
-  user_id  bigint,
-  segments text[]
-)
-  returns text
-  language sql
-  stable
-as $$ select '{"user_id":' || user_id || ',"segments":' || pg_catalog.array_to_json(segments) || '}' $$;
-
--- The hot read. A user never seen is answered first and made known then: the answer is the same.
-create or replace function segmentation.http_user_segments (
-  user_id bigint,
-  at      timestamptz default null
-)
-  returns text
-  language plpgsql
-  security definer
-  set search_path = pg_catalog, pg_temp
-as $$
-declare
-  moment timestamptz := segmentation.clock();
-  answer text;
-  is_known boolean;
-begin
-  if http_user_segments.at is not null then
-    return segmentation.segments_json(http_user_segments.user_id, array(
-      select s.segment
-      from segmentation.user_segments(http_user_segments.user_id, http_user_segments.at) as s
-    ));
-  end if;
-  select segmentation.segments_json(c.user_id, c.segments), c.known into answer, is_known
-  from segmentation.current_segments(array[http_user_segments.user_id], moment) as c;
-  if not is_known then
-    perform segmentation.note_users(array[http_user_segments.user_id]);
-  end if;
-  return answer;
-end
-$$;
-
-comment on function segmentation.http_user_segments(bigint, timestamptz) is
-  'Answers GET /v1/users/{user_id}/segments, the hot read.';
-
--- The same for all users who wait at the same moment, one text each.
-create or replace function segmentation.http_user_segments_each (
-  user_ids bigint[]
-)
-  returns text[]
-  language plpgsql
-  security definer
-  set search_path = pg_catalog, pg_temp
-  -- A list's length differs from call to call; the plan does not.
-  set plan_cache_mode = force_generic_plan
-as $$
-declare
-  moment timestamptz := segmentation.clock();
-  answers text[];
-  all_known boolean;
-begin
-  select array_agg(segmentation.segments_json(c.user_id, c.segments) order by c.place), bool_and(c.known)
-  into answers, all_known
-  from segmentation.current_segments(user_ids, moment) as c;
-  if not all_known then
-    perform segmentation.note_users(user_ids);
-  end if;
-  return answers;
-end
-$$;
-
-comment on function segmentation.http_user_segments_each(bigint[]) is
-  'Answers GET /v1/users/{user_id}/segments for several users who wait at the same moment, one text each.';
 
 create or replace function segmentation.http_users_segments (
   user_ids bigint[]

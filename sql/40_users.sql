@@ -1,0 +1,115 @@
+-- Users: known from the first time anybody asks about them or changes them, and forgotten for good.
+--
+-- A row of users says since when an id is known, no more: users themselves live elsewhere. Whoever changes a
+-- user's overrides holds the user's row (lock_users).
+
+create or replace function segmentation.register_users (
+  user_ids bigint[]
+)
+  returns void
+  language plpgsql
+  security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform segmentation.require_user_ids(register_users.user_ids);
+  insert into segmentation.users (user_id)
+  select distinct asked.user_id
+  from (select unnest(register_users.user_ids) as user_id order by user_id) as asked
+  where not exists (select from segmentation.users as u where u.user_id = asked.user_id)
+  order by asked.user_id
+  on conflict (user_id) do nothing;
+end
+$$;
+
+comment on function segmentation.register_users(bigint[]) is
+  'Make users known: rollouts hold them from now on. Known ones stay as they are. Example: select register_users(array[1000, 1002]);';
+
+-- Whoever changes a user's overrides holds the user's row. Most users are known. Those who are not are made
+-- known while no row is held: another's insertion is then waited for without making anybody wait for us, and
+-- the locks are taken anew, in order. So it goes, too, when one of them was forgotten meanwhile.
+create or replace function segmentation.lock_users (
+  user_ids bigint[]
+)
+  returns void
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  locked bigint;
+begin
+  loop
+    begin
+      perform
+      from (select unnest(lock_users.user_ids) as user_id order by user_id) as asked
+      join segmentation.users as u on u.user_id = asked.user_id
+      order by u.user_id
+      for no key update of u;
+      get diagnostics locked = row_count;
+      exit when locked >= cardinality(lock_users.user_ids);
+      raise exception using errcode = 'SG001';
+    exception
+      when sqlstate 'SG001' then null;
+    end;
+    perform segmentation.register_users(lock_users.user_ids);
+  end loop;
+end
+$$;
+
+-- A read waits for nobody: a user whom an import is about to make known is left to it.
+create or replace function segmentation.note_users (
+  user_ids bigint[]
+)
+  returns void
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+  set lock_timeout = '20ms'
+as $$
+begin
+  perform segmentation.require_user_ids(note_users.user_ids);
+  if current_setting('transaction_read_only') = 'off' then
+    perform segmentation.register_users(note_users.user_ids);
+  end if;
+exception
+  when lock_not_available then null;
+end
+$$;
+
+create or replace function segmentation.forget_user (
+  user_id bigint,
+  actor   text default session_user,
+  reason  text default null
+)
+  returns boolean
+  language plpgsql
+  security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  known boolean := exists (
+    select from segmentation.users as u where u.user_id = forget_user.user_id
+    union all
+    select from segmentation.overrides as o where o.user_id = forget_user.user_id
+  );
+begin
+  perform segmentation.require_author(forget_user.actor, forget_user.reason);
+  -- Known or not, the user is locked: nothing added meanwhile survives half.
+  perform segmentation.lock_users(array[forget_user.user_id]);
+  -- Recorded like any other deletion, and then erased with the rest: the history's guard stands aside.
+  delete from segmentation.memberships as m where m.user_id = forget_user.user_id;
+  perform set_config('segmentation.forgetting', 'on', true);
+  delete from segmentation.membership_history as h where h.user_id = forget_user.user_id;
+  delete from segmentation.report_links as l where l.user_id = forget_user.user_id;
+  delete from segmentation.idempotency_keys as i where i.path ~ ('^/v1/users/' || forget_user.user_id || '(/|$)');
+  delete from segmentation.users as u where u.user_id = forget_user.user_id;
+  perform set_config('segmentation.forgetting', '', true);
+  -- Who and why stays in the server's log; whom does not.
+  raise log 'a user was forgotten by %, reason: %',
+    coalesce(forget_user.actor, session_user), coalesce(forget_user.reason, 'none given');
+  return known;
+end
+$$;
+
+comment on function segmentation.forget_user(bigint, text, text) is
+  'Erase a user with all overrides and their past; false if the user was not known. Seen again, it begins anew. Example: select forget_user(1000, reason => ''asked to be forgotten'');';

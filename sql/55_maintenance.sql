@@ -1,0 +1,250 @@
+-- Housekeeping of what has ended: the sweep moves it from memberships to the history.
+--
+-- Nothing depends on it for the right answer, as every read compares ends_at with the clock; it keeps
+-- memberships small. It takes rows that nobody holds (SKIP LOCKED), so it waits for no writer, and a
+-- writer waits for one batch at most; the delete trigger writes the history, with the true end.
+
+create or replace function segmentation.expire_memberships (
+  max_rows integer default 5000
+)
+  returns integer
+  language plpgsql
+  security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  moment timestamptz := segmentation.clock();
+  moved integer := 0;
+  moved_now integer;
+  deleted_segment record;
+begin
+  perform segmentation.require_rows(expire_memberships.max_rows);
+  delete from segmentation.memberships as m
+  using (
+    select e.user_id, e.segment_id
+    from segmentation.memberships as e
+    where e.ends_at <= moment
+    order by e.ends_at
+    limit expire_memberships.max_rows
+    for update skip locked
+  ) as ended
+  where m.user_id = ended.user_id and m.segment_id = ended.segment_id;
+  get diagnostics moved = row_count;
+
+  for deleted_segment in
+    select s.segment_id
+    from segmentation.segments as s
+    where s.deleted_at <= moment and s.deleted_at < 'infinity' and not s.swept
+    order by s.deleted_at
+  loop
+    exit when moved >= expire_memberships.max_rows;
+    delete from segmentation.memberships as m
+    using (
+      select e.user_id, e.segment_id
+      from segmentation.memberships as e
+      where e.segment_id = deleted_segment.segment_id
+      order by e.user_id
+      limit expire_memberships.max_rows - moved
+      for update skip locked
+    ) as ended
+    where m.user_id = ended.user_id and m.segment_id = ended.segment_id;
+    get diagnostics moved_now = row_count;
+    moved := moved + moved_now;
+    update segmentation.segments as s
+    set swept = true
+    where s.segment_id = deleted_segment.segment_id
+      and not exists (
+        select from segmentation.memberships as m where m.segment_id = s.segment_id
+      );
+  end loop;
+  return moved;
+end
+$$;
+
+comment on function segmentation.expire_memberships(integer) is
+  'Move at most so many ended overrides (expired, or their segment deleted) to the history; returns how many were moved. Example: select expire_memberships(10000);';
+
+create or replace function segmentation.note_upkeep (
+  task text,
+  rows bigint
+)
+  returns void
+  language plpgsql
+  security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  if note_upkeep.task is null or note_upkeep.rows is null then
+    raise exception 'task and rows are both needed'
+      using errcode = 'invalid_parameter_value', hint = 'Say what ended, and how many rows it moved.';
+  end if;
+  insert into segmentation.upkeep as u (task, finished_at, rows)
+  values (note_upkeep.task, segmentation.clock(), note_upkeep.rows)
+  on conflict (task) do update set finished_at = excluded.finished_at, rows = excluded.rows;
+end
+$$;
+
+comment on function segmentation.note_upkeep(text, bigint) is
+  'Note that a task of the upkeep ended well, and how many rows it moved; service_status() shows it. Example: select note_upkeep(''sweep'', 0);';
+
+-- Bounded twice, in rows a transaction and in time a run, because pg_cron queues a run for every minute
+-- missed. The lock is held a batch at a time: of two sweeps that overlap one goes on and one ends at once.
+-- No definer and no SET clause here: a procedure that commits may have neither.
+create or replace procedure segmentation.sweep (
+  batch_rows  integer default 5000,
+  max_seconds integer default 50
+)
+  language plpgsql
+as $$
+declare
+  stop_at timestamptz := pg_catalog.clock_timestamp() + pg_catalog.make_interval(secs => sweep.max_seconds);
+  moved integer;
+  total bigint := 0;
+begin
+  loop
+    exit when not pg_catalog.pg_try_advisory_xact_lock(pg_catalog.hashtext('segmentation.sweep'), 0);
+    moved := segmentation.expire_memberships(sweep.batch_rows);
+    total := total + moved;
+    if moved < sweep.batch_rows then
+      perform segmentation.note_upkeep('sweep', total);
+    end if;
+    commit;
+    exit when moved < sweep.batch_rows or pg_catalog.clock_timestamp() > stop_at;
+  end loop;
+end
+$$;
+
+comment on procedure segmentation.sweep(integer, integer) is
+  'Move all that has ended to the history, a committed batch at a time, for at most so many seconds; pg_cron calls it each minute. Example: call sweep();';
+
+-- Made apart and then attached: readers and writers of the other months go on meanwhile.
+create or replace function segmentation.ensure_history_partition (
+  moment timestamptz
+)
+  returns boolean
+  language plpgsql
+  security definer
+  set search_path = pg_catalog, pg_temp
+  set timezone = 'UTC'
+as $$
+declare
+  month_start timestamptz := date_trunc('month', moment);
+  partition_name text := 'membership_history_' || to_char(month_start, 'YYYY_MM');
+begin
+  if to_regclass('segmentation.' || partition_name) is not null then
+    return false;
+  end if;
+  perform pg_advisory_xact_lock(hashtext('segmentation.membership_history'), 0);
+  -- Asked of the catalog: what to_regclass remembers may be older than the lock.
+  if exists (
+    select
+    from pg_catalog.pg_class as c
+    where c.relnamespace = 'segmentation'::regnamespace and c.relname = partition_name
+  ) then
+    return false;
+  end if;
+  execute format(
+    'create table segmentation.%I (like segmentation.membership_history including defaults including constraints)',
+    partition_name);
+  execute format(
+    'alter table segmentation.membership_history attach partition segmentation.%I for values from (%L) to (%L)',
+    partition_name, month_start, month_start + interval '1 month');
+  -- A statement that names the partition itself does not fire the triggers of the parent.
+  execute format(
+    'create trigger history_is_append_only before update or delete or truncate on segmentation.%I '
+    'for each statement execute function segmentation.refuse_history_change()',
+    partition_name);
+  return true;
+end
+$$;
+
+create or replace function segmentation.ensure_history_partitions (
+  months_ahead integer default 3
+)
+  returns integer
+  language plpgsql
+  security definer
+  set search_path = pg_catalog, pg_temp
+  set timezone = 'UTC'
+as $$
+declare
+  created integer;
+begin
+  if (ensure_history_partitions.months_ahead between 0 and 120) is not true then
+    raise exception 'months_ahead % is not between 0 and 120', coalesce(months_ahead::text, 'null')
+      using
+        errcode = 'invalid_parameter_value',
+        detail = json_build_object('months_ahead', months_ahead),
+        hint = 'Three months ahead is the usual.';
+  end if;
+  select count(*) filter (where segmentation.ensure_history_partition(month))
+  into created
+  from generate_series(
+    date_trunc('month', segmentation.clock()),
+    date_trunc('month', segmentation.clock()) + make_interval(months => ensure_history_partitions.months_ahead),
+    interval '1 month') as month;
+  return created;
+end
+$$;
+
+comment on function segmentation.ensure_history_partitions(integer) is
+  'Make the history''s partitions from this month to so many months ahead; returns how many were made. Example: select ensure_history_partitions(3);';
+
+create or replace function segmentation.history_partitions ()
+  returns table (partition regclass, month_start timestamptz)
+  language sql
+  stable
+  security definer
+  set search_path = pg_catalog, pg_temp
+  set timezone = 'UTC'
+as $$
+  select i.inhrelid::regclass, to_timestamp(right(c.relname, 7) || '+00', 'YYYY_MMTZH')
+  from pg_catalog.pg_inherits as i
+  join pg_catalog.pg_class as c on c.oid = i.inhrelid
+  where i.inhparent = 'segmentation.membership_history'::regclass
+  order by c.relname
+$$;
+
+comment on function segmentation.history_partitions() is
+  'The partitions of the history, oldest first. Example: select * from history_partitions();';
+
+create or replace function segmentation.drop_history_before (
+  period text
+)
+  returns integer
+  language plpgsql
+  security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  horizon timestamptz := segmentation.month_start(drop_history_before.period);
+  old_partition regclass;
+  dropped integer := 0;
+begin
+  if horizon > segmentation.clock() then
+    raise exception 'period % is yet to come', period
+      using
+        errcode = 'invalid_parameter_value',
+        detail = json_build_object('period', period),
+        hint = 'Give the first month to keep: this one or an earlier one.';
+  end if;
+  -- What ended before the horizon but was not swept yet would come back as a partition of its own.
+  delete from segmentation.memberships as m
+  using segmentation.segments as s
+  where s.segment_id = m.segment_id and least(m.ends_at, s.deleted_at) < horizon;
+  for old_partition in
+    select h.partition from segmentation.history_partitions() as h where h.month_start < horizon
+  loop
+    execute format('drop table %s', old_partition);
+    dropped := dropped + 1;
+  end loop;
+  update segmentation.retention as r set kept_since = greatest(r.kept_since, horizon);
+  return dropped;
+end
+$$;
+
+comment on function segmentation.drop_history_before(text) is
+  'Retention: drop the history of all months before this one, for good; returns how many partitions were dropped. Example: select drop_history_before(''2025-01'');';
+
+select segmentation.ensure_history_partitions(3);

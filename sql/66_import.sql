@@ -1,0 +1,67 @@
+-- An import of any length, in three steps of one transaction: begin_import makes a temporary table, COPY fills
+-- it, finish_import changes all its users at once, by the rules of change_segment_members.
+
+create or replace function segmentation.begin_import (
+  slug text
+)
+  returns void
+  language plpgsql
+  security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform segmentation.segment_id_of(begin_import.slug);
+  create temporary table import (
+    user_id bigint not null,
+    constraint user_id_is_positive check (user_id > 0)
+  ) on commit drop;
+  -- The caller fills it, and can do nothing else with it.
+  grant insert on pg_temp.import to segmentation_editor;
+end
+$$;
+
+comment on function segmentation.begin_import(text) is
+  'Make the temporary table import, which lasts until the end of the transaction, for the ids that finish_import takes. Example: begin; select begin_import(''AVITO_DISCOUNT_30''); \copy pg_temp.import from ''ids.csv'' csv';
+
+create or replace function segmentation.finish_import (
+  slug       text,
+  operation  text default 'add',
+  expires_at timestamptz default null,
+  starts_at  timestamptz default null,
+  actor      text default session_user,
+  reason     text default null
+)
+  returns table (received bigint, changed bigint, unchanged bigint)
+  language plpgsql
+  security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  -- A relation of that name that the caller made could run the caller's code with the owner's rights.
+  if not exists (
+    select
+    from pg_catalog.pg_class as c
+    where c.oid = to_regclass('pg_temp.import')
+      and c.relkind = 'r' and c.relowner = 'segmentation_owner'::regrole
+  ) then
+    raise exception 'no import has begun in this transaction'
+      using
+        errcode = 'object_not_in_prerequisite_state',
+        hint = 'Call begin_import(slug) first, then copy the ids into pg_temp.import.';
+  end if;
+  -- As many as an array holds, with room to spare.
+  if (select count(*) from pg_temp.import) > 100000000 then
+    raise exception 'more than 100000000 user ids'
+      using errcode = 'program_limit_exceeded', hint = 'Send them in several imports.';
+  end if;
+  return query
+  select c.received, c.changed, c.unchanged
+  from segmentation.change_segment_members(
+    finish_import.slug, array(select i.user_id from pg_temp.import as i), finish_import.operation,
+    finish_import.expires_at, finish_import.starts_at, finish_import.actor, finish_import.reason) as c;
+end
+$$;
+
+comment on function segmentation.finish_import(text, text, timestamptz, timestamptz, text, text) is
+  'Add (or remove) all users of the temporary table import, see begin_import. Example: select * from finish_import(''AVITO_DISCOUNT_30'', reason => ''november campaign''); commit';
