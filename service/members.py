@@ -22,7 +22,7 @@ from service.http.answers import Csv, Json
 from service.http.bodies import ApiRequest
 from service.reports import GZIP
 from service.schemas import At, Imported, Members, Moment, ReasonInQuery, SlugInPath
-from service.uploads import copy_in
+from service.uploads import Patience, copy_in, is_zipped
 
 LINES = Example(summary="User ids", value="user_id\n1000\n1002\n")
 
@@ -89,9 +89,12 @@ async def import_members(
             hint="Send one user id a line and say Content-Type: text/csv.",
         )
     caller = request.auth
+    settings = caller.database.settings
+    zipped = is_zipped(request.headers.get("content-encoding", "identity"))
+    patience = Patience(settings.stall_timeout, settings.transfer_timeout)
     async with caller.database.bulk(caller.role) as connection:
         await connection.execute("select segmentation.begin_import($1)", slug)
-        await copy_in(connection, caller.database, request)
+        await copy_in(connection, request.stream(), is_zipped=zipped, patience=patience)
         return Json(
             await caller.database.call_on(
                 connection,

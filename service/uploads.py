@@ -5,11 +5,11 @@ import codecs
 import re
 import zlib
 from collections.abc import AsyncIterator
+from typing import NamedTuple
 
 import asyncpg
-from litestar.exceptions import InternalServerException
 
-from service.database import Database, PooledConnection
+from service.database import Connection, PooledConnection
 from service.errors import (
     INVALID_VALUE,
     MALFORMED_REQUEST,
@@ -17,7 +17,6 @@ from service.errors import (
     UNSUPPORTED_MEDIA_TYPE,
     Problem,
 )
-from service.http.bodies import ApiRequest
 
 # No id is as long as this, in bytes: what is longer is no longer kept.
 LONGEST_LINE = 200
@@ -26,27 +25,39 @@ NO_DIGITS = bytes.maketrans(b"\\_xXoObB", b"????????")
 QUOTED = re.compile(rb'^"([0-9]+)"$', re.MULTILINE)
 
 
-async def copy_in(connection: PooledConnection, database: Database, request: ApiRequest) -> None:
-    """Copy a request's body, one user id a line, into the temporary table import."""
-    settings = database.settings
-    body = UserIdLines(request, settings.stall_timeout, settings.transfer_timeout)
+class Patience(NamedTuple):
+    """How many seconds to wait for each part of an upload, and for all of it."""
+
+    each: float
+    whole: float
+
+
+async def copy_in(
+    connection: "Connection | PooledConnection",
+    parts: AsyncIterator[bytes],
+    *,
+    is_zipped: bool,
+    patience: Patience,
+) -> None:
+    """Copy an upload, one user id per line, into the temporary table import."""
+    lines = UserIdLines(parts, is_zipped, patience)
     try:
         # asyncpg's own time-out of this call fails in itself. This one is for a server that falls silent.
-        async with asyncio.timeout(settings.transfer_timeout + 5):
+        async with asyncio.timeout(patience.whole + 5):
             # Not as CSV, where an open quote would make the rest of the file one line.
             await connection.copy_to_table(
                 "import",
                 schema_name="pg_temp",
                 columns=["user_id"],
-                source=body,
+                source=lines,
                 format="text",
                 delimiter=",",
                 null="",
                 encoding="utf-8",
-                timeout=settings.transfer_timeout + 60,
+                timeout=patience.whole + 60,
             )
     except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError) as error:
-        raise body.bad_line(error) from None
+        raise lines.bad_line(error) from None
     except TimeoutError:
         raise _too_late() from None
 
@@ -58,12 +69,11 @@ def _too_late() -> Problem:
 class UserIdLines:
     """The lines of an upload, as COPY wants them: unzipped, without header, byte order mark and quotes."""
 
-    def __init__(self, request: ApiRequest, patience: float, longest: float) -> None:
-        """Read the body of this request, waiting so many seconds for each part, and so many for all."""
-        self._request = request
+    def __init__(self, parts: AsyncIterator[bytes], is_zipped: bool, patience: Patience) -> None:
+        """Read these parts, and wait for them only so long."""
+        self._source = parts
+        self._zipped = is_zipped
         self._patience = patience
-        self._longest = longest
-        self._zipped = _is_zipped(request.headers.get("content-encoding", "identity"))
         self._begun = False
         self._skipped = 0
 
@@ -93,21 +103,18 @@ class UserIdLines:
         return lines.translate(NO_DIGITS)
 
     async def _parts(self) -> AsyncIterator[bytes]:
-        parts = self._request.stream()
         now = asyncio.get_running_loop().time
-        end = now() + self._longest
+        end = now() + self._patience.whole
         while True:
             try:
-                async with asyncio.timeout_at(min(now() + self._patience, end)):
-                    part = await anext(parts, None)
+                async with asyncio.timeout_at(min(now() + self._patience.each, end)):
+                    part = await anext(self._source, None)
             except TimeoutError:
                 if now() >= end:
                     raise _too_late() from None
                 raise Problem(
-                    MALFORMED_REQUEST, f"No part of the body came for {self._patience:g} seconds."
+                    MALFORMED_REQUEST, f"No part of the body came for {self._patience.each:g} seconds."
                 ) from None
-            except InternalServerException:
-                raise Problem(MALFORMED_REQUEST, "The client went away before the body's end.") from None
             if part is None:
                 return
             if now() >= end:
@@ -159,7 +166,8 @@ _REASONS = {
 }
 
 
-def _is_zipped(encoding: str) -> bool:
+def is_zipped(encoding: str) -> bool:
+    """Whether Content-Encoding says gzip; what is neither gzip nor plain is refused."""
     match encoding.strip().lower():
         case "identity" | "":
             return False

@@ -24,8 +24,6 @@ from service.settings import SettingsError, read_settings
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
-    from service.http.bodies import ApiRequest
-
 T = TypeVar("T")
 
 # Nobody else waits for a command, and Ctrl-C ends it: a day.
@@ -107,7 +105,7 @@ def import_members(
     slug: str, file: str, operation: str, expires_at: str | None, starts_at: str | None, reason: str | None
 ) -> None:
     """Copy a file into PostgreSQL and change all its users at once."""
-    from service.uploads import copy_in
+    from service.uploads import Patience, copy_in
 
     name = "standard input" if file == "-" else Path(file).name
     with file_to_read(file) as opened, progress() as bar:
@@ -116,7 +114,9 @@ def import_members(
         async def work(database: "Commanded") -> Any:
             connection = database.connection
             await connection.execute("select segmentation.begin_import($1)", slug)
-            await copy_in(cast("Any", connection), database, cast("ApiRequest", upload))
+            await copy_in(
+                connection, upload.stream(), is_zipped=upload.is_zipped, patience=Patience(PATIENCE, PATIENCE)
+            )
             bar("changing memberships", 0, None)
             return await connection.fetchrow(FINISH_IMPORT, slug, operation, expires_at, starts_at, reason)
 
@@ -257,13 +257,13 @@ def print_bytes(part: bytes) -> None:
 
 
 class Upload:
-    """A file in the place of a request, as copy_in reads one."""
+    """A file, as copy_in reads an upload."""
 
     def __init__(self, file: io.BufferedReader, tell: Callable[[int], None]) -> None:
         """Look whether it is gzip, which may mean to wait for it: before anything waits for us."""
         self._file = file
         self._tell = tell
-        self.headers = {"content-encoding": "gzip" if file.peek(2)[:2] == GZIP_BEGINS else "identity"}
+        self.is_zipped = file.peek(2)[:2] == GZIP_BEGINS
 
     async def stream(self) -> AsyncIterator[bytes]:
         """Yield all of it, as it comes."""

@@ -19,7 +19,7 @@ from litestar.openapi.spec import Components, Example, SecurityScheme, Tag
 from litestar.routes import HTTPRoute
 from litestar.static_files import create_static_files_router
 
-from service import schemas
+from service import __version__, schemas
 from service.errors import KINDS, PROBLEM_JSON, problem_body
 from service.schemas import Body, ProblemDetails
 
@@ -237,7 +237,7 @@ ASSETS = create_static_files_router(
 )
 CONFIG = OpenAPIConfig(
     title="User segmentation",
-    version="1.0.0",
+    version=__version__,
     description=DESCRIPTION,
     tags=TAGS,
     components=Components(

@@ -1,6 +1,7 @@
 """Request bodies, read strictly by their schema."""
 
 import asyncio
+from collections.abc import AsyncGenerator
 from functools import cache
 from typing import Any
 
@@ -16,6 +17,14 @@ from service.http.auth import Caller
 class ApiRequest(Request[str, Caller, State]):
     """A request whose body is decoded by the very type of its handler's data, with no conversions."""
 
+    async def stream(self) -> AsyncGenerator[bytes, None]:
+        """Yield the body as it comes, or say that it will not come."""
+        try:
+            async for part in super().stream():
+                yield part
+        except InternalServerException:
+            raise Problem(MALFORMED_REQUEST, "The client went away before the body's end.") from None
+
     async def body(self) -> bytes:
         """Wait for the body, but not for ever."""
         patience = self.app.state.database.settings.stall_timeout
@@ -24,8 +33,6 @@ class ApiRequest(Request[str, Caller, State]):
                 return await super().body()
         except TimeoutError:
             raise late_body(patience) from None
-        except InternalServerException:
-            raise Problem(MALFORMED_REQUEST, "The client went away before the body's end.") from None
 
     async def json(self) -> Any:
         """Decode the body, or say which place of it is wrong."""

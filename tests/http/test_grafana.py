@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.conftest import Database
 from tests.http.conftest import Api
 
-DASHBOARD = json.loads((Path(__file__).parents[2] / "service" / "grafana" / "segmentation.json").read_text())
+DASHBOARD = json.loads((Path(__file__).parents[2] / "service" / "docs" / "grafana.json").read_text())
 # What Grafana puts into a query.
 MACROS = {
     "${segment:sqlstring}": "'A'",
