@@ -5,8 +5,9 @@
 -- overrides hold their segments' slugs shared, delete_segment holds it alone: nobody is added to a
 -- segment that has just been deleted.
 --
--- In calling order: living_segments, lock_slugs, segment_id_of, require_known_slug, lock_segment, segment_ids_of; then the public
--- create_segment, get_segment, list_segments, update_segment, delete_segment, segment_history.
+-- In calling order: living_segments, lock_slugs, segment_id_of, require_known_slug, lock_segment,
+-- segment_ids_of; then the public create_segment, get_segment, list_segments, update_segment, delete_segment,
+-- segment_history.
 
 -- salt is for those who compute buckets elsewhere.
 create or replace view segmentation.living_segments as

@@ -230,7 +230,9 @@ declare
   in_both text[];
 begin
   perform segmentation.require_user_ids(array[change_user_segments.user_id]);
-  select array_agg(distinct s.slug), array_agg(distinct s.slug) filter (where s.slug = any (added) and s.slug = any (removed))
+  select
+    array_agg(distinct s.slug),
+    array_agg(distinct s.slug) filter (where s.slug = any (added) and s.slug = any (removed))
   into slugs, in_both
   from unnest(added || removed) as s (slug);
   if slugs is null then
@@ -246,7 +248,8 @@ begin
         detail = json_build_object('overlapping_segments', in_both),
         hint = 'Name each segment once, in add or in remove.';
   end if;
-  perform segmentation.require_adding(cardinality(added) > 0, change_user_segments.starts_at, change_user_segments.expires_at);
+  perform segmentation.require_adding(
+    cardinality(added) > 0, change_user_segments.starts_at, change_user_segments.expires_at);
   perform segmentation.lock_slugs(slugs);
   segment_ids := segmentation.segment_ids_of(slugs);
   return query
@@ -255,7 +258,8 @@ begin
   left join segmentation.change_overrides(
     array[change_user_segments.user_id],
     segment_ids,
-    array(select asked.slug = any (added) from unnest(slugs) with ordinality as asked (slug, position) order by position),
+    array(
+      select asked.slug = any (added) from unnest(slugs) with ordinality as asked (slug, position) order by position),
     change_user_segments.expires_at, change_user_segments.starts_at,
     change_user_segments.actor, change_user_segments.reason) as c
     on c.segment_id = asked.segment_id

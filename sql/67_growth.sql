@@ -157,8 +157,8 @@ begin
     cross join lateral (
       values
         (o.begins, o.included, 1 - o.included, 0),
-        (o.takes, 0, 0, - (o.takes < o.ends)::integer),
-        (o.ends, - o.included, o.included - 1, (o.takes < o.ends)::integer)
+        (o.takes, 0, 0, -(o.takes < o.ends)::integer),
+        (o.ends, -o.included, o.included - 1, (o.takes < o.ends)::integer)
     ) as d (position, assigned, excluded, rolled_out)
   ),
   -- All that lies before a moment or at it, for each class; the moment's row comes back with the sums.

@@ -136,7 +136,8 @@ as $$
     http_change_user_segments.reason) as c
 $$;
 
-comment on function segmentation.http_change_user_segments(bigint, text[], text[], timestamptz, numeric, timestamptz, text, text) is
+comment on function segmentation.http_change_user_segments(
+  bigint, text[], text[], timestamptz, numeric, timestamptz, text, text) is
   'Answers PATCH /v1/users/{user_id}/segments.';
 
 create or replace function segmentation.http_explain_membership (
