@@ -1,4 +1,4 @@
-"""The README's tables and listings are those of the code; python -m tests.test_readme writes them anew."""
+"""The tables and listings of the READMEs are those of the code; python -m tests.test_readme writes them anew."""
 
 import inspect
 import re
@@ -11,9 +11,7 @@ import pytest
 from service.errors import BY_SQLSTATE, KINDS
 from service.settings import Settings
 from tests.bucket import bucket
-
-PATH = Path(__file__).parents[1] / "README.md"
-README = PATH.read_text()
+from tests.readmes import PAGES, text
 
 
 def errors() -> str:
@@ -52,7 +50,7 @@ def described(kind: Any) -> str:
 
 @pytest.mark.parametrize("listing", [errors(), settings(), inspect.getsource(bucket).strip()])
 def test_the_readme_lists_what_the_code_has(listing: str) -> None:
-    assert listing in README
+    assert listing in text()
 
 
 def test_every_public_function_is_named_in_the_readme() -> None:
@@ -79,33 +77,20 @@ def test_every_public_function_is_named_in_the_readme() -> None:
         "rfc3339",
         "rollout_json",
     }
-    missing = {
-        name for name in granted - internal if not name.startswith("http_") and f"{name}" not in README
-    }
+    page = text()
+    missing = {name for name in granted - internal if not name.startswith("http_") and name not in page}
     assert missing == set()
 
 
-def test_the_first_screen_says_what_it_is_how_it_starts_and_what_it_answers() -> None:
-    lines = README.splitlines()
-    assert lines[0].startswith("# ")
-    assert "which segments is this user in right now" in " ".join(lines[1:6])
-    screen = lines[:32]
-    for command in ("make run ", "make test "):
-        assert any(line.startswith(command) for line in screen[:12])
-    # That this is what is really answered, test_readme_commands.py sees to.
-    assert any(line.startswith('{"user_id":1000,"segments":[') for line in screen)
+def renewed(page: str) -> str:
+    """A page with the tables and listings as the code has them now."""
+    for table in (errors(), settings()):
+        head = re.escape(table.splitlines()[0])
+        page = re.sub(rf"^{head}(\n\|.*)*", lambda _, new=table: str(new), page, flags=re.MULTILINE)  # type: ignore[misc]
+    source = inspect.getsource(bucket).strip()
+    return re.sub(r"(?<=```python\n)def bucket\(.*?(?=\n```)", lambda _: source, page, flags=re.DOTALL)
 
 
 if __name__ == "__main__":
-    text = README
-    for table in (errors(), settings()):
-        head = re.escape(table.splitlines()[0])
-        text = re.sub(rf"^{head}\n(\|.*\n)*", lambda _, table=table: table + "\n", text, flags=re.MULTILINE)  # type: ignore[misc]
-    text = re.sub(
-        r"(?<=```python\n).*?(?=\n```)",
-        lambda _: inspect.getsource(bucket).strip(),
-        text,
-        count=1,
-        flags=re.DOTALL,
-    )
-    PATH.write_text(text)
+    for path in PAGES:
+        path.write_text(renewed(path.read_text()))

@@ -1,4 +1,4 @@
-"""Every command in the README is run, on what a real make run made, and gives what is printed there.
+"""Every command in the READMEs is run, on what a real make run made, and gives what is printed there.
 
     ```console   "$ " begins a command of one long shell session, "segmentation=# " one of one long make psql;
                  what follows is what it must print. A line … stands for any number of lines. A longer command
@@ -8,9 +8,9 @@
     ```python    is run with KEY, an API key, and must succeed
     `select …`   in a sentence (call, grant, …): is run and rolled back, and must succeed
 
-What cannot be run here stands in ELSEWHERE with the reason. Times of day and names of keys differ from run to
-run and are not compared; the day is that of the README, and salts are made from slugs. After a change,
-RENEW_README=1 make test ARGS=tests/test_readme_commands.py prints what the commands now give into the README.
+Blocks that need another stage are marked, see readmes.py. Times of day and names of keys differ from run to run
+and are not compared; the day is that of the README, and salts are made from slugs. After a change,
+RENEW_README=1 make test ARGS=tests/test_readme_commands.py prints what the commands now give into the READMEs.
 """
 
 import os
@@ -30,56 +30,16 @@ from typing import Any
 import psycopg
 import pytest
 
+from tests.readmes import FENCE, PAGES, ROOT, block, text
 from tests.trust.server import free_port
 
-ROOT = Path(__file__).parents[1]
-README = ROOT / "README.md"
-
-# Where what cannot be run here is run: a test, a fixture, or the script of CI, which then holds the command itself.
-ELSEWHERE = {
-    # The fixture takes a copy of this checkout; all that follows runs on what make run made there.
-    "make run": "tests/test_readme_commands.py::checkout",
-    "make stop": "tests/test_readme_commands.py::checkout",
-    "make clean": "tests/test_readme_commands.py::checkout",
-    "make psql": "tests/test_readme_commands.py::test_every_block_gives_what_it_prints",
-    "make help": "tests/test_readme_commands.py::test_make_help_lists_every_target",
-    "make test": ".ci/run",
-    "make lint": ".ci/run",
-    # It takes minutes, and its figures are no test.
-    "make bench": ".ci/run",
-    # These write what they compare otherwise.
-    "RENEW_README=1 make test ARGS=tests/test_readme_commands.py": "tests/test_readme_commands.py::test_every_block_gives_what_it_prints",
-    "RENEW_ANSWERS=1 make test ARGS=tests/http/test_examples.py": "tests/http/test_examples.py::test_the_answers_shown_are_those_given",
-    "REDRAW=1 make test ARGS=tests/sql/test_picture.py": "tests/sql/test_picture.py::test_the_picture_is_drawn_from_what_the_function_tells",
-    "python -m service": "tests/http/test_server.py::test_the_server_serves_until_it_is_told_to_stop",
-    "python -m service COMMAND": "tests/cli/conftest.py::start",
-    "python -m service.migrate": "tests/cli/test_commands.py::test_the_old_way_to_migrate_says_the_same",
-    "python -m service migrate": "tests/operations/test_backup.py::test_a_dump_restored_into_another_server_knows_all_of_it",
-    "python -m service status": "tests/operations/test_backup.py::test_a_dump_restored_into_another_server_knows_all_of_it",
-    "vacuumdb --all --analyze-in-stages": "tests/operations/test_backup.py::test_a_dump_restored_into_another_server_knows_all_of_it",
-    "litestar --app service.app:create_app COMMAND": "tests/cli/test_commands.py::test_litestars_own_command_line_has_the_same_commands",
-    # It asks a package registry, which a test does not.
-    ".venv/bin/pip install -c requirements.txt '.[otel]'": ".ci/run",
-}
-# Sections whose blocks need another stage than one service. Who runs them reads them out of the README: Operations
-# by block(), each (see below), the others as a whole.
-STAGED_ELSEWHERE = {
-    "Command line": ("tests/cli/test_commands.py::test_the_readmes_commands_do_what_they_say", ["console"]),
-    "Operations": ("tests/operations/conftest.py::block", ["sh", "sql"]),
-    "Watching it": ("tests/sql/test_picture.py::test_the_readme_shows_what_the_function_tells", ["console"]),
-}
 # Blocks that hold no commands.
 NOT_COMMANDS = {"text", "json", "yaml", "ini", "promql", "mermaid"}
 
 PROMPTS = {"$ ": "> ", "segmentation=# ": "segmentation-# "}
-FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 INLINE_SQL = re.compile(
     r"`((?:select|call|grant|revoke|alter|create|drop|insert into|update|delete from|with|truncate) [^`]+)`",
     re.IGNORECASE,
-)
-INLINE_COMMAND = re.compile(
-    r"`((?:[A-Z_]+=[^\s`]+ )*(?:make|python|pip|docker|litestar|psql|pg_\w+|vacuumdb|yoyo|curl|git|\.venv/\S+|\.dev/\S+|\.ci/\S+)"
-    r" [^`]+)`"
 )
 MARK = "=== end of output ==="
 
@@ -110,19 +70,9 @@ class Step:
     given: list[str] = field(default_factory=list)
 
 
-def section(name: str) -> str:
-    """A section of the README with all that is under it."""
-    found = re.search(rf"^## {name}\n.*?(?=^## |\Z)", README.read_text(), re.MULTILINE | re.DOTALL)
-    assert found, name
-    return found[0]
-
-
-def blocks() -> Iterator[tuple[str, str]]:
-    """Language and text of every fenced block that is run here."""
-    text = README.read_text()
-    for name in STAGED_ELSEWHERE:
-        text = text.replace(section(name), "")
-    yield from FENCE.findall(text)
+def blocks(page: Path) -> list[tuple[str, str]]:
+    """Language and text of every block of a page that is run here."""
+    return [(language, body) for mark, _, language, body in FENCE.findall(page.read_text()) if not mark]
 
 
 def steps(block: str) -> list[Step]:
@@ -263,13 +213,20 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
     environment |= {"PORT": str(port), "no_proxy": "127.0.0.1"}
     made = Checkout(path, port, environment)
     log = path.parent / "make-run.log"
+    start, test = (line.partition("#")[0].split() for line in block("start").splitlines())
+    assert test == ["make", "test"], "which is what runs this"
 
     def make(target: str) -> None:
         subprocess.run(["make", "-s", target], cwd=path, env=environment, check=True, capture_output=True)
 
     with log.open("w") as output:
         server = subprocess.Popen(
-            ["make", "-s", "run"], cwd=path, env=environment, stdout=output, stderr=output, process_group=0
+            ["make", "-s", *start[1:]],
+            cwd=path,
+            env=environment,
+            stdout=output,
+            stderr=output,
+            process_group=0,
         )
         try:
             deadline = time.monotonic() + 120
@@ -316,44 +273,43 @@ def test_every_block_gives_what_it_prints(checkout: Checkout) -> None:
     )
     sessions = {"$ ": shell, "segmentation=# ": psql}
     psql.does("")  # the greeting
-    text = README.read_text()
     wrong = []
     try:
-        for language, block in blocks():
-            if language == "console":
-                done = steps(block)
-                for step in done:
-                    if step.command in ELSEWHERE:
-                        step.given = step.printed
-                        continue
-                    given = sessions[step.prompt].does(checkout.here(step.command))
-                    step.given = [checkout.there(line) for line in given]
-                    if sessions[step.prompt].status != "0":
-                        wrong.append(f"{step.command}\nfails: {step.given}")
-                    if not agrees(step.printed, step.given):
-                        wrong.append("\n".join([step.command, "prints", *step.given, "not", *step.printed]))
-                text = text.replace(block, written(block, done))
-            elif language == "sh":
-                for line in block.splitlines():
-                    command = re.sub(r"(^|\s+)#.*", "", line)
-                    if command and command not in ELSEWHERE:
-                        given = shell.does(checkout.here(command))
-                        if shell.status != "0":
-                            wrong.append(f"{command}\nfails: {given}")
-            elif language == "sql":
-                given = psql.does(block)
-                if any(line.startswith(("ERROR:", "FATAL:")) for line in given):
-                    wrong.append(f"{block}\nfails: {given}")
+        for page in PAGES:
+            renewed = page.read_text()
+            for language, body in blocks(page):
+                if language == "console":
+                    done = steps(body)
+                    for step in done:
+                        given = sessions[step.prompt].does(checkout.here(step.command))
+                        step.given = [checkout.there(line) for line in given]
+                        if sessions[step.prompt].status != "0":
+                            wrong.append(f"{step.command}\nfails: {step.given}")
+                        if not agrees(step.printed, step.given):
+                            wrong.append(
+                                "\n".join([step.command, "prints", *step.given, "not", *step.printed])
+                            )
+                    renewed = renewed.replace(body, written(body, done))
+                elif language == "sh":
+                    for line in body.splitlines():
+                        if command := re.sub(r"(^|\s+)#.*", "", line):
+                            given = shell.does(checkout.here(command))
+                            if shell.status != "0":
+                                wrong.append(f"{command}\nfails: {given}")
+                elif language == "sql":
+                    given = psql.does(body)
+                    if any(line.startswith(("ERROR:", "FATAL:")) for line in given):
+                        wrong.append(f"{body}\nfails: {given}")
+            if os.environ.get("RENEW_README"):
+                page.write_text(renewed)
     finally:
         shell.close()
         psql.close()
-    if os.environ.get("RENEW_README"):
-        README.write_text(text)
     assert not wrong, "\n\n".join(wrong)
 
 
 def test_every_python_block_runs(checkout: Checkout) -> None:
-    programs = [block for language, block in blocks() if language == "python"]
+    programs = [body for page in PAGES for language, body in blocks(page) if language == "python"]
     assert len(programs) >= 2
     for program in programs:
         subprocess.run(
@@ -366,12 +322,17 @@ def test_every_python_block_runs(checkout: Checkout) -> None:
 
 
 def test_every_block_is_of_a_kind_that_is_run_or_holds_no_commands() -> None:
-    assert {language for language, _ in blocks()} <= {"console", "sh", "sql", "python"} | NOT_COMMANDS
+    assert {language for page in PAGES for language, _ in blocks(page)} <= {
+        "console",
+        "sh",
+        "sql",
+        "python",
+    } | NOT_COMMANDS
 
 
 def prose() -> str:
-    """The README without its blocks."""
-    return FENCE.sub("", README.read_text())
+    """All pages without their blocks."""
+    return FENCE.sub("", text())
 
 
 def test_every_sentence_of_sql_runs(checkout: Checkout) -> None:
@@ -428,46 +389,34 @@ def test_make_help_lists_every_target(checkout: Checkout) -> None:
     assert [line.split()[1] for line in told.splitlines()] == targets.split()
 
 
-def test_every_command_in_a_sentence_is_run_somewhere() -> None:
-    commands = {command.strip() for command in INLINE_COMMAND.findall(prose())}
-    shown = {step.command for language, block in blocks() if language == "console" for step in steps(block)}
-    shown |= {
-        line.partition("#")[0].strip()
-        for language, block in blocks()
-        if language == "sh"
-        for line in block.splitlines()
-    }
-    assert commands - shown - set(ELSEWHERE) == set()
-    assert set(ELSEWHERE) - shown - commands == set(), "nobody asks for these any more"
-
-
-def test_what_is_run_elsewhere_is_run_there() -> None:
-    for command, place in ELSEWHERE.items():
-        file, _, name = place.partition("::")
-        line = rf"def {name}\(.*" if name else rf"(?:[A-Z_]+=\S+ )?{re.escape(command)}"
-        assert re.search(f"^ *{line}$", (ROOT / file).read_text(), re.MULTILINE), command
-
-
-def test_every_block_staged_elsewhere_is_read_there() -> None:
-    for heading, (place, languages) in STAGED_ELSEWHERE.items():
-        found = [language for language, _ in FENCE.findall(section(heading))]
-        assert set(found) == set(languages), heading
-        file, _, name = place.partition("::")
-        assert re.search(rf"^ *def {name}\(", (ROOT / file).read_text(), re.MULTILINE), place
-        if heading != "Operations":
-            assert len(found) == 1, f"{place} runs one"
-    # Of Operations, each by its number under its heading.
-    there: set[tuple[str, str, int]] = set()
-    for part in re.split(r"^### ", section("Operations"), flags=re.MULTILINE):
-        counted: dict[str, int] = {}
-        for language, _ in FENCE.findall(part):
-            counted[language] = counted.get(language, 0) + 1
-            there.add((part.splitlines()[0], language, counted[language]))
-    run = {
-        (heading, language, int(number or 1))
-        for file in (ROOT / "tests" / "operations").glob("test_*.py")
-        for heading, language, number in re.findall(
-            r'\bblock\("([^"]+)", "(\w+)"(?:, (\d))?\)', file.read_text()
+def test_every_command_in_a_sentence_is_one_that_there_is() -> None:
+    (targets,) = re.findall(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert set(re.findall(r"`(?:[A-Z_]+=[^\s`]+ )*make (\w+)[^`]*`", prose())) <= set(targets.split())
+    commands = re.findall(r"`python -m service ([a-z]+)[^`]*`", prose())
+    assert commands
+    for command in sorted(set(commands)):
+        subprocess.run(
+            [sys.executable, "-m", "service", command, "--help"], cwd=ROOT, check=True, capture_output=True
         )
-    }
-    assert run == there
+
+
+def test_every_link_leads_to_a_file_and_a_heading() -> None:
+    for page in PAGES:
+        for link in re.findall(r"\]\((?!https?:)([^)]+)\)", FENCE.sub("", page.read_text())):
+            name, _, anchor = link.partition("#")
+            target = page.parent / name if name else page
+            assert target.exists(), f"{page}: {link}"
+            if anchor:
+                headings = re.findall(r"^#+ (.*)$", FENCE.sub("", target.read_text()), re.MULTILINE)
+                assert anchor in {slug(heading) for heading in headings}, f"{page}: {link}"
+
+
+def slug(heading: str) -> str:
+    """The name that a forge gives to a heading."""
+    return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
+
+
+def test_every_block_that_is_marked_is_asked_for_by_its_name() -> None:
+    names = {name for how, name, _, _ in FENCE.findall(text()) if how == "run"}
+    tests = "".join(file.read_text() for file in (ROOT / "tests").rglob("*.py"))
+    assert {name for name in names if f'block("{name}")' not in tests} == set()

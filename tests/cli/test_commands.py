@@ -15,6 +15,7 @@ import pytest
 from service.cli.commands import commands
 from tests.cli.conftest import ROOT, Command, environment
 from tests.conftest import SERVER, Clock, Database
+from tests.readmes import block
 
 NOBODY = "postgresql://nobody:secret@127.0.0.1:1/none"
 COMMANDS = [
@@ -31,11 +32,6 @@ COMMANDS = [
     ["members", "export"],
     ["report"],
 ]
-
-
-def readme_section() -> str:
-    """What the README says of the command line."""
-    return (ROOT / "README.md").read_text().partition("\n## Command line\n")[2].partition("\n## ")[0]
 
 
 def rows(text: str) -> list[dict[str, str]]:
@@ -285,14 +281,13 @@ def test_the_services_own_login_will_do(does: Callable[..., str], db: Database) 
 def test_the_readmes_commands_do_what_they_say(
     database_url: str, db: Database, clock: Clock, tmp_path: Path
 ) -> None:
-    (block,) = re.findall(r"^```console\n(.*?)^```$", readme_section(), re.MULTILINE | re.DOTALL)
     # A thousandth of it will do.
-    block = block.replace("1000000", "1000")
+    printed = block("command line").replace("1000000", "1000")
     for name in ("Makefile", ".dev"):
         (tmp_path / name).symlink_to(ROOT / name)
     db.rows("select create_segment('AVITO_DISCOUNT_30')")
     told = ""
-    for line in block.splitlines():
+    for line in printed.splitlines():
         if line.startswith("$ "):
             done = subprocess.run(
                 ["bash", "-euo", "pipefail", "-c", line.removeprefix("$ ")],
@@ -305,12 +300,12 @@ def test_the_readmes_commands_do_what_they_say(
             )
             assert done.returncode == 0, done.stdout
             told += f"{line}\n{done.stdout}"
-    assert re.sub("[0-9a-f]{64}", "<key>", told) == re.sub("[0-9a-f]{64}", "<key>", block)
+    assert re.sub("[0-9a-f]{64}", "<key>", told) == re.sub("[0-9a-f]{64}", "<key>", printed)
     assert len((tmp_path / "november.csv").read_text().splitlines()) == 1_000
 
 
 def test_the_readme_names_every_command_and_option() -> None:
-    section = readme_section()
+    section = (ROOT / "service" / "README.md").read_text()
     for words in COMMANDS:
         found: click.Command = commands
         for word in words:

@@ -1,7 +1,6 @@
-"""The README's operations as they stand there, tried on clusters of their own."""
+"""The operations of migrations/README.md as they stand there, tried on clusters of their own."""
 
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -11,30 +10,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.readmes import ROOT
+
 JOBS = ["segmentation-job-log", "segmentation-partitions", "segmentation-purge", "segmentation-sweep"]
-
-
-def block(heading: str, language: str, number: int = 1) -> str:
-    """A code block of a section of the README; test_readme_commands.py sees that each is asked for."""
-    section = readme_section(heading)
-    return re.findall(rf"^```{language}\n(.*?)\n```$", section, re.MULTILINE | re.DOTALL)[number - 1]
-
-
-def in_a_sentence(heading: str, begin: str) -> str:
-    """The command that stands in a sentence of a section and begins so."""
-    (found,) = re.findall(rf"`({re.escape(begin)}[^`]*)`", readme_section(heading))
-    return found
-
-
-def readme_section(heading: str) -> str:
-    """The text under a heading, up to the next one."""
-    fenced = re.compile(r"^```\w*\n.*?^```$|^##+ ([^\n]*)$", re.MULTILINE | re.DOTALL)
-    text = (ROOT / "README.md").read_text()
-    places = [(found.end(), found[1]) for found in fenced.finditer(text) if found[1]]
-    names = [name for _, name in places]
-    at = names.index(heading)
-    return text[places[at][0] : places[at + 1][0]]
 
 
 def shell(script: str, folder: Path, **environment: str) -> str:

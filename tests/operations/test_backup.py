@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from service.migrate import migrate
-from tests.operations.conftest import JOBS, block, in_a_sentence, query, shell
+from tests.operations.conftest import JOBS, query, shell
+from tests.readmes import block, in_a_sentence
 
 PAST = (
     "select u, h.* from unnest('{1,2,3,1000,1001}'::bigint[]) as u"
@@ -34,7 +35,7 @@ def source(cluster: Callable[[], str]) -> str:
         "select change_user_segments(1001, remove => '{B}') from segment_members('B') where user_id = 1001",
         "select delete_segment('GONE')",
         "call sweep()",
-        *block("Roles for people", "sql").splitlines(),
+        *block("a person").splitlines(),
     ):
         query(url, statement)
     return url
@@ -44,19 +45,17 @@ def test_a_dump_restored_into_another_server_knows_all_of_it(
     source: str, cluster: Callable[[], str], tmp_path: Path
 ) -> None:
     target = cluster()
-    shell(block("Backup and restore", "sh", 1), tmp_path, DATABASE_URL=source)
-    said = shell(block("Backup and restore", "sh", 2), tmp_path, DATABASE_URL=source, NEW_URL=target)
+    shell(block("dump"), tmp_path, DATABASE_URL=source)
+    said = shell(block("restore"), tmp_path, DATABASE_URL=source, NEW_URL=target)
     assert "the database is at version" in said
     assert len(query(target, PAST)) > 5
     assert query(target, PAST) == query(source, PAST)
     assert query(target, NOW) == query(source, NOW)
     # What comes after each upgrade finds nothing amiss; a sweep is a minute away.
-    analyze = in_a_sentence("Upgrading PostgreSQL", "vacuumdb")
+    analyze = in_a_sentence("vacuumdb")
     shell(f'{analyze} --quiet --maintenance-db="$NEW_URL"', tmp_path, NEW_URL=target)
     query(target, "call sweep()")
-    told = shell(
-        in_a_sentence("Upgrading PostgreSQL", "python -m service status"), tmp_path, DATABASE_URL=target
-    )
+    told = shell(in_a_sentence("python -m service status"), tmp_path, DATABASE_URL=target)
     assert re.search(r"^bucket vectors +true +as golden$", told, re.MULTILINE)
     # The jobs came along, once, and run.
     assert query(target, "select jobname::text, active from cron.job order by 1") == [
@@ -70,14 +69,14 @@ def test_a_dump_restored_into_another_server_knows_all_of_it(
     assert query(target, "select segment, operation from user_history(2) order by at desc limit 1") == [
         ("A", "remove")
     ]
-    query(target, block("Backup and restore", "sql"))
+    query(target, block("keep a copy still"))
     assert query(target, "select * from cron.job") == []
 
 
 def test_a_copy_of_the_schema_alone_takes_no_job_along(source: str, tmp_path: Path) -> None:
     query(source, "create database copy")
     copy = f"{source.rpartition('/')[0]}/copy"
-    shell(block("Backup and restore", "sh", 3), tmp_path, DATABASE_URL=source, COPY_URL=copy)
+    shell(block("copy"), tmp_path, DATABASE_URL=source, COPY_URL=copy)
     assert query(copy, PAST) == query(source, PAST)
     assert query(copy, NOW) == query(source, NOW)
     assert query(copy, "select to_regnamespace('cron')") == [(None,)]

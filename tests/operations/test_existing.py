@@ -7,7 +7,8 @@ import pytest
 
 from service.migrate import migrate
 from tests.conftest import SERVER, Database, url_of
-from tests.operations.conftest import ROOT, block, query, shell
+from tests.operations.conftest import query, shell
+from tests.readmes import ROOT, block
 
 NAME = "segmentation_test_existing"
 OTHERS = """
@@ -57,6 +58,6 @@ def test_names_search_path_and_rights_of_the_application_stay(existing: str, tmp
     query(existing, "drop function app.new()")
     migrate(existing)
     assert query(existing, "show search_path") == [('"$user", app, public, segmentation',)]
-    shell(block("Uninstalling", "sh"), ROOT, DATABASE_URL=existing)
+    shell(block("uninstall"), ROOT, DATABASE_URL=existing)
     assert query(existing, OTHERS) == before
     assert query(existing, "show search_path") == path

@@ -7,7 +7,8 @@ import psycopg
 import pytest
 
 from service.migrate import migrate
-from tests.operations.conftest import JOBS, ROOT, block, in_a_sentence, query, shell
+from tests.operations.conftest import JOBS, query, shell
+from tests.readmes import ROOT, block, in_a_sentence
 
 SEGMENTATION_ROLES = "select rolname::text from pg_roles where rolname ~ '^segmentation_(?!dba)'"
 
@@ -22,7 +23,7 @@ def admin(cluster: Callable[[], str]) -> str:
 
 def dba_of(admin: str, database: str) -> str:
     """Make a login as the README says, owner of a database; its URL there."""
-    statements = [each.strip() for each in block("On a managed server", "sql", 1).split(";") if each.strip()]
+    statements = [each.strip() for each in block("a managed login").split(";") if each.strip()]
     assert "createrole" in statements[0]
     query(admin, statements[0])
     if database == "segmentation":
@@ -51,7 +52,7 @@ def test_pg_cron_in_this_database_is_used(admin: str, tmp_path: Path) -> None:
     said: list[str] = []
     migrate(dba, said.append)
     assert any("nothing is scheduled: have its owner run" in line for line in said)
-    query(admin, in_a_sentence("On a managed server", "grant"))
+    query(admin, in_a_sentence("grant usage on"))
     said.clear()
     migrate(dba, said.append)
     assert any(line.startswith("pg_cron runs 4 jobs") for line in said)
@@ -66,7 +67,7 @@ def test_pg_cron_in_another_database_reaches_over(admin: str, tmp_path: Path) ->
     migrate(dba, said.append)
     assert any("cron.schedule_in_database" in line for line in said)
     works(dba, tmp_path)
-    for statement in block("On a managed server", "sql", 2).split(";\n"):
+    for statement in block("jobs from elsewhere").split(";\n"):
         if statement.strip():
             query(admin, statement)
     scheduled = query(admin, "select command, database::text from cron.job order by jobid")
@@ -84,13 +85,13 @@ def test_uninstalling_leaves_nothing(admin: str) -> None:
     query(admin, "grant usage on schema cron to segmentation_jobs")
     migrate(dba)
     query(dba, "select create_segment('A', 100)")
-    shell(block("Uninstalling", "sh"), ROOT, DATABASE_URL=dba)
+    shell(block("uninstall"), ROOT, DATABASE_URL=dba)
     assert query(admin, "select * from cron.job") == []
     assert query(admin, "select count(*) from pg_namespace where nspname ~ '^segmentation'") == [(0,)]
     assert query(admin, "show search_path") == [('"$user", public',)]
     # Somebody else gave it a right, and takes it back.
     assert query(admin, SEGMENTATION_ROLES) == [("segmentation_jobs",)]
-    query(admin, block("Uninstalling", "sql"))
+    query(admin, block("uninstall beside pg_cron"))
     assert query(admin, SEGMENTATION_ROLES) == []
     migrate(dba)
     assert query(dba, "select * from segmentation.list_segments()") == []

@@ -7,9 +7,10 @@ from xml.etree import ElementTree
 
 from tests.conftest import Clock, Database
 from tests.picture import draw, furnish
+from tests.readmes import block
 
 ROOT = Path(__file__).parents[2]
-PICTURE = ROOT / "service" / "growth.svg"
+PICTURE = ROOT / "service" / "docs" / "growth.svg"
 
 
 def test_the_picture_is_drawn_from_what_the_function_tells(db: Database, clock: Clock) -> None:
@@ -23,10 +24,10 @@ def test_the_picture_is_drawn_from_what_the_function_tells(db: Database, clock: 
 
 def test_the_readme_shows_what_the_function_tells(db: Database, clock: Clock) -> None:
     furnish(db, clock)
-    readme = (ROOT / "README.md").read_text()
-    found = re.search(r"# (select at::date, users.*)\nsegmentation-# (from segment_growth\(.*\));\n", readme)
+    printed = block("growth")
+    found = re.search(r"# (select at::date, users.*)\nsegmentation-# (from segment_growth\(.*\));\n", printed)
     assert found
-    shown = re.sub(" +", " ", readme)
+    shown = re.sub(" +", " ", printed)
     rows = db.rows(f"{found[1]} {found[2]}")
     assert len(rows) == 6
     for row in rows:
