@@ -2,13 +2,33 @@
 --
 --     member(user, segment) = ((rollout - overridden) + assigned) * alive
 --
--- Everything is a period [starts_at, ends_at) whose open end is infinity, and each term is the multirange
--- of all such periods, past, present and planned. The lower bound of a resulting range is the moment the
--- user got in, its upper bound the moment the user got out. History, time travel, explanation and member
--- list are selections from membership_periods and membership_events; the hot read (sql/45_reads.sql) and
--- the month report (sql/60_reports.sql) have faster forms, which tests hold equal to these.
+-- Everything is a period [starts_at, ends_at) whose open end is infinity. Each term is the multirange of all
+-- such periods: past, present and planned. The lower bound of a resulting range is the moment the user got
+-- in, its upper bound the moment the user got out. History, time travel and the explanation are selections
+-- from membership_periods and membership_events.
 --
--- In reading order: member, overrides, membership_periods, membership_events.
+-- Where speed counts, the same rule is written in a second form. Tests hold each one equal to the algebra:
+--
+--     form                                       tests
+--     current_segments     sql/45_reads.sql      sql/test_model.py, sql/test_reads.py
+--     report_lines         sql/60_reports.sql    sql/test_model.py, sql/test_reports.py
+--     members_page,        sql/65_members.sql    sql/test_model.py, sql/test_members.py
+--       segment_stats
+--     segment_growth       sql/67_growth.sql     sql/test_model.py, sql/test_growth.py
+--     ofrep_evaluations    sql/82_ofrep.sql      http/test_ofrep.py
+
+-- Whether a period holds at a moment. PostgreSQL inlines it, so that an index on a bound still serves, as long as
+-- the moment is a variable or a column: clock() itself is volatile and stops the inlining.
+create or replace function segmentation.in_force (
+  starts_at timestamptz,
+  ends_at   timestamptz,
+  moment    timestamptz
+)
+  returns boolean
+  language sql
+  immutable
+  parallel safe
+as $$ select starts_at <= moment and moment < ends_at $$;
 
 create or replace function segmentation.member (
   rollout    tstzmultirange,
@@ -88,8 +108,12 @@ as $$
   join segmentation.segments as s on s.segment_id = t.segment_id
 $$;
 
--- Each moment at which one of these users got in or out, up to until_time, with cause, actor and reason.
--- The bounds come from the algebra; what begins or ends at that very moment is the cause.
+-- Each moment at which one of these users got in or out, up to until_time, with its cause, actor and reason.
+--
+-- The algebra says when. The override that began or ended at that very moment says why; so does the deletion of
+-- the segment, which goes first, or the rollout step in force, which goes last. Moments and overrides are put
+-- into one list and sorted, and lead() looks from each moment to the override beside it: the cost grows with
+-- the length of a history, not with its square.
 create or replace function segmentation.membership_events (
   user_ids   bigint[],
   until_time timestamptz
@@ -108,63 +132,56 @@ create or replace function segmentation.membership_events (
 as $$
   select e.user_id, e.segment_id, e.operation, e.at, c.cause, c.actor, c.reason
   from (
-    select p.user_id, p.segment_id, b.operation, b.at
-    from segmentation.membership_periods(membership_events.user_ids, membership_events.until_time) as p
-    cross join lateral unnest(p.member) as period
-    cross join lateral (
-      values ('add', lower(period)), ('remove', upper(period))
-    ) as b (operation, at)
-    where b.at <= membership_events.until_time
+    select
+      b.user_id, b.segment_id, b.operation, b.at, b.place,
+      lead(b.cause) over same_moment as cause,
+      lead(b.actor) over same_moment as actor,
+      lead(b.reason) over same_moment as reason
+    from (
+      select p.user_id, p.segment_id, m.operation, m.at, 0 as place, null as cause, null as actor, null as reason
+      from segmentation.membership_periods(membership_events.user_ids, membership_events.until_time) as p
+      cross join lateral unnest(p.member) as period
+      cross join lateral (
+        values ('add', lower(period)), ('remove', upper(period))
+      ) as m (operation, at)
+      where m.at <= membership_events.until_time
+      union all
+      -- An assignment takes the user in and lets it go; an exclusion takes it out and lets the rollout have it.
+      select o.user_id, o.segment_id, m.operation, m.at, m.place, m.cause, m.actor, m.reason
+      from segmentation.overrides as o
+      cross join lateral (
+        values
+          (o.included, 'add', o.starts_at, 1, 'assigned', o.actor, o.reason),
+          (o.included, 'remove', o.ends_at, 2, o.end_cause, o.end_actor, o.end_reason),
+          (not o.included, 'remove', o.starts_at, 1, 'removed', o.actor, o.reason),
+          (not o.included, 'add', o.ends_at, 2, 'rollout', o.end_actor, o.end_reason)
+      ) as m (applies, operation, at, place, cause, actor, reason)
+      where m.applies and o.user_id = any (membership_events.user_ids)
+    ) as b
+    window same_moment as (partition by b.user_id, b.segment_id, b.operation, b.at order by b.place)
   ) as e
   left join lateral (
-    select cause, actor, reason
+    select f.cause, f.actor, f.reason
     from (
-      -- In by hand.
-      select 1 as rank, 'assigned' as cause, o.actor, o.reason
-      from segmentation.overrides as o
-      where e.operation = 'add'
-        and o.user_id = e.user_id and o.segment_id = e.segment_id
-        and o.included and o.starts_at = e.at
-      union all
-      -- In by rollout again, because an exclusion was lifted.
-      select 2, 'rollout', o.end_actor, o.end_reason
-      from segmentation.overrides as o
-      where e.operation = 'add'
-        and o.user_id = e.user_id and o.segment_id = e.segment_id
-        and not o.included and o.ends_at = e.at
-      union all
-      -- In by the step in force, which began now or met the user when it registered.
-      select 3, 'rollout', r.actor, r.reason
-      from segmentation.rollouts as r
-      where e.operation = 'add'
-        and r.segment_id = e.segment_id and r.starts_at <= e.at and e.at < r.ends_at
-      union all
-      select 4, 'segment_deleted', h.actor, h.reason
+      select 1 as place, 'segment_deleted' as cause, h.actor, h.reason
       from segmentation.segment_history as h
       where e.operation = 'remove'
         and h.segment_id = e.segment_id and h.operation = 'delete' and h.changed_at = e.at
       union all
-      -- Out by hand: an exclusion began.
-      select 5, 'removed', o.actor, o.reason
-      from segmentation.overrides as o
-      where e.operation = 'remove'
-        and o.user_id = e.user_id and o.segment_id = e.segment_id
-        and not o.included and o.starts_at = e.at
+      select 2, e.cause, e.actor, e.reason
+      where e.cause is not null
       union all
-      -- Out because the assignment ended.
-      select 6, o.end_cause, o.end_actor, o.end_reason
-      from segmentation.overrides as o
-      where e.operation = 'remove'
-        and o.user_id = e.user_id and o.segment_id = e.segment_id
-        and o.included and o.ends_at = e.at
-      union all
-      -- Out because the step that began now is too low.
-      select 7, 'rollout', r.actor, r.reason
-      from segmentation.rollouts as r
-      where e.operation = 'remove'
-        and r.segment_id = e.segment_id and r.starts_at = e.at
-    ) as candidates
-    order by rank
+      -- The step in force is the last that has begun; a deleted segment has none.
+      (
+        select 3, 'rollout', r.actor, r.reason
+        from segmentation.rollouts as r
+        where r.segment_id = e.segment_id and r.starts_at <= e.at
+        order by r.starts_at desc
+        limit 1
+      )
+    ) as f
+    order by f.place
     limit 1
   ) as c on true
+  where e.place = 0
 $$;

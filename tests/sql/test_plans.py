@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.conftest import Database
+from tests.conftest import Clock, Database
 
 # What grows with the number of users.
 LARGE = r"(users|memberships|membership_history_\w+)"
@@ -89,3 +89,17 @@ def test_a_change_of_a_segment_looks_at_no_user(plans_of: Callable[[str], list[s
         plans_of(first)
         plans = "\n".join(plans_of(call)) if first == call else ""
         assert not re.search(rf"Scan (using \w+ )?on (segmentation\.)?{LARGE}", plans), plans
+
+
+def test_a_long_history_is_read_once_not_once_an_event(db: Database, clock: Clock) -> None:
+    db.rows("select create_segment('A')")
+    for _ in range(20):
+        for change in ("add", "remove"):
+            clock.advance(hours=1)
+            db.rows(f"select change_user_segments(1000, {change} => '{{A}}')")
+    plan = "\n".join(
+        db.column("explain (analyze) select * from segmentation.membership_events('{1000}', 'infinity')")
+    )
+    scans = re.findall(r"Scan.* on membership_history_\w+ .*actual .*rows=(\d+) loops=(\d+)", plan)
+    assert ("20", "1") in scans, plan
+    assert {loops for _, loops in scans} == {"1"}, plan
