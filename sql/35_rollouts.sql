@@ -55,11 +55,12 @@ begin
   select
     segment.segment_id, segment.salt, set_rollout.percent, step_at,
     coalesce(set_rollout.actor, session_user), set_rollout.reason
-  -- The percentage that holds then anyway, said again, is no new step.
-  where set_rollout.percent is distinct from (
+  -- To set the percentage that holds now changes nothing. A planned step is kept even if it repeats the step
+  -- before it: an earlier step may still be set or cancelled.
+  where step_at > moment or set_rollout.percent is distinct from (
     select coalesce(min(held.percent), 0)
     from segmentation.rollouts as held
-    where held.segment_id = segment.segment_id and held.starts_at <= step_at and step_at < held.ends_at
+    where held.segment_id = segment.segment_id and segmentation.in_force(held.starts_at, held.ends_at, moment)
   )
   on conflict (segment_id, starts_at) do update
     set percent = excluded.percent, actor = excluded.actor, reason = excluded.reason;

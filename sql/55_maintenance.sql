@@ -19,15 +19,17 @@ declare
   deleted_segment record;
 begin
   perform segmentation.require_rows(expire_memberships.max_rows);
-  delete from segmentation.memberships as m
-  using (
+  -- Materialized: a join may evaluate a subquery, and so its LIMIT, once for each row of the other side.
+  with ended as materialized (
     select e.user_id, e.segment_id
     from segmentation.memberships as e
     where e.ends_at <= moment
     order by e.ends_at
     limit expire_memberships.max_rows
     for update skip locked
-  ) as ended
+  )
+  delete from segmentation.memberships as m
+  using ended
   where m.user_id = ended.user_id and m.segment_id = ended.segment_id;
   get diagnostics moved = row_count;
 
@@ -38,15 +40,16 @@ begin
     order by s.deleted_at
   loop
     exit when moved >= expire_memberships.max_rows;
-    delete from segmentation.memberships as m
-    using (
+    with ended as materialized (
       select e.user_id, e.segment_id
       from segmentation.memberships as e
       where e.segment_id = deleted_segment.segment_id
       order by e.user_id
       limit expire_memberships.max_rows - moved
       for update skip locked
-    ) as ended
+    )
+    delete from segmentation.memberships as m
+    using ended
     where m.user_id = ended.user_id and m.segment_id = ended.segment_id;
     get diagnostics moved_now = row_count;
     moved := moved + moved_now;

@@ -100,6 +100,19 @@ def test_a_batch_is_bounded(db: Database, clock: Clock) -> None:
     assert len(past(db)) == 20
 
 
+@pytest.mark.parametrize("ended", ["expired", "deleted"])
+def test_a_batch_is_bounded_whatever_the_plan(db: Database, clock: Clock, ended: str) -> None:
+    """The planner takes the table for one row and joins by a nested loop: it may evaluate a subquery anew for each."""
+    add(db, [1], FRIDAY)
+    db.rows("analyze segmentation.memberships")
+    add(db, list(range(2, 11)), FRIDAY)
+    if ended == "deleted":
+        db.rows("select delete_segment('A')")
+    else:
+        clock.set(MONDAY)
+    assert [expire(db, 3) for _ in range(5)] == [3, 3, 3, 1, 0]
+
+
 def test_the_longest_ended_go_first(db: Database, clock: Clock) -> None:
     add(db, [1], MONDAY)
     add(db, [2], FRIDAY)

@@ -209,7 +209,7 @@ class Membership(RuleBasedStateMachine):
             percent = min((s.buckets[user] + edge) / 1000, 100)
         start = self.now + ahead
         self.rows("select set_rollout(%s, %s, %s)", slug, str(percent), at(start) if ahead else None)
-        if s.percent(start) != percent:
+        if ahead or s.percent(start) != percent:
             s.steps[start] = percent
 
     @rule(slug=st.sampled_from(SLUGS))

@@ -208,13 +208,25 @@ def test_a_wrong_percentage_is_refused(db: Database) -> None:
             db.rows("select set_rollout('A', %s::numeric)", percent)
 
 
-def test_the_percentage_that_holds_anyway_writes_nothing(db: Database, clock: Clock) -> None:
+def test_the_percentage_that_holds_now_set_again_writes_nothing(db: Database, clock: Clock) -> None:
     db.rows("select create_segment('A', 10)")
     before = physically(db, "rollouts", "segment_history")
     clock.advance(hours=1)
     db.rows("select set_rollout('A', 10)")
-    db.rows("select set_rollout('A', 10.0, %s)", FRIDAY)
+    db.rows("select set_rollout('A', 10.0, %s)", clock.now)
     assert physically(db, "rollouts", "segment_history") == before
+
+
+def test_a_planned_step_is_kept_even_if_it_repeats_what_is_planned_before_it(
+    db: Database, clock: Clock
+) -> None:
+    db.rows("select create_segment('A')")
+    db.rows("select set_rollout('A', 0, %s, 'ann', 'the end')", MONDAY)
+    db.rows("select set_rollout('A', 100, %s)", FRIDAY)
+    assert steps(db) == [(100, FRIDAY, MONDAY), (0, MONDAY, FOREVER)]
+    assert db.column("select reason from rollout_steps('A')") == [None, "the end"]
+    db.rows("select set_rollout('A', 0.000, %s, 'ann', 'the very end')", MONDAY)
+    assert db.column("select reason from rollout_steps('A')") == [None, "the very end"]
 
 
 def test_a_step_to_come_can_be_set_to_what_holds_before_it(db: Database, clock: Clock) -> None:
