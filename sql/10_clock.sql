@@ -1,8 +1,18 @@
 -- Time is a function, so that a test can set it and nothing ever sleeps to see an expiry.
 --
--- clock() is read once a call, after the locks of that call are held: one user's periods then never
--- overlap or run backwards. earliest_change() is how far back a change may be stamped: a trigger sees a
--- row a moment after its function stamped it, but never before its transaction began.
+-- A server's clock can go back: NTP sets it, or a standby whose clock is behind takes over. Two rules make sure that
+-- no change that was acknowledged is undone, lost or hidden by it:
+--
+--   1. A change is stamped after its locks are held, by stamp(bound), later than every bound that it must follow:
+--      what the same user or segment began or ended before. Periods never overlap or run backwards.
+--   2. What is done is done; the clock decides only what was planned. Each row that begins something notes in
+--      decided_at when that was decided, and "now" is, for this row, never before that. A row whose start was its
+--      stamp (starts_at <= decided_at) has begun, even where the clock now says an earlier time. A row whose start was
+--      planned (starts_at > decided_at) begins when the clock says so. in_force() is this rule.
+--
+-- One greatest moment for the whole database would be shorter, but every writer would have to write it and every
+-- read to look it up; and a clock that was once far ahead would stop all periods of everybody. So only the rows
+-- that were written meanwhile are concerned.
 
 create or replace function segmentation.clock () returns timestamptz
   language sql
@@ -12,10 +22,41 @@ as $$ select pg_catalog.clock_timestamp() $$;
 comment on function segmentation.clock() is
   'The present moment, as every function of this schema sees it. Example: select clock();';
 
+-- How far back a change may be stamped: a trigger sees a row a moment after its function stamped it, but never
+-- before its transaction began.
 create or replace function segmentation.earliest_change () returns timestamptz
   language sql
   stable
 as $$ select pg_catalog.transaction_timestamp() $$;
+
+-- The moment of a change: now, but later than this bound (null: there is none), and not before its transaction.
+-- Call it when all locks are held.
+create or replace function segmentation.stamp (
+  bound timestamptz
+)
+  returns timestamptz
+  language sql
+  volatile
+as $$
+  select greatest(segmentation.clock(), segmentation.earliest_change(), $1 + interval '1 microsecond')
+$$;
+
+-- Whether what a row says holds at a moment, [starts_at, ends_at). With decided_at: whether it holds now, and moment is
+-- what clock() said (rule 2 above). PostgreSQL inlines this function, so that an index on a bound still serves, as long
+-- as moment is a variable or a column: clock() itself is volatile and would stop the inlining.
+create or replace function segmentation.in_force (
+  starts_at  timestamptz,
+  ends_at    timestamptz,
+  moment     timestamptz,
+  decided_at timestamptz default null
+)
+  returns boolean
+  language sql
+  immutable
+  parallel safe
+as $$
+  select starts_at <= greatest(moment, decided_at) and moment < ends_at and (decided_at >= ends_at) is not true
+$$;
 
 -- Microseconds always, UTC always, so that text sorts as time does; infinity has no such form: null.
 create or replace function segmentation.rfc3339 (

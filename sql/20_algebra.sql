@@ -17,19 +17,6 @@
 --     segment_growth       sql/67_growth.sql     sql/test_model.py, sql/test_growth.py
 --     ofrep_evaluations    sql/82_ofrep.sql      http/test_ofrep.py
 
--- Whether a period holds at a moment. PostgreSQL inlines it, so that an index on a bound still serves, as long as
--- the moment is a variable or a column: clock() itself is volatile and stops the inlining.
-create or replace function segmentation.in_force (
-  starts_at timestamptz,
-  ends_at   timestamptz,
-  moment    timestamptz
-)
-  returns boolean
-  language sql
-  immutable
-  parallel safe
-as $$ select starts_at <= moment and moment < ends_at $$;
-
 create or replace function segmentation.member (
   rollout    tstzmultirange,
   overridden tstzmultirange,
@@ -45,24 +32,45 @@ as $$
     * pg_catalog.tstzmultirange(alive)
 $$;
 
--- All overrides there ever were. One whose end has passed is over, whether or not the sweep has moved it.
+-- By what a user is in or out at a moment, from what holds then.
+create or replace function segmentation.source (
+  assigned   boolean,
+  overridden boolean,
+  rolled_out boolean
+)
+  returns text
+  language sql
+  immutable
+  parallel safe
+as $$
+  select case
+    when assigned then 'assignment'
+    when overridden then 'exclusion'
+    when rolled_out then 'rollout'
+    else 'none'
+  end
+$$;
+
+-- All overrides there ever were. One whose end has passed is over, whether or not the sweep has moved it; one in the
+-- history is over whatever the clock says, hence its decided_at.
 create or replace view segmentation.overrides as
 select
   user_id, segment_id, included, starts_at, ends_at, actor, reason,
-  'expired'::text as end_cause, end_actor, end_reason
+  'expired'::text as end_cause, end_actor, end_reason, decided_at
 from segmentation.memberships
 union all
 select
   user_id, segment_id, included, starts_at, ends_at, actor, reason,
-  end_cause, end_actor, end_reason
+  end_cause, end_actor, end_reason, ends_at as decided_at
 from segmentation.membership_history;
 
 -- The terms of the algebra and their result, for these users and every segment that ever concerned them.
--- A user never seen before counts as registered at first_seen. Inlined into its caller, so that a
--- condition on segment_id reaches the tables.
+-- moment is what the clock says: a user never seen before counts as registered then. present is the same moment, or
+-- later where the clock has gone back since this user or this segment was changed (sql/10_clock.sql).
+-- Inlined into its caller, so that a condition on segment_id reaches the tables.
 create or replace function segmentation.membership_periods (
-  user_ids   bigint[],
-  first_seen timestamptz
+  user_ids bigint[],
+  moment   timestamptz
 )
   returns table (
     user_id    bigint,
@@ -70,27 +78,31 @@ create or replace function segmentation.membership_periods (
     rollout    tstzmultirange,
     overridden tstzmultirange,
     assigned   tstzmultirange,
-    member     tstzmultirange
+    member     tstzmultirange,
+    present    timestamptz
   )
   language sql
   stable
 as $$
   select
     t.user_id, t.segment_id, t.rollout, t.overridden, t.assigned,
-    segmentation.member(t.rollout, t.overridden, t.assigned, tstzrange(s.created_at, s.deleted_at))
+    segmentation.member(t.rollout, t.overridden, t.assigned, tstzrange(s.created_at, s.deleted_at)),
+    greatest(membership_periods.moment, t.decided_at, s.created_at, nullif(s.deleted_at, 'infinity'))
   from (
     select
       p.user_id,
       p.segment_id,
       range_agg(p.period) filter (where p.kind = 'rollout') as rollout,
       range_agg(p.period) filter (where p.kind <> 'rollout') as overridden,
-      range_agg(p.period) filter (where p.kind = 'assignment') as assigned
+      range_agg(p.period) filter (where p.kind = 'assignment') as assigned,
+      max(p.decided_at) as decided_at
     from (
       select
         k.user_id, r.segment_id, 'rollout' as kind,
-        tstzrange(greatest(r.starts_at, k.registered_at), r.ends_at) as period
+        tstzrange(greatest(r.starts_at, k.registered_at), r.ends_at) as period,
+        greatest(r.decided_at, k.registered_at) as decided_at
       from (
-        select asked.user_id, coalesce(u.registered_at, membership_periods.first_seen) as registered_at
+        select asked.user_id, coalesce(u.registered_at, membership_periods.moment) as registered_at
         from unnest(membership_periods.user_ids) as asked (user_id)
         left join segmentation.users as u on u.user_id = asked.user_id
       ) as k
@@ -99,7 +111,8 @@ as $$
       union all
       select
         o.user_id, o.segment_id, case when o.included then 'assignment' else 'exclusion' end,
-        tstzrange(o.starts_at, o.ends_at)
+        tstzrange(o.starts_at, o.ends_at),
+        o.decided_at
       from segmentation.overrides as o
       where o.user_id = any (membership_periods.user_ids)
     ) as p
@@ -144,7 +157,7 @@ as $$
       cross join lateral (
         values ('add', lower(period)), ('remove', upper(period))
       ) as m (operation, at)
-      where m.at <= membership_events.until_time
+      where m.at <= p.present
       union all
       -- An assignment takes the user in and lets it go; an exclusion takes it out and lets the rollout have it.
       select o.user_id, o.segment_id, m.operation, m.at, m.place, m.cause, m.actor, m.reason

@@ -34,9 +34,6 @@ begin
 end
 $$;
 
--- Of an earlier version.
-drop function if exists segmentation.current_segments(bigint, timestamptz);
-
 -- The fast form of the algebra, for many users at one moment: what is assigned, and what the rollout holds
 -- unless it is overridden. One scan of a user's overrides serves both: an exclusion is kept as a negative
 -- number, which is no segment's. Segments are looked up last and all at once, by array: a join would be
@@ -56,12 +53,12 @@ as $$
     array(
       select s.slug
       from segmentation.segments as s
-      where s.deleted_at > current_segments.moment
+      where s.deleted_at = 'infinity'
         and s.segment_id = any (o.segment_ids || array(
           select r.segment_id
           from segmentation.rollouts as r
           where r.threshold > 0
-            and r.starts_at <= current_segments.moment and current_segments.moment < r.ends_at
+            and segmentation.in_force(r.starts_at, r.ends_at, current_segments.moment, r.decided_at)
             and segmentation.bucket(asked.user_id, r.salt) < r.threshold
             and r.segment_id <> all (o.segment_ids) and -r.segment_id <> all (o.segment_ids)
         ))
@@ -73,7 +70,7 @@ as $$
       select case when m.included then m.segment_id else -m.segment_id end
       from segmentation.memberships as m
       where m.user_id = asked.user_id
-        and m.starts_at <= current_segments.moment and current_segments.moment < m.ends_at
+        and segmentation.in_force(m.starts_at, m.ends_at, current_segments.moment, m.decided_at)
     )
     -- Otherwise looked up anew wherever it is named.
     offset 0
@@ -189,22 +186,20 @@ create or replace function segmentation.user_segments (
 as $$
 #variable_conflict use_column
 declare
-  present timestamptz;
-  moment timestamptz;
+  now timestamptz;
 begin
   perform segmentation.note_users(array[user_segments.user_id]);
-  present := segmentation.clock();
-  moment := coalesce(user_segments.at, present);
-  perform segmentation.require_kept(moment);
+  now := segmentation.clock();
+  perform segmentation.require_kept(coalesce(user_segments.at, now));
   return query
   select
-    s.slug,
-    case when p.assigned @> moment then 'assignment' else 'rollout' end,
+    s.slug, segmentation.source(p.assigned @> a.moment, p.overridden @> a.moment, p.rollout @> a.moment),
     lower(period), upper(period)
-  from segmentation.membership_periods(array[user_segments.user_id], present) as p
+  from segmentation.membership_periods(array[user_segments.user_id], now) as p
+  cross join lateral (select coalesce(user_segments.at, p.present)) as a (moment)
   cross join lateral unnest(p.member) as period
   join segmentation.segments as s on s.segment_id = p.segment_id
-  where period @> moment
+  where period @> a.moment
   order by s.slug;
 end
 $$;
@@ -228,13 +223,11 @@ as $$
 #variable_conflict use_column
 declare
   found_id integer := segmentation.segment_id_of(explain_membership.slug, explain_membership.at);
-  present timestamptz;
-  moment timestamptz;
+  now timestamptz;
 begin
   perform segmentation.note_users(array[explain_membership.user_id]);
-  present := segmentation.clock();
-  moment := coalesce(explain_membership.at, present);
-  perform segmentation.require_kept(moment);
+  now := segmentation.clock();
+  perform segmentation.require_kept(coalesce(explain_membership.at, now));
   return query
   select
     m.member,
@@ -248,19 +241,20 @@ begin
     coalesce((
       select r.percent
       from segmentation.rollouts as r
-      where r.segment_id = s.segment_id and r.starts_at <= moment and moment < r.ends_at
+      where r.segment_id = s.segment_id
+        and segmentation.in_force(
+          r.starts_at, r.ends_at, a.moment, case when explain_membership.at is null then r.decided_at end)
     ), 0)
   from segmentation.segments as s
-  left join segmentation.membership_periods(array[explain_membership.user_id], present) as p
+  left join segmentation.membership_periods(array[explain_membership.user_id], now) as p
     on p.segment_id = s.segment_id
+  cross join lateral (select coalesce(explain_membership.at, p.present, now)) as a (moment)
   cross join lateral (
     select
-      coalesce(p.member @> moment, false),
+      coalesce(p.member @> a.moment, false),
       case
-        when not s.created_at <= moment or not moment < s.deleted_at then 'none'
-        when p.assigned @> moment then 'assignment'
-        when p.overridden @> moment then 'exclusion'
-        when p.rollout @> moment then 'rollout'
+        when segmentation.in_force(s.created_at, s.deleted_at, a.moment)
+          then segmentation.source(p.assigned @> a.moment, p.overridden @> a.moment, p.rollout @> a.moment)
         else 'none'
       end
   ) as m (member, source)
@@ -270,24 +264,24 @@ begin
     from unnest(
       case when m.member then p.member else '{[-infinity,infinity)}'::tstzmultirange - coalesce(p.member, '{}') end
     ) as period
-    where period @> moment
+    where period @> a.moment
   ) as span
   left join lateral (
     select o.actor, o.reason
     from segmentation.overrides as o
     where m.source in ('assignment', 'exclusion')
       and o.user_id = explain_membership.user_id and o.segment_id = s.segment_id
-      and o.starts_at <= moment and moment < o.ends_at
+      and segmentation.in_force(o.starts_at, o.ends_at, a.moment)
     union all
     -- The step that took the user in, or the event that ended the last stay.
     select r.actor, r.reason
     from unnest(p.rollout) as held
     join segmentation.rollouts as r
-      on r.segment_id = s.segment_id and r.starts_at <= lower(held) and lower(held) < r.ends_at
-    where m.source = 'rollout' and held @> moment
+      on r.segment_id = s.segment_id and segmentation.in_force(r.starts_at, r.ends_at, lower(held))
+    where m.source = 'rollout' and held @> a.moment
     union all
     select e.actor, e.reason
-    from segmentation.membership_events(array[explain_membership.user_id], moment) as e
+    from segmentation.membership_events(array[explain_membership.user_id], now) as e
     where m.source = 'none'
       and e.segment_id = s.segment_id and e.operation = 'remove' and e.at = lower(span.period)
     limit 1
@@ -311,10 +305,10 @@ create or replace function segmentation.user_history (
 as $$
 #variable_conflict use_column
 declare
-  present timestamptz;
+  now timestamptz;
 begin
   perform segmentation.note_users(array[user_history.user_id]);
-  present := segmentation.clock();
+  now := segmentation.clock();
   if user_history.from_time >= user_history.to_time then
     raise exception 'from_time % is not before to_time %', from_time, to_time
       using
@@ -324,7 +318,7 @@ begin
   end if;
   return query
   select s.slug, e.operation, e.at, e.cause, e.actor, e.reason
-  from segmentation.membership_events(array[user_history.user_id], present) as e
+  from segmentation.membership_events(array[user_history.user_id], now) as e
   join segmentation.segments as s on s.segment_id = e.segment_id
   where e.at >= coalesce(user_history.from_time, '-infinity')
     and e.at < coalesce(user_history.to_time, 'infinity')

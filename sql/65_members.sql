@@ -4,10 +4,11 @@
 -- whoever's bucket is below the step in force. Since when and until when is the algebra's answer, asked
 -- for a page of users at a time, so that memory stays flat however large the segment is.
 
--- The next members by user id after a given one.
+-- The next members by user id after a given one: at a moment, or now (null) by this clock.
 create or replace function segmentation.members_page (
   segment_id integer,
-  moment     timestamptz,
+  at         timestamptz,
+  now        timestamptz,
   after      bigint,
   max_rows   integer
 )
@@ -15,21 +16,25 @@ create or replace function segmentation.members_page (
   language plpgsql
   set search_path = pg_catalog, pg_temp
 as $$
-#variable_conflict use_column
 declare
+  moment timestamptz := coalesce(members_page.at, members_page.now);
   step segmentation.rollouts;
   page bigint[];
 begin
   select r.* into step
   from segmentation.rollouts as r
-  where r.segment_id = members_page.segment_id and r.starts_at <= moment and moment < r.ends_at;
+  where r.segment_id = members_page.segment_id
+    and segmentation.in_force(
+      r.starts_at, r.ends_at, moment, case when members_page.at is null then r.decided_at end);
   select array_agg(c.user_id) into page
   from (
     (
       select distinct o.user_id
       from segmentation.overrides as o
       where o.segment_id = members_page.segment_id and o.user_id > members_page.after
-        and o.included and o.starts_at <= moment and moment < o.ends_at
+        and o.included
+        and segmentation.in_force(
+          o.starts_at, o.ends_at, moment, case when members_page.at is null then o.decided_at end)
       order by o.user_id
       limit members_page.max_rows
     )
@@ -37,13 +42,14 @@ begin
     (
       select u.user_id
       from segmentation.users as u
-      where u.user_id > members_page.after and u.registered_at <= moment
+      where u.user_id > members_page.after and (members_page.at is null or u.registered_at <= members_page.at)
         and segmentation.bucket(u.user_id, step.salt) < step.threshold
         and not exists (
           select
           from segmentation.overrides as o
           where o.user_id = u.user_id and o.segment_id = members_page.segment_id
-            and o.starts_at <= moment and moment < o.ends_at
+            and segmentation.in_force(
+              o.starts_at, o.ends_at, moment, case when members_page.at is null then o.decided_at end)
         )
       order by u.user_id
       limit members_page.max_rows
@@ -66,10 +72,9 @@ create or replace function segmentation.segment_members (
   security definer
   set search_path = pg_catalog, pg_temp
 as $$
-#variable_conflict use_column
 declare
   found_id integer := segmentation.segment_id_of(segment_members.slug, segment_members.at);
-  moment timestamptz := coalesce(segment_members.at, segmentation.clock());
+  now timestamptz := segmentation.clock();
   last_id bigint := coalesce(segment_members.after, 0);
   left_over bigint := coalesce(segment_members.max_rows, 9223372036854775807);
   page bigint[];
@@ -77,25 +82,26 @@ begin
   if segment_members.max_rows is not null then
     perform segmentation.require_rows(segment_members.max_rows);
   end if;
-  perform segmentation.require_kept(moment);
+  perform segmentation.require_kept(coalesce(segment_members.at, now));
   -- A segment that was not alive then had no members.
-  if not exists (
+  if segment_members.at is not null and not exists (
     select from segmentation.segments as s
-    where s.segment_id = found_id and s.created_at <= moment and moment < s.deleted_at
+    where s.segment_id = found_id and segmentation.in_force(s.created_at, s.deleted_at, segment_members.at)
   ) then
     return;
   end if;
   loop
-    page := segmentation.members_page(found_id, moment, last_id, least(left_over, 10000)::integer);
+    page := segmentation.members_page(
+      found_id, segment_members.at, now, last_id, least(left_over, 10000)::integer);
     exit when page is null;
     return query
     select
-      p.user_id,
-      case when p.assigned @> moment then 'assignment' else 'rollout' end,
+      p.user_id, segmentation.source(p.assigned @> a.moment, p.overridden @> a.moment, p.rollout @> a.moment),
       lower(period), upper(period)
-    from segmentation.membership_periods(page, moment) as p
+    from segmentation.membership_periods(page, now) as p
+    cross join lateral (select coalesce(segment_members.at, p.present)) as a (moment)
     cross join lateral unnest(p.member) as period
-    where p.segment_id = found_id and period @> moment
+    where p.segment_id = found_id and period @> a.moment
     order by p.user_id;
     left_over := left_over - cardinality(page);
     last_id := page[cardinality(page)];
@@ -116,28 +122,28 @@ create or replace function segmentation.segment_stats (
   security definer
   set search_path = pg_catalog, pg_temp
 as $$
-#variable_conflict use_column
 declare
   found_id integer := segmentation.segment_id_of(segment_stats.slug);
-  moment timestamptz := segmentation.clock();
+  now timestamptz := segmentation.clock();
 begin
   return query
   select o.assigned, o.excluded, r.rolled_out, o.assigned + r.rolled_out
   from (
     select count(*) filter (where m.included), count(*) filter (where not m.included)
     from segmentation.memberships as m
-    where m.segment_id = found_id and m.starts_at <= moment and moment < m.ends_at
+    where m.segment_id = found_id and segmentation.in_force(m.starts_at, m.ends_at, now, m.decided_at)
   ) as o (assigned, excluded)
   cross join (
     select count(*)
     from segmentation.rollouts as s
     join segmentation.users as u on segmentation.bucket(u.user_id, s.salt) < s.threshold
-    where s.segment_id = found_id and s.starts_at <= moment and moment < s.ends_at and s.percent > 0
+    where s.segment_id = found_id and segmentation.in_force(s.starts_at, s.ends_at, now, s.decided_at)
+      and s.percent > 0
       and not exists (
         select
         from segmentation.memberships as m
         where m.segment_id = found_id and m.user_id = u.user_id
-          and m.starts_at <= moment and moment < m.ends_at
+          and segmentation.in_force(m.starts_at, m.ends_at, now, m.decided_at)
       )
   ) as r (rolled_out);
 end

@@ -105,7 +105,7 @@ begin
     left join segmentation.segments as s
       on s.slug = segment_growth.slug collate "C" and s.created_at <= m.at and m.at < s.deleted_at
     left join segmentation.rollouts as r
-      on r.segment_id = s.segment_id and r.starts_at <= m.at and m.at < r.ends_at
+      on r.segment_id = s.segment_id and segmentation.in_force(r.starts_at, r.ends_at, m.at)
   ),
   -- What has happened at a moment counts at it: looked up an instant later, width_bucket gives the number of
   -- moments that lie before.

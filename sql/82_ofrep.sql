@@ -41,21 +41,16 @@ begin
         else 'SPLIT'
       end,
       'metadata', json_build_object(
-        'source', case
-          when m.included then 'assignment'
-          when not m.included then 'exclusion'
-          when v.member then 'rollout'
-          else 'none'
-        end,
+        'source', segmentation.source(m.included, not m.included, v.member),
         'since', segmentation.rfc3339(coalesce(m.starts_at, r.starts_at)),
         'until', segmentation.rfc3339(case when m.included is null then r.ends_at else m.ends_at end))))
   from segmentation.segments as s
   cross join lateral (select s.slug = any (member_of)) as v (member)
   left join segmentation.memberships as m
     on m.user_id = ofrep_evaluations.user_id and m.segment_id = s.segment_id
-    and m.starts_at <= moment and moment < m.ends_at
+    and segmentation.in_force(m.starts_at, m.ends_at, moment, m.decided_at)
   left join segmentation.rollouts as r
-    on r.segment_id = s.segment_id and r.starts_at <= moment and moment < r.ends_at
+    on r.segment_id = s.segment_id and segmentation.in_force(r.starts_at, r.ends_at, moment, r.decided_at)
   where s.deleted_at = 'infinity' and s.slug = any (ofrep_evaluations.slugs);
 end
 $$;
