@@ -21,10 +21,11 @@ import yaml
 from psycopg.conninfo import conninfo_to_dict
 
 from service.settings import Settings
+from tests.conftest import Database
 from tests.http.conftest import wait_until_live
+from tests.readmes import ROOT, block
 from tests.trust.server import free_port
 
-ROOT = Path(__file__).parents[1]
 FILE = ROOT / "docker-compose.yaml"
 COMPOSE: dict[str, Any] = yaml.safe_load(FILE.read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
@@ -111,57 +112,6 @@ def test_what_it_sets_exists() -> None:
     assert f":{inside}/health/live" in SERVICES["service"]["healthcheck"]["test"][-1]
 
 
-def test_what_goes_into_its_image_is_there_and_not_ignored() -> None:
-    dockerfile = SERVICES["service"]["build"]["dockerfile_inline"]
-    copied = {
-        name for line in re.findall(r"^COPY (.*)$", dockerfile, re.MULTILINE) for name in line.split()[:-1]
-    }
-    let_in = {
-        line.removeprefix("!")
-        for line in (ROOT / ".dockerignore").read_text().splitlines()
-        if line.startswith("!")
-    }
-    assert copied == let_in
-    assert all((ROOT / name).exists() for name in copied)
-    # Nothing that runs there reads a file that is not.
-    for file in (ROOT / "service").glob("*.py"):
-        assert not re.search(r"\b(tests|README|\.local)\b/", file.read_text()), file
-
-
-def test_it_starts_in_order_and_starts_again() -> None:
-    assert set(SERVICES) == {"secrets", "db", "migrate", "service"}
-    waits = {name: SERVICES[name].get("depends_on", {}) for name in SERVICES}
-    once, healthy = {"condition": "service_completed_successfully"}, {"condition": "service_healthy"}
-    assert waits == {
-        "secrets": {},
-        "db": {"secrets": once},
-        "migrate": {"db": healthy},
-        "service": {"db": healthy, "migrate": once},
-    }
-    assert {name: service["restart"] for name, service in SERVICES.items()} == {
-        "secrets": "no",
-        "db": "unless-stopped",
-        "migrate": "no",
-        "service": "unless-stopped",
-    }
-    assert {"db", "service"} <= {name for name in SERVICES if "healthcheck" in SERVICES[name]}
-    used = {volume.split(":")[0] for service in SERVICES.values() for volume in service["volumes"]}
-    assert used == set(COMPOSE["volumes"])
-
-
-def test_it_runs_as_nobody_in_particular_and_writes_nowhere() -> None:
-    for name in ("migrate", "service"):
-        service = SERVICES[name]
-        uid = service["user"].partition(":")[0]
-        assert int(uid) >= 10000
-        assert re.search(rf"chown {uid} ", SERVICES["secrets"]["command"][-1])
-        assert service["read_only"] is True
-        assert service["cap_drop"] == ["ALL"]
-        # WORKERS above 1 count in a temporary directory.
-        assert service["tmpfs"] == ["/tmp"]
-        assert all(volume.endswith(":ro") for volume in service["volumes"])
-
-
 def test_there_is_no_secret_in_it() -> None:
     """A password is the name of a file, or made by a shell at the first start; its value never stands here."""
     text = re.sub(r"^\s*#.*$", "", FILE.read_text(), flags=re.MULTILINE)
@@ -173,6 +123,29 @@ def test_there_is_no_secret_in_it() -> None:
                 assert name.endswith("_FILE")
                 assert value.startswith("/secrets/")
     assert not re.search(r"seg_[0-9a-f]|[0-9a-f]{20}", text)
+
+
+def test_what_goes_into_its_image_is_not_ignored() -> None:
+    copied = {
+        name
+        for line in re.findall(
+            r"^COPY (.*)$", SERVICES["service"]["build"]["dockerfile_inline"], re.MULTILINE
+        )
+        for name in line.split()[:-1]
+    }
+    let_in = re.findall(r"^!(.*)$", (ROOT / ".dockerignore").read_text(), re.MULTILINE)
+    assert copied == set(let_in)
+    assert all((ROOT / name).exists() for name in copied)
+
+
+def test_the_first_key_is_made_as_the_readme_says(db: Database) -> None:
+    run_in, user, database, statement = re.findall(
+        r"docker compose exec (\w+) psql -U (\w+) -d (\w+) -Atc \"(.*)\"", block("docker")
+    )[0]
+    assert "postgres" in SERVICES[run_in]["build"]["dockerfile_inline"]
+    assert (user, database) == ("postgres", SERVICES[run_in]["environment"]["POSTGRES_DB"])
+    assert db.value(statement).startswith("seg_")
+    assert db.column("select role from list_api_keys()") == ["admin"]
 
 
 @pytest.fixture

@@ -1,46 +1,56 @@
-"""The tables and listings of the READMEs are those of the code; python -m tests.test_readme writes them anew."""
+"""What the READMEs list is what there is; RENEW_README=1 make test ARGS=tests/test_readme.py writes the tables anew."""
 
 import inspect
+import os
 import re
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 import pytest
+from litestar import Litestar
 
+from service.app import create_app
 from service.errors import BY_SQLSTATE, KINDS
 from service.settings import Settings
 from tests.bucket import bucket
-from tests.readmes import PAGES, text
+from tests.conftest import Database
+from tests.readmes import FENCE, PAGES, ROOT, text
+
+
+def table(*rows: tuple[str, ...]) -> str:
+    """A table in Markdown; the first row is its head."""
+    head, *body = ["| " + " | ".join(cells) + " |" for cells in rows]
+    return "\n".join([head, "|---" * len(rows[0]) + "|", *body])
 
 
 def errors() -> str:
-    """The table of all errors, each with the SQLSTATEs behind it."""
-    lines = ["| status | code | SQLSTATE | what it means, what to do |", "|---|---|---|---|"]
-    for kind in KINDS:
-        states = ", ".join(f"`{state}`" for state, other in BY_SQLSTATE.items() if other is kind)
-        lines.append(f"| {kind.status} | `{kind.code}` | {states} | {kind.advice} |")
-    return "\n".join(lines)
+    """All errors, each with the SQLSTATEs behind it."""
+    head = ("status", "code", "SQLSTATE", "what it means, what to do")
+    states = {kind: [state for state, other in BY_SQLSTATE.items() if other is kind] for kind in KINDS}
+    return table(
+        head,
+        *(
+            (str(k.status), f"`{k.code}`", ", ".join(f"`{state}`" for state in states[k]), k.advice)
+            for k in KINDS
+        ),
+    )
 
 
 def settings() -> str:
-    """The table of all settings with their defaults."""
-    lines = ["| variable | default | what |", "|---|---|---|"]
+    """All settings with their defaults."""
+    rows = []
     for field in msgspec.structs.fields(Settings):
-        default: Any = "required" if field.required else f"`{shown(field.default)}`"
-        lines.append(f"| `{field.name.upper()}` | {default} | {described(field.type)} |")
-    return "\n".join(lines)
+        default = "required" if field.required else f"`{shown(field.default)}`"
+        rows.append((f"`{field.name.upper()}`", default, described(field.type)))
+    return table(("variable", "default", "what"), *rows)
 
 
 def shown(value: Any) -> str:
     """A default as it is written in the environment."""
-    return (
-        str(value).lower()
-        if isinstance(value, bool)
-        else f"{value:g}"
-        if isinstance(value, float)
-        else str(value)
-    )
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def described(kind: Any) -> str:
@@ -48,49 +58,79 @@ def described(kind: Any) -> str:
     return " ".join(meta.description for meta in kind.__metadata__ if meta.description)
 
 
-@pytest.mark.parametrize("listing", [errors(), settings(), inspect.getsource(bucket).strip()])
-def test_the_readme_lists_what_the_code_has(listing: str) -> None:
-    assert listing in text()
+def functions(db: Database) -> str:
+    """All functions that people call, from their own comments."""
+    rows = []
+    for function in db.rows("select role, manual from manual()"):
+        call, *lines = function.manual.splitlines()
+        what = " ".join(line.strip() for line in lines if line.startswith("    "))
+        rows.append((f"`{call}`", function.role, what))
+    return table(("function", "role", "what"), *rows)
 
 
-def test_every_public_function_is_named_in_the_readme() -> None:
-    grants = (Path(__file__).parents[1] / "sql" / "99_grants.sql").read_text()
-    granted = {
-        line.split("segmentation.")[1].split("(")[0]
-        for line in grants.splitlines()
-        if "segmentation." in line and "(" in line
+@pytest.fixture
+def listings(db: Database) -> list[str]:
+    """Every table and program that a page shows as the code has it, each with a first line of its own."""
+    return [errors(), settings(), functions(db), inspect.getsource(bucket).strip()]
+
+
+def test_the_tables_and_programs_are_those_of_the_code(listings: list[str]) -> None:
+    if os.environ.get("RENEW_README"):
+        for path in PAGES:
+            page = path.read_text()
+            for listing in listings:
+                first, *_ = listing.splitlines()
+                # A table ends where its lines do, a program where its block does.
+                rest = r"(\n\|.*)*" if first.startswith("|") else r"(\n(?!```).*)*"
+                page = re.sub(f"^{re.escape(first)}{rest}", lambda _, new=listing: str(new), page, flags=re.M)  # type: ignore[misc]
+            path.write_text(page)
+    assert [listing for listing in listings if listing not in text()] == []
+
+
+@pytest.fixture(scope="module")
+def app() -> Litestar:
+    """The app, not connected to anything."""
+    return create_app(Settings(database_url="postgresql://nobody@127.0.0.1:1/none"))
+
+
+def documented(app: Litestar) -> Iterator[tuple[str, str]]:
+    """Each call that the app describes, as "GET /path", with the least role that may make it."""
+    for path, calls in app.openapi_schema.to_schema()["paths"].items():
+        for method, call in calls.items():
+            _, named, role = call["description"].rstrip(".").rpartition("Role: ")
+            # A link to a report ends in a file's name, which the framework takes as one parameter.
+            yield f"{method.upper()} {path}".replace("{file_name}", "{id}.csv"), role if named else ""
+
+
+def listed() -> Iterator[tuple[str, str]]:
+    """Each call in the table of the front page, with its role: `PUT` · `DELETE /path` | editor · admin."""
+    (rows,) = re.findall(r"^\| call \| role \| what \|\n\|[-|]+\n((?:\|.*\n)+)", PAGES[0].read_text(), re.M)
+    for row in rows.splitlines():
+        calls, roles = (cell.strip() for cell in row.split("|")[1:3])
+        names = re.findall(r"`([^`]+)`", calls)
+        each = roles.split(" · ")
+        for number, name in enumerate(names):
+            method, _, path = name.partition(" ")
+            # Those that share a path name it once, after the last of them.
+            path = path or next(other.partition(" ")[2] for other in names[number:] if " " in other)
+            yield f"{method} {path}", each[number] if len(each) > 1 else each[0]
+
+
+def test_the_calls_listed_are_those_of_the_app_each_with_its_role(app: Litestar) -> None:
+    told, true = dict(listed()), dict(documented(app))
+    routes = {
+        f"{method} {route.path_format}" for route in app.routes for method in getattr(route, "methods", ())
     }
-    internal = {
-        "assert_bucket_vectors",
-        "authenticate_api_key",
-        "clock",
-        "expiry",
-        "history_partitions",
-        "linked_pages",
-        "report_page",
-    }
-    internal |= {
-        "claim_idempotency_key",
-        "keep_answer",
-        "note_upkeep",
-        "require_at_most",
-        "rfc3339",
-        "rollout_json",
-    }
-    page = text()
-    missing = {name for name in granted - internal if not name.startswith("http_") and name not in page}
-    assert missing == set()
+    assert set(true) <= set(told)
+    assert set(told) - set(true) - {re.sub(r"\{(\w+):\w+\}", r"{\1}", route) for route in routes} == set()
+    assert {call: role for call, role in true.items() if role and told[call] != role} == {}
 
 
-def renewed(page: str) -> str:
-    """A page with the tables and listings as the code has them now."""
-    for table in (errors(), settings()):
-        head = re.escape(table.splitlines()[0])
-        page = re.sub(rf"^{head}(\n\|.*)*", lambda _, new=table: str(new), page, flags=re.MULTILINE)  # type: ignore[misc]
-    source = inspect.getsource(bucket).strip()
-    return re.sub(r"(?<=```python\n)def bucket\(.*?(?=\n```)", lambda _: source, page, flags=re.DOTALL)
+def test_every_file_of_sql_is_in_the_map_of_its_room() -> None:
+    files = {str(file.relative_to(ROOT / "sql")) for file in (ROOT / "sql").rglob("*.sql")}
+    page = FENCE.sub("", (ROOT / "sql" / "README.md").read_text())
+    assert {file for file in files if f"({file})" not in page} == set()
 
 
-if __name__ == "__main__":
-    for path in PAGES:
-        path.write_text(renewed(path.read_text()))
+def test_the_front_page_is_one_that_people_read() -> None:
+    assert len(PAGES[0].read_text().splitlines()) <= 200
