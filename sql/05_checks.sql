@@ -6,9 +6,6 @@
 --
 -- Here as everywhere, a function that pins its search_path puts pg_temp last: left out, PostgreSQL would look
 -- for types and tables there first, and run a caller's own domain named text with the owner's rights.
---
--- In calling order: require_user_ids, require_slug, require_description, require_author,
--- require_percent, require_rows.
 
 create or replace function segmentation.require_user_ids (
   user_ids bigint[]
@@ -80,7 +77,7 @@ end
 $$;
 
 -- Both go into the history, once for each change.
-create or replace function segmentation.require_author (
+create or replace function segmentation.require_actor (
   actor  text,
   reason text
 )

@@ -188,7 +188,7 @@ begin
   from segmentation.segments as s
   where s.slug = create_segment.slug collate "C" and s.deleted_at = 'infinity'
   for no key update;
-  perform segmentation.set_author(create_segment.actor, create_segment.reason);
+  perform segmentation.set_actor(create_segment.actor, create_segment.reason);
   insert into segmentation.segments as s (slug, description)
   values (create_segment.slug, coalesce(create_segment.description, ''))
   on conflict (slug) where deleted_at = 'infinity' do nothing
@@ -205,9 +205,9 @@ begin
     insert into segmentation.rollouts (segment_id, salt, percent, starts_at, actor, reason)
     values (
       new_id, new_salt, create_segment.percent, new_created_at,
-      segmentation.author(), create_segment.reason);
+      segmentation.actor(), create_segment.reason);
   end if;
-  perform segmentation.set_author(null, null);
+  perform segmentation.set_actor(null, null);
   return query select * from segmentation.get_segment(create_segment.slug);
 end
 $$;
@@ -279,12 +279,12 @@ declare
 begin
   perform segmentation.require_description(update_segment.description);
   segment := segmentation.lock_segment(update_segment.slug);
-  perform segmentation.set_author(update_segment.actor, update_segment.reason);
+  perform segmentation.set_actor(update_segment.actor, update_segment.reason);
   update segmentation.segments as s
   set description = coalesce(update_segment.description, '')
   where s.segment_id = segment.segment_id
     and s.description <> coalesce(update_segment.description, '');
-  perform segmentation.set_author(null, null);
+  perform segmentation.set_actor(null, null);
   return query select * from segmentation.get_segment(update_segment.slug);
 end
 $$;
@@ -307,11 +307,11 @@ declare
 begin
   perform segmentation.lock_slugs(array[delete_segment.slug], exclusive => true);
   segment := segmentation.lock_segment(delete_segment.slug);
-  perform segmentation.set_author(delete_segment.actor, delete_segment.reason);
+  perform segmentation.set_actor(delete_segment.actor, delete_segment.reason);
   update segmentation.segments as s
   set deleted_at = segmentation.clock()
   where s.segment_id = segment.segment_id;
-  perform segmentation.set_author(null, null);
+  perform segmentation.set_actor(null, null);
 end
 $$;
 

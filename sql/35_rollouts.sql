@@ -27,7 +27,7 @@ declare
   planned bigint;
 begin
   perform segmentation.require_percent(set_rollout.percent);
-  perform segmentation.require_author(set_rollout.actor, set_rollout.reason);
+  perform segmentation.require_actor(set_rollout.actor, set_rollout.reason);
   segment := segmentation.lock_segment(set_rollout.slug);
   moment := segmentation.clock();
   step_at := coalesce(set_rollout.starts_at, moment);
@@ -94,7 +94,7 @@ begin
         detail = json_build_object('starts_at', cancel_rollout_step.starts_at, 'now', moment),
         hint = 'Only a step to come can be cancelled. To change the present, call set_rollout with another percent.';
   end if;
-  perform segmentation.set_author(cancel_rollout_step.actor, cancel_rollout_step.reason);
+  perform segmentation.set_actor(cancel_rollout_step.actor, cancel_rollout_step.reason);
   delete from segmentation.rollouts as r
   where r.segment_id = segment.segment_id and r.starts_at = cancel_rollout_step.starts_at;
   if not found then
@@ -104,7 +104,7 @@ begin
         detail = json_build_object('segment', segment.slug, 'starts_at', cancel_rollout_step.starts_at),
         hint = 'List the steps: select * from rollout_steps(slug); or GET /v1/segments/{slug}.';
   end if;
-  perform segmentation.set_author(null, null);
+  perform segmentation.set_actor(null, null);
   return query select * from segmentation.rollout_steps(cancel_rollout_step.slug);
 end
 $$;

@@ -57,7 +57,7 @@ end
 $$;
 
 -- A read waits for nobody: a user whom an import is about to make known is left to it.
-create or replace function segmentation.note_users (
+create or replace function segmentation.register_unknown_users (
   user_ids bigint[]
 )
   returns void
@@ -66,9 +66,9 @@ create or replace function segmentation.note_users (
   set lock_timeout = '20ms'
 as $$
 begin
-  perform segmentation.require_user_ids(note_users.user_ids);
+  perform segmentation.require_user_ids(register_unknown_users.user_ids);
   if current_setting('transaction_read_only') = 'off' then
-    perform segmentation.register_users(note_users.user_ids);
+    perform segmentation.register_users(register_unknown_users.user_ids);
   end if;
 exception
   when lock_not_available then null;
@@ -93,7 +93,7 @@ declare
     select from segmentation.overrides as o where o.user_id = forget_user.user_id
   );
 begin
-  perform segmentation.require_author(forget_user.actor, forget_user.reason);
+  perform segmentation.require_actor(forget_user.actor, forget_user.reason);
   -- Known or not, the user is locked: nothing added meanwhile survives half.
   perform segmentation.lock_users(array[forget_user.user_id]);
   -- Recorded like any other deletion, and then erased with the rest: the history's guard stands aside.

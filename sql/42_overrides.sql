@@ -107,7 +107,7 @@ begin
   from unnest(change_overrides.segment_ids) with ordinality as asked (segment_id, position)
   left join segmentation.rollouts as r
     on r.segment_id = asked.segment_id and r.starts_at <= moment and moment < r.ends_at;
-  perform segmentation.set_author(new_actor, new_reason);
+  perform segmentation.set_actor(new_actor, new_reason);
   -- Where there is an override, what becomes of it.
   return query
   with found as (
@@ -198,7 +198,7 @@ begin
       return next;
     end if;
   end loop;
-  perform segmentation.set_author(null, null);
+  perform segmentation.set_actor(null, null);
 exception
   -- Only a plain INSERT typed meanwhile, which holds no lock of ours, can have been quicker.
   when unique_violation then

@@ -111,7 +111,7 @@ begin
   select segmentation.segments_json(c.user_id, c.segments), c.known into answer, is_known
   from segmentation.current_segments(array[http_user_segments.user_id], moment) as c;
   if not is_known then
-    perform segmentation.note_users(array[http_user_segments.user_id]);
+    perform segmentation.register_unknown_users(array[http_user_segments.user_id]);
   end if;
   return answer;
 end
@@ -140,7 +140,7 @@ begin
   into answers, all_known
   from segmentation.current_segments(user_ids, moment) as c;
   if not all_known then
-    perform segmentation.note_users(user_ids);
+    perform segmentation.register_unknown_users(user_ids);
   end if;
   return answers;
 end
@@ -163,7 +163,7 @@ as $$
 declare
   moment timestamptz;
 begin
-  perform segmentation.note_users(users_segments.user_ids);
+  perform segmentation.register_unknown_users(users_segments.user_ids);
   moment := segmentation.clock();
   return query
   select c.user_id, c.segments
@@ -188,7 +188,7 @@ as $$
 declare
   now timestamptz;
 begin
-  perform segmentation.note_users(array[user_segments.user_id]);
+  perform segmentation.register_unknown_users(array[user_segments.user_id]);
   now := segmentation.clock();
   perform segmentation.require_kept(coalesce(user_segments.at, now));
   return query
@@ -225,7 +225,7 @@ declare
   found_id integer := segmentation.segment_id_of(explain_membership.slug, explain_membership.at);
   now timestamptz;
 begin
-  perform segmentation.note_users(array[explain_membership.user_id]);
+  perform segmentation.register_unknown_users(array[explain_membership.user_id]);
   now := segmentation.clock();
   perform segmentation.require_kept(coalesce(explain_membership.at, now));
   return query
@@ -307,7 +307,7 @@ as $$
 declare
   now timestamptz;
 begin
-  perform segmentation.note_users(array[user_history.user_id]);
+  perform segmentation.register_unknown_users(array[user_history.user_id]);
   now := segmentation.clock();
   if user_history.from_time >= user_history.to_time then
     raise exception 'from_time % is not before to_time %', from_time, to_time

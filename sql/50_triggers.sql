@@ -95,12 +95,12 @@ as $$
     (override).actor, (override).reason,
     c.end_cause,
     case c.end_cause
-      when 'removed' then segmentation.author()
+      when 'removed' then segmentation.actor()
       when 'expired' then (override).end_actor
       else d.actor
     end,
     case c.end_cause
-      when 'removed' then segmentation.author_reason()
+      when 'removed' then segmentation.actor_reason()
       when 'expired' then (override).end_reason
       else d.reason
     end
@@ -169,7 +169,7 @@ begin
       using
         errcode = 'object_not_in_prerequisite_state',
         detail = json_build_object('user_id', wrong.user_id),
-        hint = 'User, segment, start and author of an override are settled, and its end is not before now. Call change_user_segments.';
+        hint = 'User, segment, start and actor of an override are settled, and its end is not before now. Call change_user_segments.';
   end if;
   perform segmentation.ensure_history_partition(month)
   from (
@@ -297,7 +297,7 @@ begin
   insert into segmentation.segment_history (segment_id, changed_at, operation, percent, starts_at, actor, reason)
   select
     o.segment_id, segmentation.clock(), 'cancel_rollout_step', o.percent, o.starts_at,
-    segmentation.author(), segmentation.author_reason()
+    segmentation.actor(), segmentation.actor_reason()
   from old_rows as o;
   perform segmentation.settle_rollouts(array(select distinct o.segment_id from old_rows as o));
   return null;
@@ -314,7 +314,7 @@ begin
   insert into segmentation.segment_history (segment_id, changed_at, operation, description, actor, reason)
   select
     n.segment_id, n.created_at, 'create', nullif(n.description, ''),
-    segmentation.author(), segmentation.author_reason()
+    segmentation.actor(), segmentation.actor_reason()
   from new_rows as n;
   return null;
 end
@@ -346,7 +346,7 @@ begin
   insert into segmentation.segment_history (segment_id, changed_at, operation, description, actor, reason)
   select
     n.segment_id, c.changed_at, c.operation, c.description,
-    segmentation.author(), segmentation.author_reason()
+    segmentation.actor(), segmentation.actor_reason()
   from new_rows as n
   join old_rows as o on o.segment_id = n.segment_id
   cross join lateral (

@@ -216,7 +216,7 @@ as $$
 begin
   from_time := segmentation.require_reportable(report_pages.period);
   if report_pages.user_id is not null then
-    perform segmentation.note_users(array[report_pages.user_id]);
+    perform segmentation.register_unknown_users(array[report_pages.user_id]);
   end if;
   -- Up to the end of the month or to this very moment, which may have an event of its own.
   to_time := least(
@@ -310,7 +310,7 @@ declare
   new_id text := segmentation.random_secret();
   link_end timestamptz := segmentation.clock() + create_report_link.valid_for;
 begin
-  perform segmentation.require_author(create_report_link.actor, null);
+  perform segmentation.require_actor(create_report_link.actor, null);
   perform segmentation.require_reportable(create_report_link.period);
   if create_report_link.user_id is not null then
     perform segmentation.require_user_ids(array[create_report_link.user_id]);

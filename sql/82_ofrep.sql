@@ -4,8 +4,6 @@
 -- (STATIC: everyone is in; TARGETING_MATCH: by hand, in or out; SPLIT: by percentage, in or out) and
 -- metadata: the source as in explain_membership, and from when until when the assignment, the exclusion or
 -- the rollout step behind the answer is in force. The protocol knows no null: what is not known is absent.
---
--- In calling order: ofrep_evaluations; ofrep_flag, ofrep_flags.
 
 create or replace function segmentation.ofrep_evaluations (
   user_id bigint,
@@ -26,7 +24,7 @@ begin
   select c.segments, c.known into member_of, is_known
   from segmentation.current_segments(array[ofrep_evaluations.user_id], moment) as c;
   if not is_known then
-    perform segmentation.note_users(array[ofrep_evaluations.user_id]);
+    perform segmentation.register_unknown_users(array[ofrep_evaluations.user_id]);
   end if;
   return query
   select
