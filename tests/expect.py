@@ -37,7 +37,7 @@ class OpenEndLoader(TimestamptzLoader):
     """Read infinity, which no datetime can hold, as FOREVER."""
 
     def load(self, data: Any) -> datetime:
-        """One value."""
+        """Read one value."""
         return FOREVER if bytes(data) == b"infinity" else super().load(data)
 
 
@@ -85,7 +85,7 @@ def physically(db: Database, *tables: str) -> list[Any]:
 
 
 def periods_never_overlap(db: Database) -> None:
-    """Assert that of one user and one segment there is one override at a time, and none is empty."""
+    """Assert that a user has one override per segment at a time, and that none is empty."""
     assert (
         db.rows(
             "select user_id, segment_id from (select *, lead(starts_at) over"
@@ -114,7 +114,7 @@ def histories_add_up(db: Database) -> None:
 
 
 def wait_until(holds: Callable[[], object], seconds: float = 10, pause: float = 0.01) -> None:
-    """Ask again and again until something holds that others bring about, for so many seconds at most."""
+    """Ask again and again until this holds; fail after so many seconds."""
     deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline, f"it did not come true in {seconds} seconds"

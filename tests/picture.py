@@ -98,7 +98,7 @@ def stacked(rows: list[Any], most: int) -> list[str]:
 
 
 def compared(rows: list[Any]) -> list[str]:
-    """What was planned, and what came of it, since there is the segment."""
+    """The planned and the actual percentage, from the segment's creation on."""
     alive = [row for row in rows if row.planned_percent is not None]
     plan = steps(alive, lambda row: float(row.planned_percent) / 100)
     real = steps(alive, lambda row: float(row.actual_percent) / 100)

@@ -31,7 +31,7 @@ COMPOSE: dict[str, Any] = yaml.safe_load(FILE.read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 CLUSTER = ROOT / ".dev" / "cluster"
 
-# What the local cluster and the container of PostgreSQL have each for themselves, and why.
+# What only the local cluster sets, and what the container sets to another value; with the reason.
 LOCAL_ONLY = {
     "listen_addresses": "the container listens to the other containers, and to nobody else",
     "port": "each local cluster has a port of its own",
@@ -113,7 +113,7 @@ def test_what_it_sets_exists() -> None:
 
 
 def test_there_is_no_secret_in_it() -> None:
-    """A password is the name of a file, or made by a shell at the first start; its value never stands here."""
+    """A password is a file's name here, or a shell makes it at the first start; its value never stands here."""
     text = re.sub(r"^\s*#.*$", "", FILE.read_text(), flags=re.MULTILINE)
     for _, password in re.findall(r"://(\w+):([^@]*)@", text):
         assert password.startswith("$$(")

@@ -109,7 +109,7 @@ def written(block: str, done: list[Step]) -> str:
 
 
 def normal(line: str) -> str:
-    """A line without what differs from run to run."""
+    """A line, without what differs between runs."""
     line = re.sub(r"(20\d\d-\d\d-\d\d)([T ])\d\d:\d\d:\d\d(\.\d+)?(Z|\+00)", r"\1\2<time>", line)
     line = re.sub(r"local-admin-[0-9a-f]{6}", "local-admin-<id>", line)
     line = re.sub(r"seg_[0-9a-f]{64}", "seg_<key>", line)
@@ -265,7 +265,7 @@ def test_every_block_gives_what_it_prints(checkout: Checkout) -> None:
         env=checkout.environment,
     )
     psql = Session(
-        # psql keeps what it prints to a pipe until it is much.
+        # Into a pipe, psql writes only when its buffer is full; stdbuf makes it write each line.
         ["stdbuf", "-oL", "make", "-s", "psql"],
         "{command}\n\\echo " + MARK + "0\n",
         cwd=checkout.path,

@@ -26,7 +26,7 @@ MEASURES: dict[str, Callable[[Sizes], list[Row]]] = {
 
 
 def main() -> None:
-    """Measure what is asked for, all by default; what was begun is ended on Ctrl-C as well."""
+    """Take the measures that are named, or all; Ctrl-C ends what was started, too."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("measures", nargs="*", metavar="measure", help=f"some of: {', '.join(MEASURES)}")
     parser.add_argument("--out", type=Path, default=Path(".local/bench/result.json"), help="the JSON file")

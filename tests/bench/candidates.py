@@ -93,7 +93,7 @@ CALLS = {
 
 
 def compare(sizes: Sizes) -> list[Row]:
-    """Answers a second of each candidate, in turns, and how they stand to what is in use."""
+    """Answers per second of each candidate, taken in turns, and their ratio to the form in use."""
     with copy_of(data_set(sizes, sizes.users)) as database:
         return [*_in_sql(database, sizes), *_over_http(database, sizes)]
 

@@ -66,7 +66,7 @@ def value(connection: psycopg.Connection, query: str, *args: Any) -> Any:
 
 
 def data_set(sizes: Sizes, users: int, wide: bool = False) -> str:
-    """The name of a loaded database with so many users, brought up to date, made if it is not there."""
+    """The name of a loaded and migrated database with so many users; it is made if it is not there."""
     segments, rolling = (sizes.wide_segments, sizes.wide_rolling) if wide else (sizes.segments, sizes.rolling)
     name = f"set_{users}_{segments}_{rolling}"
     if exists(name):

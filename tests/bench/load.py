@@ -1,4 +1,4 @@
-"""Load: wrk for as much as goes through, and an open-loop client for latency at a fixed rate."""
+"""Load: wrk for the highest rate, and an open-loop client for the latency at a fixed rate."""
 
 import asyncio
 import random
@@ -24,7 +24,7 @@ def have_wrk() -> bool:
 
 
 def throughput(server: Running, path: str, users: int, seconds: float) -> float:
-    """Answers a second over 16 connections, for random users; path has {} where the id goes."""
+    """Answers per second over 16 connections, for random users; in path, {} stands for the id."""
     done = subprocess.run(
         [
             *("wrk", "-t1", f"-c{CONNECTIONS}", f"-d{max(1, round(seconds))}s", "-s", str(LUA)),
@@ -44,7 +44,7 @@ def throughput(server: Running, path: str, users: int, seconds: float) -> float:
 
 
 class Latency(NamedTuple):
-    """How long answers took, in milliseconds, from the moment each request was due."""
+    """How long answers took, in milliseconds, from the moment when each request was due."""
 
     p50: float
     p99: float

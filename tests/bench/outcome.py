@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class Row(NamedTuple):
-    """One measure; without a goal it is there to be known."""
+    """One measure; one without a goal is for information."""
 
     what: str
     measured: str
@@ -39,7 +39,7 @@ def at_most(what: str, value: float, goal: float, unit: str, detail: str) -> Row
 
 
 def interleaved(rounds: int, measures: dict[str, Callable[[], T]]) -> dict[str, list[T]]:
-    """Take each measure once a round, one after the other: A B A B …"""
+    """Take each measure once per round, one after the other: A B A B …"""
     taken: dict[str, list[T]] = {name: [] for name in measures}
     for number in range(rounds):
         for name, measure in measures.items():

@@ -16,7 +16,7 @@ from tests.bench.sizes import Sizes
 RATE = 1000
 HOT_CALL = "select segmentation.http_user_segments(:id)"
 
-# What a read costs at least: the same answer, put together from the assignments alone.
+# The least that a read can cost: an answer of the same form, from the assignments alone.
 ASSIGNMENTS_ONLY = """
     create or replace function segmentation.bench_assignments_only (user_id bigint)
       returns text
@@ -119,7 +119,7 @@ def growth(sizes: Sizes) -> list[Row]:
     small, large = data_set(sizes, sizes.few_users), data_set(sizes, sizes.growth_users)
     with copy_of(small, 1) as few, copy_of(large, 2) as many:
         progress("growth")
-        # A session meets each page of shared memory once; the service's sessions last.
+        # A session is slow until it has touched each page of shared memory; the service's sessions last.
         read = partial(pgbench, seconds=2 * sizes.seconds, warm=4 * sizes.seconds)
         taken = interleaved(
             sizes.rounds,
@@ -170,7 +170,7 @@ def changes_of_segments(few: str, many: str, sizes: Sizes) -> dict[str, tuple[fl
 
 
 def pgbench(database: str, statement: str, users: int, seconds: float, warm: float = 0) -> float:
-    """Calls a second by one client, for random users, when it has done so for some seconds (warm) already."""
+    """Calls per second by one client, for random users, after some seconds of warming up."""
     ahead, counted = round(warm), max(1, round(seconds))
     with tempfile.TemporaryDirectory(prefix="segmentation-bench-") as directory:
         script = Path(directory, "read.sql")

@@ -47,7 +47,7 @@ async def one_query(request: ApiRequest, user_id: UserId, at: At = None) -> Json
 
 
 def create_app() -> Litestar:
-    """The service and the two routes, which have just what its own hot read has around it."""
+    """The service and the two routes, which pass the same middleware as its own hot read."""
     app = service.app.create_app()
     (hot,) = (
         handler

@@ -34,7 +34,7 @@ EXPIRED = """
 
 
 class Writers:
-    """Users who are not swept, changed a few times a second; every wait for a lock above 1 ms is told."""
+    """Users who are not swept are changed some times per second; every wait for a lock above 1 ms is counted."""
 
     def __init__(self, database: str, users: range) -> None:
         """Open the session, but do nothing yet."""

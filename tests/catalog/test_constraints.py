@@ -27,7 +27,7 @@ FAST = settings(max_examples=150, deadline=None, suppress_health_check=list(Heal
 
 
 def takes(db: Database, statement: str, value: Any) -> bool:
-    """Whether the database takes this value, by a function or by plain DML; nothing stays."""
+    """Whether the database takes this value, by a function or by plain DML; it is rolled back."""
     try:
         with db.connection.transaction(force_rollback=True):
             db.rows(statement, value)
@@ -122,7 +122,7 @@ def test_months(db: Database, clock: Clock) -> None:
 
 
 def test_every_constraint_has_a_name_that_says_what_it_wants(db: Database) -> None:
-    """A DBA who breaks one reads the name first."""
+    """The name is what a DBA who breaks a constraint reads first."""
     named_by_postgresql = db.column(
         "select conrelid::regclass || ': ' || conname from pg_constraint"
         " where connamespace = 'segmentation'::regnamespace and contype = 'c'"

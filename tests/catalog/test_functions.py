@@ -10,9 +10,9 @@ from psycopg.errors import NoDataFound
 from tests.conftest import Clock, Database
 
 ROLES = ("segmentation_reader", "segmentation_editor", "segmentation_admin")
-# An example shows the shape of a link; no link can be shown that opens a report.
+# An example shows what a link looks like; no link in a comment can open a report.
 NEEDS_A_REAL_LINK = "linked_pages"
-# What comes first in the same transaction.
+# What must run before it in the same transaction.
 BEFORE = {
     "finish_import": ["select begin_import('AVITO_DISCOUNT_30')", "insert into pg_temp.import values (1)"]
 }
@@ -75,7 +75,7 @@ def run(db: Database, example: str) -> None:
 
 
 def furnish(db: Database) -> None:
-    """What the examples speak of."""
+    """Make what the examples name."""
     for slug in ("AVITO_VOICE_MESSAGES", "AVITO_DISCOUNT_30", "AVITO_DISCOUNT_50"):
         db.rows("select create_segment(%s)", slug)
     db.rows("select set_rollout('AVITO_VOICE_MESSAGES', 50, '2027-01-01 00:00Z')")
@@ -193,7 +193,7 @@ def test_the_algebra_is_inlined_into_its_caller(db: Database) -> None:
 
 
 def test_no_caller_hands_the_algebra_a_volatile_argument(db: Database) -> None:
-    """PostgreSQL inlines no set-returning function that is called with one: give it a variable."""
+    """PostgreSQL does not inline a set-returning function that is called with a volatile argument: use a variable."""
     callers = db.column(
         "select oid::regprocedure::text from pg_proc where pronamespace = 'segmentation'::regnamespace"
         " and prosrc ~ '(current_segments|membership_(periods|events)|report_lines)\\([^;]*?clock\\(\\)'"

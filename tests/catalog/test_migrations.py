@@ -84,13 +84,13 @@ def forward_migrations() -> list[Path]:
 
 
 def shape(url: str) -> list[tuple]:
-    """Everything the schema is made of, data aside."""
+    """Everything in the schema except the data."""
     with psycopg.connect(url) as connection:
         return connection.execute(SHAPE.encode()).fetchall()
 
 
 def differences(before: list[tuple], after: list[tuple]) -> list[tuple]:
-    """What is in one and not in the other."""
+    """What only one of them has."""
     return sorted(set(before) ^ set(after))
 
 
@@ -166,7 +166,7 @@ def test_migrations_roll_back_and_apply_again(empty_database: Callable[[], str])
         migrate(url)
         assert differences(before, shape(url)) == []
     finally:
-        # Roles belong to the server: whatever went wrong, the other tests need them.
+        # Roles belong to the server, and the other tests need them, whatever went wrong here.
         migrate(empty_database())
 
 
@@ -181,7 +181,7 @@ def test_migrations_are_numbered_without_a_gap() -> None:
 
 
 def test_migrations_are_append_only() -> None:
-    """yoyo knows an applied migration by its name alone: an edit would reach new databases and no old one."""
+    """yoyo knows an applied migration by its name alone: an edit would reach new databases only."""
     recorded = {name: digest for digest, name in map(str.split, DIGESTS.read_text().splitlines())}
     present = {
         f"migrations/{path.name}": hashlib.sha256(path.read_bytes()).hexdigest()

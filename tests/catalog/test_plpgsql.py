@@ -9,7 +9,7 @@ from tests.expect import MOCK_CRON
 
 @pytest.fixture
 def checker(db: Database) -> Database:
-    """A session in which plpgsql_check is there."""
+    """A session that has plpgsql_check."""
     try:
         db.rows("create extension plpgsql_check")
     except (FeatureNotSupported, UndefinedFile):

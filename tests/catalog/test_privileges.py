@@ -1,4 +1,4 @@
-"""Who may do what: PostgreSQL itself refuses the rest, also to whoever has stolen the service's login."""
+"""Who may do what: PostgreSQL itself refuses the rest, also to a thief of the service's login."""
 
 from collections.abc import Callable
 
@@ -64,7 +64,7 @@ BELOW = {READER: "segmentation_service", EDITOR: READER, ADMIN: EDITOR}
 
 @pytest.fixture
 def login(connect: Callable[..., Database]) -> Callable[[str], Database]:
-    """Be another login, as if by its own connection."""
+    """Act as another login, as on a connection of its own."""
 
     def login_(role: str) -> Database:
         session = connect()

@@ -18,7 +18,7 @@ Start = Callable[..., subprocess.Popen[bytes]]
 
 
 def environment(database_url: str | None) -> dict[str, str]:
-    """What a command finds in its environment: this URL, and nothing that would colour its words."""
+    """A command's environment: this URL, and nothing that changes what it prints."""
     kept = {name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "COLUMNS")}
     return {**kept, "COLUMNS": "120", "PYTHONPATH": str(ROOT)} | (
         {} if database_url is None else {"DATABASE_URL": database_url}

@@ -49,7 +49,7 @@ def session(database_url: str, db: Database) -> Iterator[Callable[..., Session]]
 
 @pytest.fixture
 def waits(db: Database) -> Callable[[Session, Future[list[Any]]], None]:
-    """Return as soon as a session waits for a lock; fail if it goes through without."""
+    """Return as soon as a session waits for a lock; fail if it ends without waiting."""
 
     def wait_until_blocked(waiting: Session, running: Future[list[Any]]) -> None:
         deadline = monotonic() + PATIENCE
@@ -62,7 +62,7 @@ def waits(db: Database) -> Callable[[Session, Future[list[Any]]], None]:
 
 @pytest.fixture
 def consistent(db: Database) -> Callable[[], None]:
-    """Assert what no race may break: state and history agree, and periods of a pair never overlap."""
+    """Assert what no race may break: state and history agree, and a user's periods in a segment never overlap."""
 
     def check() -> None:
         # One moment for all that is asked.

@@ -118,7 +118,7 @@ def test_locks_are_taken_in_ascending_order_whatever_order_is_asked_for(
     free: str,
     taken: str,
 ) -> None:
-    """Whoever waits for 5 holds 1 already and 9 not yet."""
+    """A session that waits for 5 holds 1 already, and not yet 9."""
     db.rows("select change_segment_members('A', '{109,105,101}')")
     holder, writer, prober = session(), session(), session(lock_timeout="200ms")
     holder.rows("begin")
@@ -136,7 +136,7 @@ def test_locks_are_taken_in_ascending_order_whatever_order_is_asked_for(
 def test_a_writer_that_begins_anew_after_a_forgetting_holds_nothing_meanwhile(
     db: Database, session: Open, waits: Callable[..., None]
 ) -> None:
-    """The user it waited for is gone: making it known again comes before any lock, as at the first try."""
+    """The user it waited for is gone: it is registered again before any lock is taken, as at the first try."""
     many = list(range(1, 30_001))
     db.rows("select register_users(%s::bigint[])", many)
     for _ in range(3):
@@ -151,7 +151,7 @@ def test_a_writer_that_begins_anew_after_a_forgetting_holds_nothing_meanwhile(
 
 
 def test_everything_at_once(db: Database, session: Open, consistent: Consistent) -> None:
-    """Six sessions do whatever the interface offers; only answers that a caller expects come back."""
+    """Six sessions call whatever the interface offers; each answer is one that a caller expects."""
     sessions = [session() for _ in range(6)]
     dice = random.Random(4711)
     expected = {"22023", "23503", "23505", "P0002"}

@@ -49,7 +49,7 @@ def test_reads_do_not_wait_for_changes_under_way(db: Database, session: Open) ->
 
 
 def test_a_read_does_not_wait_for_an_import_that_brings_its_user(db: Database, session: Open) -> None:
-    """First seen by an import and by a page view at once: the page does not wait for a million rows."""
+    """A user is first seen by an import and a page view at once: the page does not wait for a million rows."""
     importer, reader = session(), session(lock_timeout="2s")
     importer.rows("begin")
     importer.rows("select change_segment_members('A', array(select generate_series(1001, 2000)))")

@@ -42,7 +42,7 @@ def test_a_slug_is_free_as_soon_as_its_segment_is_deleted(db: Database, session:
 
 
 def test_the_lives_of_a_slug_never_overlap(db: Database, clock: Clock, session: Open, waits: Waits) -> None:
-    """A creation that waits while the old segment is changed and then deleted is stamped after that."""
+    """A creation waits while the old segment is changed and deleted, and is stamped after both."""
     db.rows("select create_segment('A')")
     clock.advance(hours=1)
     deleter, creator = session(), session()

@@ -1,4 +1,4 @@
-"""Upkeep beside the daily work: a sweep waits for nobody, and nobody of other users waits for it."""
+"""Upkeep during daily work: a sweep waits for nobody, and writers of other users do not wait for it."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -124,7 +124,7 @@ def test_sweeping_a_deleted_segment_holds_up_no_change_of_another(
 
 
 def drop_partitions(db: Database) -> None:
-    """As after months in which nobody made any."""
+    """Drop them all, as if nobody had made any for months."""
     for partition in db.column("select partition::text from history_partitions()"):
         db.rows(f"drop table {partition}")
 

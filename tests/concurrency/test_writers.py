@@ -1,4 +1,4 @@
-"""Writers of one user and one segment: one after the other, each effective change one event, none lost."""
+"""Writers of one user and one segment: they take turns, each effective change is one event, none is lost."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -29,7 +29,7 @@ def segments(db: Database) -> None:
 def race(
     first: Session, then: Session, waits: Waits, do: str, meanwhile: str, commit: bool = True
 ) -> list[Any]:
-    """Do something in an open transaction, something else meanwhile; the rows of the latter."""
+    """Run one query in an open transaction and another one meanwhile; return the rows of the second."""
     first.rows("begin")
     first.rows(do)
     running = then.start(meanwhile)
@@ -39,7 +39,7 @@ def race(
 
 
 def times(db: Database) -> list[Any]:
-    """When the events of 1000 happened."""
+    """The times of the events of user 1000."""
     return db.column("select at from user_history(1000)")
 
 
@@ -136,7 +136,7 @@ def test_different_users_do_not_wait_for_each_other(
 def test_a_rollout_raised_in_the_middle_of_a_removal_makes_no_second_period(
     db: Database, session: Open, waits: Waits, consistent: Consistent
 ) -> None:
-    """A removal decides by one look at the rollout, however long it takes to write."""
+    """A removal looks at the rollout once, however long it then takes to write."""
     db.rows(ADD)
     for partition in db.column("select partition::text from history_partitions()"):
         db.rows(f"drop table {partition}")
@@ -249,7 +249,7 @@ def tomorrow(db: Database) -> datetime:
 
 @pytest.fixture
 def expired(db: Database, clock: Clock) -> Any:
-    """1000 and 1002 in A, their time over a moment ago; the moment it was over."""
+    """1000 and 1002 were in A until a moment ago; returns that moment."""
     began = tomorrow(db)
     clock.set(began)
     end = began + timedelta(hours=1)

@@ -48,7 +48,7 @@ def url(run: Run, port: int, db: Database) -> str:
 
 
 class Docs:
-    """The docs page in a browser, and what it did unseen."""
+    """The docs page in a browser, with its requests and its messages."""
 
     def __init__(self, page: Page, url: str) -> None:
         """Open it."""
@@ -79,7 +79,7 @@ class Docs:
         return block
 
     def close(self, operation: dict[str, Any]) -> None:
-        """Close it, without the second that this takes by hand."""
+        """Close it without the animation, which takes a second."""
         thing = ["operations", operation["tags"][0], operation["operationId"]]
         self.page.evaluate("thing => { ui.layoutActions.show(thing, false) }", thing)
 
@@ -108,7 +108,7 @@ class Docs:
 
 @pytest.fixture
 def docs(chromium: Browser, url: str) -> Iterator[Docs]:
-    """The page, in a new window; by the end nothing was asked of anybody else, and nobody complained."""
+    """The page in a new window; in the end it has asked no other server, and logged no error."""
     page = chromium.new_page()
     page.set_default_timeout(10_000)
     docs = Docs(page, url)
@@ -162,7 +162,7 @@ def test_a_wrong_key_is_told_so(docs: Docs, url: str, db: Database) -> None:
     assert docs.execute(block, 200).startswith('{"segments" : []')
     block.locator(".opblock-summary-control").click()
     expect(block.locator(".execute")).not_to_be_visible()
-    # Chromium itself reports each.
+    # Chromium logs each of them by itself.
     refused = [complaint for complaint in docs.complaints if "401 (Unauthorized)" in complaint]
     assert len(refused) == 2
     docs.complaints = [complaint for complaint in docs.complaints if complaint not in refused]

@@ -20,7 +20,7 @@ from tests.conftest import Clock, Database
 from tests.http.conftest import Service
 
 ANSWERS = Path(openapi.__file__).with_name("answers.json")
-# Its numbers are never twice the same.
+# Its numbers differ at each call.
 NOT_SHOWN_IN_FULL = {"getMetrics"}
 
 SALTS = """
@@ -46,7 +46,7 @@ def success(operation: dict[str, Any]) -> tuple[int, dict[str, Any]]:
 
 
 def normal(answer: Any) -> Any:
-    """An answer without what is never twice the same."""
+    """An answer, without what differs at each call."""
     text = json.dumps(answer)
     text = re.sub(r"/v1/reports/[\w-]+\.csv", "/v1/reports/5TfTgYnQm0xq1WmHnJk2vA.csv", text)
     return json.loads(re.sub(r'(?<="schema version", "ok": true, "value": )"\w+"', '"2b3613d68ee4"', text))

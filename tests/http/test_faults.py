@@ -14,7 +14,7 @@ SECRET = "secret_table"
 
 
 def replace_list(db: Database, body: str) -> None:
-    """Put this plpgsql in the place of what GET /v1/segments calls."""
+    """Replace what GET /v1/segments calls by this plpgsql."""
     db.rows(
         f"""create or replace function segmentation.http_segments(after text default null, max_rows integer default 100) returns json
         language plpgsql as $$ begin {body} return '{{"segments":[],"next_after":null}}'; end $$"""
@@ -22,7 +22,7 @@ def replace_list(db: Database, body: str) -> None:
 
 
 def replace_shared_read(db: Database, body: str) -> None:
-    """Put this plpgsql in the place of what reads of users share."""
+    """Replace what shared reads call by this plpgsql."""
     db.rows("drop function segmentation.http_user_segments_each(bigint[])")
     db.rows(
         f"""create function segmentation.http_user_segments_each(user_ids bigint[]) returns text[]
@@ -170,7 +170,7 @@ def test_lost_connections_are_replaced(reader: Api, db: Database) -> None:
         "select pg_terminate_backend(pid, 5000) from pg_stat_activity"
         " where datname = current_database() and application_name like 'segmentation service%'"
     )
-    # A connection lost unnoticed costs one request at most.
+    # A connection that was lost unnoticed fails one request at most.
     wait_until(lambda: reader.send("GET", "/v1/segments").status_code == 200)
 
 

@@ -64,7 +64,7 @@ def test_who_imports_it_chooses_the_data_sources() -> None:
         for variable in DASHBOARD["templating"]["list"]
         if variable["type"] == "datasource"
     }
-    # PostgreSQL's source has borne this name since Grafana 10.2.3.
+    # Since Grafana 10.2.3 PostgreSQL's data source has this name.
     assert sources == {"postgres": "grafana-postgresql-datasource", "prometheus": "prometheus"}
     used = [part["datasource"] for part in everything(DASHBOARD) if "datasource" in part]
     assert len(used) > 20
@@ -84,7 +84,7 @@ def test_every_query_runs_for_a_reader(db: Database, query: str) -> None:
         query = query.replace(name, value)
     assert "$" not in query
     db.rows("set role segmentation_reader")
-    # A login of Grafana's has no search path of ours.
+    # Grafana's login does not have our search path.
     db.rows("set search_path = public")
     rows = db.rows(query)
     assert rows or "segment_history" in query
@@ -96,7 +96,7 @@ def test_every_query_runs_for_a_reader(db: Database, query: str) -> None:
 
 @pytest.fixture
 def labels(reader: Api, db: Database) -> dict[str, set[str]]:
-    """The labels of each metric that the service shows, once it has done a bit of all."""
+    """The labels of each metric that the service shows, after some calls of each kind."""
     db.rows("select create_segment('A')")
     reader.send("GET", "/v1/users/1/segments")
     reader.send("GET", "/v1/segments/A/members", headers={"Accept": "text/csv"})

@@ -1,4 +1,4 @@
-"""Health: live while the process lives, ready while every part is in place; and refusing to start."""
+"""Health: live while the process lives, ready while every part is in place; and when it refuses to start."""
 
 import asyncio
 from collections.abc import Callable

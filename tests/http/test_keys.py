@@ -13,7 +13,7 @@ SEGMENTS = "/v1/users/1000/segments"
 
 
 def soon(happens: Callable[[], bool]) -> bool:
-    """Whether it happens within ten seconds; asked again and again, as a notice needs its moment."""
+    """Whether it happens within ten seconds: a notice takes a moment to arrive."""
     deadline = time.monotonic() + 10
     while not happens():
         if time.monotonic() > deadline:

@@ -1,4 +1,4 @@
-"""Who is in a segment over HTTP: pages of JSON, all ids as CSV, and ids sent in to be added or removed."""
+"""Members over HTTP: pages of JSON, all ids as CSV, and uploaded ids that are added or removed."""
 
 import gzip
 from collections.abc import Callable, Iterable
@@ -23,7 +23,7 @@ LARGEST = 9223372036854775807
 
 @pytest.fixture(autouse=True)
 def segments(db: Database, clock: Clock) -> None:
-    """A segment that nobody is in yet; a minute later."""
+    """A segment with nobody in it, made a minute ago."""
     db.rows("select create_segment('AVITO_DISCOUNT_30')")
     clock.advance(minutes=1)
 
@@ -44,12 +44,12 @@ def page(api: Api, query: str = "") -> Members:
 
 
 def ids(members: Members) -> list[int]:
-    """Who is on a page."""
+    """The ids on a page."""
     return [member.user_id for member in members.members]
 
 
 def everybody(db: Database) -> list[int]:
-    """Who is in the segment, by SQL."""
+    """The members, by SQL."""
     return db.column("select user_id from segment_members('AVITO_DISCOUNT_30')")
 
 
@@ -355,7 +355,7 @@ def test_parameters_of_the_type_do_no_harm(editor: Api) -> None:
 
 # ------------------------------------------------------------------------------------------- refusal
 
-# What stands on the line, and the word that says what is wrong with it.
+# A line, and the word in the error that says what is wrong with it.
 BAD_LINES = {
     b"": "empty",
     b"  ": "whole number",
@@ -505,7 +505,7 @@ def test_what_only_pretends_to_be_gzip_is_refused(editor: Api, unchanged: Callab
         whole + whole[:-1],
         flipped,
     ):
-        # A flipped bit may leave it well zipped up to a line that is none.
+        # After a flipped bit, gzip may still unpack it up to a line that is no id.
         response = editor.send("POST", PATH, content=body, headers=headers)
         problem = response.json()
         expected = {(400, "malformed_request"), *([(422, "invalid_value")] if body is flipped else [])}

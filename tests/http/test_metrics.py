@@ -1,4 +1,4 @@
-"""GET /metrics: what Prometheus gets to know."""
+"""GET /metrics: what Prometheus is told."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -138,7 +138,7 @@ def test_all_workers_are_counted_together(run: Run, port: int, db: Database) -> 
     key = db.value("select create_api_key('prometheus', 'reader')")
     headers = {"Authorization": f"Bearer {key}"}
     try:
-        # Each request is a new connection, which the kernel gives to either worker.
+        # Each request opens a connection, and the kernel chooses the worker.
         for _ in range(40):
             url = f"http://127.0.0.1:{port}/v1/users/1/segments"
             assert httpx.get(url, headers=headers).status_code == 200
@@ -148,6 +148,6 @@ def test_all_workers_are_counted_together(run: Run, port: int, db: Database) -> 
             (counted,) = (s.value for s in samples if s.name == "segmentation_shared_reads_total")
             assert counted == 40
     finally:
-        # Killed, it would leave its workers behind.
+        # If it were killed, its workers would go on.
         server.terminate()
         server.communicate(timeout=30)

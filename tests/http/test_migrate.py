@@ -13,7 +13,7 @@ from tests.conftest import Database
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the SQL files that a test may spoil."""
+    """A copy of the SQL files, for a test to break."""
     for folder in ("migrations", "sql"):
         shutil.copytree(runner.ROOT / folder, tmp_path / folder)
     monkeypatch.setattr(runner, "ROOT", tmp_path)

@@ -29,7 +29,7 @@ EVENING = NOON + timedelta(hours=6)
 
 @pytest.fixture(autouse=True)
 def segments(db: Database, clock: Clock) -> None:
-    """One segment by hand, one that is rolling out, one that every user is in."""
+    """One segment with assignments, one that is rolling out, one that every user is in."""
     for slug, percent in {"BY_HAND": 0, "ROLLING": 30, "EVERYBODY": 100}.items():
         db.rows("select create_segment(%s, %s::numeric)", slug, percent)
 
@@ -220,7 +220,7 @@ def test_the_etag_is_that_of_the_answer(reader: Api, db: Database, clock: Clock)
         assert "content-type" not in response.headers
     for other in ('"x"', "W/", etag[:-2] + '"', etag.strip('"')):
         assert ask(other).status_code == 200
-    # Nothing is written when a membership ends, and yet the answer is another.
+    # Nothing is written when a membership ends, but the answer changes.
     clock.set(EVENING)
     response = ask(etag)
     assert response.status_code == 200
@@ -267,7 +267,7 @@ def test_browsers_may_read_every_answer_also_errors_and_304(serve: Callable[...,
         assert answer.headers["access-control-allow-origin"] == "https://app.example"
         exposed = answer.headers["access-control-expose-headers"].lower().split(", ")
         assert {"etag", "retry-after", "x-request-id"} <= set(exposed)
-        # So that no cache gives one origin's answer to another.
+        # Otherwise a cache could give one origin's answer to another.
         assert answer.headers["vary"] == "Origin"
 
 
@@ -286,7 +286,7 @@ def test_the_provider_from_pypi_reads_segments(run: Run, port: int, db: Database
             f"http://127.0.0.1:{port}", headers_factory=lambda: {"Authorization": f"Bearer {key}"}
         )
         api.set_provider(provider)
-        # The default is what a correct answer is not, so that no failure can pass for one.
+        # The default is the opposite of the correct answer, so that a failure cannot pass for it.
         wrong = flag_key != "ROLLING" or targeting_key not in {str(user_id) for user_id in ids[:4]}
         return api.get_client().get_boolean_details(
             flag_key, wrong, EvaluationContext(targeting_key=targeting_key, attributes={"country": "DE"})
@@ -362,7 +362,7 @@ def test_the_provider_from_pypi_waits_as_it_is_told(run: Run, port: int, db: Dat
         found = [client.get_boolean_details("EVERYBODY", False, user) for _ in range(4)]
         assert [d.error_code for d in found] == [None, None, ErrorCode.GENERAL, ErrorCode.GENERAL]
         assert [d.value for d in found] == [True, True, False, False]
-        # It has understood the number of seconds, and asks no more until then.
+        # It has understood the number of seconds, and does not ask before they are over.
         assert re.fullmatch(r".*retry after: [1-9]\d?", str(found[2].error_message))
         assert "paused due to TooManyRequests until 20" in str(found[3].error_message)
     finally:

@@ -20,7 +20,7 @@ DECEMBER = datetime(2026, 12, 1, tzinfo=UTC)
 
 @pytest.fixture(autouse=True)
 def segments(db: Database, clock: Clock) -> None:
-    """Three segments by hand, made in October, and one that every user is in; now it is noon of 20 November."""
+    """Three segments without a rollout, made in October, and one that every user is in; it is noon of 20 November."""
     clock.set(datetime(2026, 10, 1, tzinfo=UTC))
     slugs = {"AVITO_VOICE_MESSAGES": 0, "AVITO_DISCOUNT_30": 0, "AVITO_DISCOUNT_50": 0, "EVERYBODY": 100}
     for slug, percent in slugs.items():
@@ -198,7 +198,7 @@ def test_links_cannot_be_guessed(db: Database, editor: Api) -> None:
     assert len(ids) == 20
     # 128 bits at least, written with 6 bits a character.
     assert all(len(link_id) >= 22 for link_id in ids)
-    # Whoever reads the table cannot open them either.
+    # Somebody who can read the table cannot open them either.
     kept = str(db.rows("select to_jsonb(l) from segmentation.report_links as l"))
     assert not any(link_id in kept for link_id in ids)
 
@@ -277,7 +277,7 @@ def test_a_month_whose_history_was_dropped_cannot_be_reported(
     link = order(editor, "2026-10").url
     db.rows("select drop_history_before('2026-11')")
     editor.is_refused("POST", "/v1/reports", 422, "invalid_value", json={"period": "2026-10"})
-    # A link to it says so too, where a file with rows missing would be taken for the truth.
+    # Its link answers so as well: a file with rows missing would be taken for the truth.
     service.with_key(None).is_refused("GET", link, 422, "invalid_value")
 
 

@@ -33,7 +33,7 @@ class Spans:
         self._exporter = exporter
 
     def take(self) -> list[ReadableSpan]:
-        """Those that ended since the last time, by their start; keys are looked up now and then besides."""
+        """The spans that ended since the last call, by their start, without look-ups of keys."""
         found = sorted(self._exporter.get_finished_spans(), key=lambda span: span.start_time or 0)
         self._exporter.clear()
         return [span for span in found if span.name != "segmentation.authenticate_api_key"]
@@ -128,7 +128,7 @@ def test_a_shared_read_is_linked_with_every_request_it_answers(
     blocker = connect()
     with ThreadPoolExecutor(number + 1) as pool:
         with blocker.connection.transaction():
-            # The first call waits for the table, and meanwhile all others gather for the next one.
+            # The first call waits for the table; meanwhile the others gather for the next call.
             blocker.rows("lock table segmentation.users")
             asked = [pool.submit(api.send, "GET", "/v1/users/1/segments")]
             wait_until(lambda: waiting_calls(db) == 1)

@@ -1,4 +1,4 @@
-"""Long transfers through the server as it is run: flat in memory, at the client's pace, whole or visibly broken."""
+"""Long transfers through a real server: flat in memory, at the client's pace, complete or visibly broken."""
 
 import gzip
 import json
@@ -233,7 +233,7 @@ def transfers(db: Database, extra: str = "true") -> int:
 
 @pytest.fixture(autouse=True)
 def nothing_goes_on(db: Database) -> Iterator[None]:
-    """After each test every transfer has ended, by whatever it was ended."""
+    """After each test every transfer has ended, whatever ended it."""
     yield
     wait_until(lambda: transfers(db) == 0)
 
@@ -261,7 +261,7 @@ def checked(chunks: Iterator[bytes], first: int = 1) -> int:
 
 
 def in_parts(response: HTTPResponse, megabytes: int) -> Iterator[bytes]:
-    """So much of a body."""
+    """Parts of a body, of this length together."""
     for _ in range(megabytes * 16):
         yield response.read(MEGABYTE // 16)
 
@@ -282,7 +282,7 @@ def test_an_export_of_a_million_members_is_whole_and_the_service_stays_flat(serv
 def test_a_report_of_a_million_events_is_whole_and_the_service_stays_flat(server: Server) -> None:
     link = server.link()
     with server.flat():
-        # Zipped, which the client has to ask for.
+        # The client has to ask for gzip.
         response = server.send("GET", link, **{"Accept-Encoding": "gzip"})
         assert response.headers["Content-Encoding"] == "gzip"
         with gzip.open(response) as lines:
@@ -385,7 +385,7 @@ def test_a_client_that_takes_nothing_for_too_long_is_cut_off(impatient: Server, 
     slow = impatient.send("GET", link)
     assert slow.status == 200
     wait_until(lambda: transfers(db) == 0)
-    # Its connection is the next one's.
+    # The next transfer gets its connection.
     response = impatient.send("GET", link)
     assert checked(in_parts(response, 1)) > 1000
     response.close()
@@ -397,7 +397,7 @@ def test_a_client_that_is_slow_but_goes_on_is_not_cut_off(impatient: Server) -> 
     response = impatient.send("GET", impatient.link())
     last = 0
     start = time.monotonic()
-    # A megabyte at a time for twice the time after which it would be cut off.
+    # A megabyte at a time, for twice as long as a client may take nothing.
     while time.monotonic() < start + 2.5:
         part = response.read(MEGABYTE) + response.readline()
         last = checked(iter([part]), last + 1)
@@ -605,7 +605,7 @@ def test_a_transfer_that_ends_in_time_is_whole_though_the_service_stops(
     response = stopping.send("GET", stopping.link())
     wait_until(lambda: transfers(db, "wait_event = 'ClientWrite'") == 1)
     stopping.process.send_signal(signal.SIGTERM)
-    # Others are turned away already.
+    # New clients are refused already.
     wait_until(lambda: not accepts(stopping))
     rows = checked(iter(lambda: response.read(MEGABYTE), b""))
     assert rows == 800_000

@@ -1,4 +1,4 @@
-"""Dump, restore, migrate: the same answers, the same past, the jobs where they are wanted."""
+"""Dump, restore, migrate: the same answers and the same past; the jobs run only where they are wanted."""
 
 import re
 from collections.abc import Callable
@@ -51,7 +51,7 @@ def test_a_dump_restored_into_another_server_knows_all_of_it(
     assert len(query(target, PAST)) > 5
     assert query(target, PAST) == query(source, PAST)
     assert query(target, NOW) == query(source, NOW)
-    # What comes after each upgrade finds nothing amiss; a sweep is a minute away.
+    # What follows each upgrade finds nothing wrong; the next sweep comes within a minute.
     analyze = in_a_sentence("vacuumdb")
     shell(f'{analyze} --quiet --maintenance-db="$NEW_URL"', tmp_path, NEW_URL=target)
     query(target, "call sweep()")
@@ -62,7 +62,7 @@ def test_a_dump_restored_into_another_server_knows_all_of_it(
         (name, True) for name in JOBS
     ]
     assert query(target, "select pg_has_role('alice', 'segmentation_reader', 'usage')") == [(True,)]
-    # Life goes on: in psql without a schema's name, and in the history.
+    # Everything works on: psql needs no schema's name, and the history is kept.
     query(target, "select create_segment('C')")
     query(target, "select change_user_segments(1, '{A,C}')")
     query(target, "delete from segmentation.memberships where user_id = 2")

@@ -1,4 +1,4 @@
-"""Beside another application in one database: that one notices nothing."""
+"""Beside another application in one database: it notices nothing."""
 
 from collections.abc import Iterator
 from pathlib import Path

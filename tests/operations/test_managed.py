@@ -15,7 +15,7 @@ SEGMENTATION_ROLES = "select rolname::text from pg_roles where rolname ~ '^segme
 
 @pytest.fixture
 def admin(cluster: Callable[[], str]) -> str:
-    """Who runs the server: the URL of the database that pg_cron is in."""
+    """The server's administrator: the URL of the database that has pg_cron."""
     url = cluster()
     query(url, "create extension pg_cron")
     return url
@@ -89,7 +89,7 @@ def test_uninstalling_leaves_nothing(admin: str) -> None:
     assert query(admin, "select * from cron.job") == []
     assert query(admin, "select count(*) from pg_namespace where nspname ~ '^segmentation'") == [(0,)]
     assert query(admin, "show search_path") == [('"$user", public',)]
-    # Somebody else gave it a right, and takes it back.
+    # Somebody else granted it a right, and has to take it back.
     assert query(admin, SEGMENTATION_ROLES) == [("segmentation_jobs",)]
     query(admin, block("uninstall beside pg_cron"))
     assert query(admin, SEGMENTATION_ROLES) == []

@@ -102,7 +102,7 @@ def test_a_batch_is_bounded(db: Database, clock: Clock) -> None:
 
 @pytest.mark.parametrize("ended", ["expired", "deleted"])
 def test_a_batch_is_bounded_whatever_the_plan(db: Database, clock: Clock, ended: str) -> None:
-    """The planner takes the table for one row and joins by a nested loop: it may evaluate a subquery anew for each."""
+    """Without statistics the planner expects one row and takes a nested loop, which evaluates a subquery once per row."""
     add(db, [1], FRIDAY)
     db.rows("analyze segmentation.memberships")
     add(db, list(range(2, 11)), FRIDAY)
@@ -191,7 +191,7 @@ def test_a_slug_used_again_keeps_its_members_when_the_old_ones_leave(db: Databas
 
 
 def test_after_months_of_downtime_every_end_is_the_true_one(db: Database, clock: Clock) -> None:
-    """Ends lie in months whose partitions nobody made."""
+    """The ends lie in months that have no partition yet."""
     ends = [NOON + timedelta(days=45 * number) for number in range(1, 13)]
     for number, end in enumerate(ends, start=1):
         add(db, [number], end)

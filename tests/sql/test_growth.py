@@ -144,7 +144,7 @@ def test_left_out_it_is_each_day_from_the_creation_to_now(db: Database, clock: C
 def test_days_and_months_are_those_of_utc(db: Database, clock: Clock) -> None:
     db.rows("select create_segment('A')")
     db.rows("set timezone = 'Europe/Berlin'")
-    # A night in which clocks are set back in Berlin.
+    # In this night clocks are set back in Berlin.
     before = datetime(2026, 10, 24, 12, tzinfo=UTC)
     assert growth(db, before, before + DAY, "1 day")[1].at == before + DAY
     months = growth(db, datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 12, 31, tzinfo=UTC), "1 month")
@@ -170,7 +170,7 @@ def test_segments_that_had_the_slug_follow_one_another(db: Database, clock: Cloc
     assert [row.planned_percent for row in rows] == [None, 100, 100, None, None, 0, None]
     db.rows("call sweep()")
     assert growth(db, NOON - HOUR, clock.now, "1 hour") == rows
-    # Of the last of them, by default.
+    # Without a time: of the last one.
     assert [row.at for row in growth(db, None, None, "1 hour")] == [NOON + 4 * HOUR, NOON + 5 * HOUR]
 
 

@@ -13,7 +13,7 @@ INSTANT = timedelta(microseconds=1)
 
 
 def history(db: Database, user_id: int) -> list[tuple]:
-    """(segment, operation, at, cause, actor, reason), as it is before and after a sweep."""
+    """(segment, operation, at, cause, actor, reason): the same before and after a sweep."""
     before = [tuple(event) for event in db.rows("select * from user_history(%s)", user_id)]
     db.rows("call sweep()")
     after = [tuple(event) for event in db.rows("select * from user_history(%s)", user_id)]
@@ -262,7 +262,7 @@ def test_the_future_is_no_history(db: Database, clock: Clock) -> None:
 
 
 def test_every_removal_follows_an_addition(db: Database, clock: Clock) -> None:
-    """A mixed life: the operations of one segment alternate, whatever happened."""
+    """Whatever happened to a user: additions to one segment and removals from it alternate."""
     db.rows("select create_segment('A', 30)")
     user_id = next(u for u in inside(db, "A", 60) if u > next(inside(db, "A", 30)))
     for change in (

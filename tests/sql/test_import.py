@@ -112,7 +112,7 @@ def test_the_caller_may_fill_the_table_and_nothing_else(editor: Database) -> Non
 
 
 def attack(editor: Database, relation: str) -> None:
-    """Put something of one's own in the place of the table, then have the owner read it."""
+    """Replace the table by something of the caller's own, then let the owner read it."""
     editor.rows(
         "create function pg_temp.as_owner() returns bigint language plpgsql as"
         " $$ begin insert into segmentation.users values (666); return 667; end $$"

@@ -1,4 +1,4 @@
-"""Whatever goes into a public function, only errors that a caller can act on come out."""
+"""Whatever goes into a public function, the caller can act on each error that comes out."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -17,7 +17,7 @@ TEXT = st.one_of(
     st.sampled_from(
         ["", "A", "B", "a", "X", "add", "remove", "2026-11", "0001-01", "9999-12", "reader", "-1", "'"]
     ),
-    # Beyond every limit; a line end, a byte order mark, a letter of two, a direction turned round.
+    # Beyond every limit; a line end, a byte order mark, a combining letter, a change of direction.
     st.sampled_from(
         ["x" * 300, "ü" * 2500, "x" * 100_000, "A\n", "\ufeffA", "A\u0308", "\u202eA", "\U0010ffff"]
     ),
@@ -60,7 +60,7 @@ KINDS = {
     "text[]": st.one_of(
         st.none(),
         st.lists(TEXT, max_size=5),
-        # More than any list may hold; and what is an array to PostgreSQL, though nobody's list.
+        # More than any list may hold; and arrays with two dimensions or other bounds.
         st.sampled_from(
             [
                 [f"S{number}" for number in range(2000)],

@@ -2,7 +2,7 @@
 
 The model knows no ranges. It keeps the rules' inputs (steps, overrides, registrations, lives of segments)
 and asks for one moment at a time whether a user is in; events are the moments where that answer changes.
-All that happens, happens on full hours.
+Everything happens on full hours.
 """
 
 from collections.abc import Iterator
@@ -167,7 +167,7 @@ class Membership(RuleBasedStateMachine):
 
     @rule(slug=st.sampled_from(SLUGS), percent=st.sampled_from([0, 30, 100]))
     def create_segment(self, slug: str, percent: int) -> None:
-        """A slug is created, or is taken."""
+        """A segment is created, unless its slug is taken."""
         if self.living(slug) is not None:
             self.refused("23505", "select create_segment(%s, %s)", slug, percent)
             return
@@ -214,7 +214,7 @@ class Membership(RuleBasedStateMachine):
 
     @rule(slug=st.sampled_from(SLUGS))
     def cancel_rollout_step(self, slug: str) -> None:
-        """The last step is cancelled if it is yet to come; one that has begun is settled."""
+        """The last step is cancelled if it lies in the future; one that has begun stays."""
         index = self.living(slug)
         if index is None or not self.segments[index].steps:
             return
@@ -232,7 +232,7 @@ class Membership(RuleBasedStateMachine):
         lasting=st.sampled_from([FOREVER, 1, 3, 40]),
     )
     def add(self, users: list[int], slug: str, ahead: int, lasting: int) -> None:
-        """Users are added, with or without an end, now or later, one call a user or all at once."""
+        """Users are added, with or without an end, now or later, by one call per user or by one for all."""
         index = self.living(slug)
         if index is None:
             return
@@ -377,7 +377,7 @@ class Membership(RuleBasedStateMachine):
             assert all(r.members == r.assigned + r.rolled_out for r in rows)
 
     def counted(self, slug: str, hour: int) -> tuple[int, int, int, int]:
-        """The known users, and of the segment that has the slug then members, assignments and exclusions."""
+        """The number of known users, and the members, assignments and exclusions of the segment that has the slug then."""
         known = [user for user, registered in self.registered.items() if registered <= hour]
         for index, s in enumerate(self.segments):
             if s.slug == slug and s.created <= hour < s.deleted:
@@ -406,7 +406,7 @@ class Membership(RuleBasedStateMachine):
     @invariant()
     @precondition(lambda self: self.segments)
     def explanations_agree(self) -> None:
-        """Every explanation says what the read says, and by what."""
+        """Every explanation agrees with the read, and names its source."""
         query = """
             select u as user_id, s as slug, e.member, e.source, e.bucket_percent
             from unnest(%s::bigint[]) as u cross join unnest(%s::text[]) as s

@@ -1,4 +1,4 @@
-"""The history's partitions, one a month (UTC), and retention, which drops whole months."""
+"""The history's partitions, one per month (UTC), and retention, which drops whole months."""
 
 from datetime import UTC, datetime, timedelta
 

@@ -1,6 +1,6 @@
 """Plans of what is called on every page view: users are found by index, and nothing grows with their number.
 
-PostgreSQL itself tells which plans the functions run, their kept ones included (auto_explain).
+auto_explain shows the plans inside the functions, the cached generic ones included.
 """
 
 import re
@@ -13,7 +13,7 @@ from tests.conftest import Clock, Database
 # What grows with the number of users.
 LARGE = r"(users|memberships|membership_history_\w+)"
 USERS = 30_000
-# Users who have been in and out: what ended in the past, and what holds.
+# Users with a past: overrides that have ended, and overrides in force.
 DATA = f"""
     select create_segment('SEGMENT_' || n, n) from generate_series(1, 40) as n;
     select register_users(array(select generate_series(1, {USERS})));
@@ -27,7 +27,7 @@ DATA = f"""
 
 @pytest.fixture
 def plans_of(db: Database) -> Callable[[str], list[str]]:
-    """The plans of all that a call runs, once they are kept: plans_of("users_segments(array[1])")."""
+    """The plans inside a call, after enough calls for generic plans: plans_of("users_segments(array[1])")."""
     for statement in DATA.split(";\n"):
         db.rows(statement)
     told: list[str] = []
@@ -72,7 +72,7 @@ def test_users_are_found_by_index(plans_of: Callable[[str], list[str]], call: st
         for line in plans.splitlines()
         if re.search(rf"Seq Scan on (segmentation\.)?{LARGE}", line)
     ]
-    # A month to come has no rows yet, and one that has none needs no index.
+    # A future month has no rows yet, and a partition without rows needs no index.
     filled = [scan for scan in scans if "rows=1 " not in scan and "rows=0 " not in scan]
     assert filled == [], plans
     assert re.search(r"Index (Only )?Scan", plans)

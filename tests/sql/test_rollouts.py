@@ -1,4 +1,4 @@
-"""Rollouts: a percentage of all users, one row a step, sticky and monotone, steps to come included."""
+"""Rollouts: a percentage of all users, one row per step, sticky and monotone; future steps included."""
 
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise

@@ -1,6 +1,6 @@
-"""Killed, restarted, cut off: what was confirmed is there once and whole, and service comes back by itself.
+"""Killed, restarted, cut off: what was confirmed is there exactly once, and the service recovers by itself.
 
-TRUST_ROUNDS=100 repeats every fault so many times.
+TRUST_ROUNDS=100 repeats every fault a hundred times.
 """
 
 import os
@@ -33,7 +33,7 @@ WRITERS = 4
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A migrated cluster that keeps what it has confirmed."""
+    """A migrated cluster with fsync: what it has confirmed survives a crash."""
     cluster = Cluster(tmp_path_factory.mktemp("durable"))
     try:
         migrate(cluster.url)
@@ -43,14 +43,14 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 
 class Load:
-    """Writers and a reader that go on whatever happens, and remember what was confirmed to them."""
+    """Writers and a reader that go on through every fault, and remember what was confirmed to them."""
 
     def __init__(self, server: Server, key: str) -> None:
         """Write with this key."""
         self.server = server
         self.headers = {"Authorization": f"Bearer {key}"}
         self.stopping = threading.Event()
-        # Each change has a reason of its own, and that says how many segments it changed.
+        # Each change has a reason of its own, by which the number of segments it changed is found.
         self.confirmed: dict[str, int] = {}
         self.unconfirmed: set[str] = set()
         self.refused: list[httpx.Response] = []
@@ -58,7 +58,7 @@ class Load:
         self.answered = 0
         self.wrong: list[str] = []
         self.numbers = count()
-        # Each round has users of its own: a history of all rounds would take longer each time.
+        # Each round has users of its own: checking a history of all rounds would take longer each time.
         self.round = 0
 
     def send(self, client: httpx.Client, method: str, path: str, **kwargs: Any) -> httpx.Response | None:
@@ -152,7 +152,7 @@ class Load:
             try:
                 time.sleep(seconds)
                 fault()
-                # Back again: everybody is served within moments, and nobody had to restart the service.
+                # Back again: all calls are served within moments, and nobody restarted the service.
                 before, deadline = self.answered, time.monotonic() + 15
                 while self.answered < before + 50 and time.monotonic() < deadline:
                     time.sleep(0.05)
@@ -216,10 +216,10 @@ def check(cluster: Cluster, load: Load) -> None:
 
 
 def only_unavailable(load: Load) -> None:
-    """Assert that no other error than this was seen, and forget those."""
+    """Assert that no other error was seen, and forget these."""
     for response in load.refused:
         problem = response.json()
-        # A request that broke off may still be running when it is sent again.
+        # A request whose connection broke may still be running when it is sent again.
         expected = [(503, "database_unavailable"), (409, "in_progress")]
         assert (response.status_code, problem["code"]) in expected, response.text
         assert response.headers["retry-after"] == "1"
@@ -284,7 +284,7 @@ def test_a_standby_answers_and_refuses_changes_until_later(cluster: Cluster, loa
             httpx.Client(base_url=server.url, headers={"Authorization": f"Bearer {key}"}, timeout=30)
         )
         is_read_only(client)
-        # The primary is lost, and the standby takes its place: neither service is restarted.
+        # The primary is lost and the standby takes its place; no service is restarted.
         addresses = [url.rpartition("@")[2].partition("/")[0] for url in (cluster.url, standby.url)]
         both = cluster.url.replace(addresses[0], ",".join(addresses)) + "?target_session_attrs=primary"
         moving = Server(both)
@@ -295,7 +295,7 @@ def test_a_standby_answers_and_refuses_changes_until_later(cluster: Cluster, loa
         assert writer.patch("/v1/users/2/segments", json={"add": ["A"]}).status_code == 200
         standby.has_all_of(cluster)
         cluster.kill()
-        # Its backends notice when they are used next.
+        # Its connections break when they are used next.
         wait_until(lambda: writer.put("/v1/users/3").status_code != 204)
         for _ in range(3):
             response = writer.patch("/v1/users/2/segments", json={"add": ["B"]})

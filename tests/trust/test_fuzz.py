@@ -1,6 +1,6 @@
-"""Every call, as the OpenAPI description has it, with thousands of requests that nobody would think of.
+"""Every call of the OpenAPI description, with thousands of requests that nobody would think of.
 
-FUZZ_EXAMPLES=500 sends so many to each call and takes its time.
+FUZZ_EXAMPLES=500 sends 500 requests to each call, which takes long.
 """
 
 import os
@@ -57,7 +57,7 @@ def test_every_call_keeps_to_its_description_whatever_is_sent(
     ]
     options += ["--phases", "examples,coverage,fuzzing" + (",stateful" if EXAMPLES > 50 else "")]
     options += ["--seed", "1"] if EXAMPLES <= 50 else []
-    # Now and then schemathesis stumbles over itself; what is wrong with the service is wrong both times.
+    # schemathesis itself fails now and then; a fault of the service shows both times.
     for _ in range(2):
         fuzzing = subprocess.run(
             [*command, f"{server.url}/openapi.json", "-H", f"Authorization: Bearer {key}", *options],
@@ -69,5 +69,5 @@ def test_every_call_keeps_to_its_description_whatever_is_sent(
             break
     assert fuzzing.returncode == 0, fuzzing.stdout + fuzzing.stderr
     print(fuzzing.stdout[-2000:])
-    # It has survived, and still knows what it knew.
+    # The service has survived, and its data is what it was.
     assert httpx.get(f"{server.url}/health/live").status_code == 200

@@ -28,7 +28,7 @@ KEPT = "select count(*) from segmentation.idempotency_keys"
 
 @pytest.fixture(autouse=True)
 def segment(db: Database) -> None:
-    """There is a segment to be put into."""
+    """A segment to add users to."""
     db.rows("select create_segment('A')")
 
 
@@ -42,7 +42,7 @@ def send(api: Api, key: str, method: str = "PATCH", path: str = PATH, **kwargs: 
 
 
 def is_done(response: httpx.Response) -> httpx.Response:
-    """Assert that this very request did it."""
+    """Assert that this request made the change itself."""
     assert response.is_success, response.text
     assert "idempotency-replayed" not in response.headers
     return response
@@ -65,7 +65,7 @@ def is_refused(response: httpx.Response, status: int, code: str) -> None:
 
 @contextmanager
 def slug_held(db: Database, slug: str) -> Iterator[None]:
-    """Hold a slug, so that whoever changes its members waits."""
+    """Hold a slug: everybody who changes its members waits."""
     both = "hashtext('segmentation.segments'), hashtext(%s)"
     db.rows(f"select pg_advisory_lock({both})", slug)
     try:
@@ -161,7 +161,7 @@ def test_an_answer_is_kept_for_a_day_and_then_purged(editor: Api, db: Database, 
     is_replay_of(first, send(editor, "order-1"))
     assert db.value("select purge_expired()") == 0
     clock.advance(seconds=1)
-    # Forgotten to the second, purged or not.
+    # Forgotten after a day to the second, purged or not.
     assert is_done(send(editor, "order-1")).json()["unchanged"] == ["A"]
     clock.advance(hours=24)
     assert (db.value("select purge_expired()"), db.value(KEPT)) == (1, 0)
@@ -312,7 +312,7 @@ def test_a_write_with_a_key_that_meets_another_is_tried_twice_and_done_once(
         is_replay_of(first, send(editor, f"order-{number}", method, path, **rest))
         assert db.value("select last_value from segmentation.attempts") == 2
         assert db.events_of(1000) == [("A", "add", "assigned")]
-        # Twice in a row: nothing is done, nothing is kept, the key is free.
+        # It fails at both tries: nothing is done, nothing is kept, the key is free.
         meets_another(2)
         refused = send(editor, f"late-{number}", method, path, **rest)
         is_refused(refused, 503, "conflict_retry")

@@ -1,4 +1,4 @@
-"""Nothing is without end: how long, how many, how slow; each limit is told, and what is beyond it changes nothing."""
+"""Everything has a limit: how long, how many, how slow. Beyond it a request is refused with a reason and changes nothing."""
 
 import json
 import resource
@@ -25,7 +25,7 @@ CSV = {"Content-Type": "text/csv"}
 
 
 def connect(server: Server) -> socket.socket:
-    """A plain connection, on which nobody waits for ever."""
+    """A plain connection with a time-out."""
     return socket.create_connection(("127.0.0.1", server.port), timeout=20)
 
 
@@ -72,12 +72,12 @@ def test_so_many_clients_are_served_and_the_next_is_told_to_come_again(
                     assert response.headers["content-type"] == "application/problem+json"
                     assert len(response.headers["x-request-id"]) == 32
                     assert surplus.recv(1) == b""
-            # Whoever watches is not to think that the process is dead; but stays no longer than others.
+            # A health check must not take the process for dead; but it may not stay longer than others.
             with connect(server) as watching:
                 watching.sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
                 assert answer(watching)[:2] == (200, {"status": "live"})
                 assert watching.recv(1) == b""
-            # Nobody may take up room by saying nothing, or little.
+            # A client that says nothing, or little, may not occupy a connection.
             begun = time.monotonic()
             with connect(server) as silent, connect(server) as slow:
                 slow.sendall(b"GET /health/live HT")
@@ -114,7 +114,7 @@ def test_a_process_may_open_as_many_files_as_it_holds_connections(run_server: Ca
 
 @pytest.fixture
 def strict(run_server: Callable[..., Server]) -> Server:
-    """A server that takes short heads, and waits for nobody for more than a moment."""
+    """A server that takes short heads only, and waits for a client for a moment only."""
     return run_server(MAX_HEAD_BYTES="4096", STALL_TIMEOUT="0.5")
 
 
@@ -222,7 +222,7 @@ def test_what_is_no_http_is_told_so_like_any_other_error(strict: Server) -> None
         b"GET / HTTP/9.9\r\n\r\n",
         b"GET /\xff HTTP/1.1\r\nHost: x\r\n\r\n",
         b"\x16\x03\x01\x02\x00",
-        # Two lengths, or one that is none: where the next request begins is anybody's guess.
+        # Two lengths, or one that is no number: nobody can know where the next request begins.
         b"POST /v1/reports HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         b"POST /v1/reports HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nContent-Length: 5\r\n\r\nabcd",
         b"POST /v1/reports HTTP/1.1\r\nHost: x\r\nTransfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
@@ -371,7 +371,7 @@ def test_a_thousand_steps_of_a_rollout_may_be_planned(db: Database) -> None:
     )
     with refuses(ObjectNotInPrerequisiteState, planned_steps=1000, at_most=1000):
         db.rows("select set_rollout('A', 7, '2098-01-01Z')")
-    # To change one of them, or the present, is no further one.
+    # Changing one of them, or the step in force, does not add one.
     db.rows("select set_rollout('A', 77, '2099-01-02Z')")
     db.rows("select set_rollout('A', 78)")
     db.rows("select cancel_rollout_step('A', '2099-01-03Z')")
@@ -401,7 +401,7 @@ def test_every_connection_has_the_limits_of_its_kind_of_work(
     db.rows("select create_segment('A')")
     editor = service.with_key(service.key("editor", "importer"))
     answered = editor.send("POST", "/v1/segments/A/members", content=b"1\n", headers=CSV).json()
-    # What an import waits for may be another import.
+    # An import may have to wait for another import.
     assert answered == ["50s", "50s", "20s", "segmentation_editor"]
 
 

@@ -1,4 +1,4 @@
-"""The database is full, silent, or another one now: 503 meanwhile, and service again with no restart."""
+"""The database is full, silent, or replaced: 503 meanwhile, and service again without a restart."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ from tests.trust.server import Server
 
 
 def is_unavailable(response: httpx.Response) -> None:
-    """Assert that this is what everybody is told while the database is away."""
+    """Assert the answer that every call gets while the database is away."""
     assert (response.status_code, response.json()["code"]) == (503, "database_unavailable"), response.text
     assert response.headers["retry-after"] == "1"
     assert response.headers["content-type"] == "application/problem+json"
@@ -61,7 +61,7 @@ def test_while_all_connection_slots_are_taken_those_that_have_one_go_on(
 
 @contextmanager
 def frozen(db: Database) -> Iterator[None]:
-    """Whatever serves the service stands still, and says neither yes nor no."""
+    """All of PostgreSQL's processes for the service stand still: no answer and no refusal comes."""
     pids = db.column(
         "select pid from pg_stat_activity where datname = current_database()"
         " and application_name like 'segmentation service%'"

@@ -1,4 +1,4 @@
-"""RATE_LIMIT_PER_MINUTE: each key has its own allowance; without it there is no trace of a limit."""
+"""RATE_LIMIT_PER_MINUTE: each key is limited by itself; without the setting there is no limit at all."""
 
 import time
 from collections.abc import Callable
@@ -94,5 +94,5 @@ def test_what_is_remembered_grows_with_keys_alone(serve: Callable[..., Service])
         assert service.with_key(f"seg_{number}").send("GET", PATH).status_code == 401
     remembered = service.client.app.stores.get("rate_limit")._store
     assert len(remembered) == 2
-    # A number and a time, not a list of requests.
+    # It keeps a number and a time, not a list of requests.
     assert all(len(entry.data) < 30 for entry in remembered.values())

@@ -1,4 +1,4 @@
-"""Who may do what, whatever is tried: roles, hostile sessions, keys, links, quotes, headers."""
+"""Who may do what, whatever an attacker tries: roles, hostile sessions, keys, links, quotes, headers."""
 
 import ast
 import logging
@@ -124,7 +124,7 @@ def test_what_a_session_puts_in_the_way_is_not_stepped_on(
         try:
             editor.rows(trap)
         except psycopg.Error:
-            # Some, such as a cast between types of others, PostgreSQL refuses by itself.
+            # PostgreSQL itself refuses some, such as a cast between types of others.
             assert "cast" in trap
     editor.rows("set search_path = pg_temp, segmentation, pg_catalog")
     changed = editor.rows(
@@ -154,7 +154,7 @@ def test_a_table_that_stands_where_an_import_puts_its_own_is_not_used(
     editor.rows("insert into pg_temp.import values (1)")
     with pytest.raises(psycopg.errors.DuplicateTable):
         editor.rows("select begin_import('A')")
-    # A table of the caller's own: one with a trap in it cannot run as the owner.
+    # The table is the caller's own: a trap in it cannot run with the owner's rights.
     editor.rows("drop table pg_temp.import")
     editor.rows(
         "create function pg_temp.trap() returns bigint language plpgsql as"
@@ -238,7 +238,7 @@ def test_no_statement_is_put_together_from_values() -> None:
     root = Path(__file__).parents[2]
     found = set()
     for path in sorted((root / "service").glob("*.py")):
-        # Run by those who deploy, with nothing that comes from outside.
+        # Those who deploy run it, with no input from outside.
         if path.name == "migrate.py":
             continue
         for node in ast.walk(ast.parse(path.read_text())):
@@ -248,7 +248,7 @@ def test_no_statement_is_put_together_from_values() -> None:
                     r"\s*(select|insert|update|delete|set|call|copy|with|values|do)\s", text, re.IGNORECASE
                 ):
                     found.add(text)
-            # Nor by other means than an f-string.
+            # Nor in any other way than by an f-string.
             if isinstance(node, ast.Call | ast.BinOp):
                 text = ast.unparse(node)
                 assert not re.match(r"'(select|insert|update|delete|call|copy) .*'( %|\.format| \+)", text), (
@@ -379,7 +379,7 @@ def test_answers_say_how_they_are_to_be_handled(service: Service) -> None:
     reader = service.as_role("reader")
     for path in ("/v1/segments", "/v1/users/1/segments", "/v1/users/0/segments", "/v1/none"):
         headers = reader.send("GET", path).headers
-        # JSON is nothing that a browser runs or guesses at.
+        # A browser neither runs JSON nor guesses its type.
         assert headers["content-type"] in ("application/json", "application/problem+json")
         assert "server" not in headers
     docs = service.client.get("/docs").headers["content-security-policy"]
@@ -430,7 +430,7 @@ def test_no_answer_is_kept_by_anybody_on_its_way_nor_taken_for_what_it_is_not(
         nobody.send("GET", "/health/ready"),
     ):
         is_not_kept(response)
-    # A client of flags keeps its answer itself, and asks whether it still holds.
+    # A client of flags keeps its answer and asks whether it still holds.
     asked = {"json": {"context": {"targetingKey": "1"}}}
     flags = admin.send("POST", "/ofrep/v1/evaluate/flags", **asked)
     same = admin.send(

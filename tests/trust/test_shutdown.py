@@ -1,4 +1,4 @@
-"""Told to stop: what runs ends and is answered, what idles is closed, what is new is turned away."""
+"""Told to stop: running requests are answered, idle connections are closed, new ones are refused."""
 
 import signal
 import socket
@@ -66,7 +66,7 @@ def test_what_runs_when_the_service_is_told_to_stop_ends_and_is_answered(
                 # Without a pause: the first of several processes goes on listening, so that it takes a full
                 # queue until a connection is no longer made.
                 wait_until(lambda: not accepts(server), pause=0)
-                # Nothing is cut off for it: by now it would have been.
+                # It cuts nothing off: by now it would have happened.
                 time.sleep(0.5)
                 assert not any(each.done() for each in running)
                 half.sendall(b'"add": ["A"]}')
