@@ -15,7 +15,11 @@ from pytest_postgresql import factories
 
 from service.migrate import migrate
 
-SERVER = conninfo_to_dict(os.environ.get("TEST_DATABASE_URL", ""))
+# Each worker of pytest-xdist has a server of its own.
+WORKER = os.environ.get("PYTEST_XDIST_WORKER")
+SERVER = conninfo_to_dict(
+    os.environ.get(f"TEST_DATABASE_URL_{WORKER}" if WORKER else "TEST_DATABASE_URL", "")
+)
 # A clone does not take over the settings of its template: the search path is given at connect.
 OPTIONS = "-c search_path=public,segmentation -c timezone=UTC"
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
