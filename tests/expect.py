@@ -119,3 +119,59 @@ def wait_until(holds: Callable[[], object], seconds: float = 10, pause: float = 
     while not holds():
         assert time.monotonic() < deadline, f"it did not come true in {seconds} seconds"
         time.sleep(pause)
+
+
+def where_mentioned(db: Database, text: str) -> set[str]:
+    """The tables of all schemas that hold this text anywhere."""
+    tables = db.column(
+        "select oid::regclass::text from pg_class"
+        " where relkind in ('r', 'm') and relnamespace not in ('pg_catalog'::regnamespace,"
+        " 'information_schema'::regnamespace, 'pg_toast'::regnamespace)"
+    )
+    return {
+        table
+        for table in tables
+        if db.value(f"select count(*) from {table} as t where strpos(to_json(t)::text, %s) > 0", text)
+    }
+
+
+@contextmanager
+def slug_held(db: Database, slug: str) -> Iterator[None]:
+    """Hold a slug: everybody who changes its members waits."""
+    both = "hashtext('segmentation.segments'), hashtext(%s)"
+    db.rows(f"select pg_advisory_lock({both})", slug)
+    try:
+        yield
+    finally:
+        db.rows(f"select pg_advisory_unlock({both})", slug)
+
+
+# The advisory lock that a replaced call waits for.
+LOCK = 4711
+
+
+def replace_list(db: Database, body: str) -> None:
+    """Replace what GET /v1/segments calls by this plpgsql."""
+    db.rows(
+        f"""create or replace function segmentation.http_segments(after text default null, max_rows integer default 100) returns json
+        language plpgsql as $$ begin {body} return '{{"segments":[],"next_after":null}}'; end $$"""
+    )
+
+
+@contextmanager
+def held(db: Database) -> Iterator[None]:
+    """Hold the lock that the replaced call waits for."""
+    db.rows("select pg_advisory_lock(%s)", LOCK)
+    try:
+        yield
+    finally:
+        db.rows("select pg_advisory_unlock(%s)", LOCK)
+
+
+def waiting(db: Database) -> int:
+    """How many calls wait for a lock."""
+    return int(
+        db.value(
+            "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+        )
+    )

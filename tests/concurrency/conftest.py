@@ -11,6 +11,8 @@ import pytest
 from tests.conftest import OPTIONS, Database
 from tests.expect import histories_add_up
 
+Waits = Callable[..., None]
+
 PATIENCE = 20.0
 
 
@@ -58,6 +60,18 @@ def waits(db: Database) -> Callable[[Session, Future[list[Any]]], None]:
             assert monotonic() < deadline, "it neither waits nor ends"
 
     return wait_until_blocked
+
+
+def race(
+    first: Session, then: Session, waits: Waits, do: str, meanwhile: str, commit: bool = True
+) -> list[Any]:
+    """Run one query in an open transaction and another one meanwhile; return the rows of the second."""
+    first.rows("begin")
+    first.rows(do)
+    running = then.start(meanwhile)
+    waits(then, running)
+    first.rows("commit" if commit else "rollback")
+    return running.result()
 
 
 @pytest.fixture

@@ -5,12 +5,10 @@ from collections.abc import Callable
 import pytest
 from psycopg.errors import NoDataFound, UniqueViolation
 
-from tests.concurrency.conftest import Session
-from tests.concurrency.test_writers import race
+from tests.concurrency.conftest import Session, Waits, race
 from tests.conftest import Clock, Database
 from tests.expect import FOREVER, refuses
 
-Waits = Callable[..., None]
 Consistent = Callable[[], None]
 Open = Callable[..., Session]
 

@@ -5,10 +5,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tests.concurrency.conftest import Session
+from tests.concurrency.conftest import Session, Waits
 from tests.conftest import Clock, Database
 
-Waits = Callable[..., None]
 Consistent = Callable[[], None]
 Open = Callable[..., Session]
 FRIDAY = datetime(2026, 11, 27, tzinfo=UTC)

@@ -7,11 +7,10 @@ from typing import Any
 import pytest
 from psycopg.errors import ForeignKeyViolation, NoDataFound, SerializationFailure
 
-from tests.concurrency.conftest import Session
+from tests.concurrency.conftest import Session, Waits, race
 from tests.conftest import Clock, Database
 from tests.expect import refuses
 
-Waits = Callable[..., None]
 Consistent = Callable[[], None]
 Open = Callable[..., Session]
 
@@ -24,18 +23,6 @@ def segments(db: Database) -> None:
     """Segments A and B that roll out to nobody."""
     db.rows("select create_segment('A')")
     db.rows("select create_segment('B')")
-
-
-def race(
-    first: Session, then: Session, waits: Waits, do: str, meanwhile: str, commit: bool = True
-) -> list[Any]:
-    """Run one query in an open transaction and another one meanwhile; return the rows of the second."""
-    first.rows("begin")
-    first.rows(do)
-    running = then.start(meanwhile)
-    waits(then, running)
-    first.rows("commit" if commit else "rollback")
-    return running.result()
 
 
 def times(db: Database) -> list[Any]:

@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from tests.conftest import Database
 from tests.http.conftest import Run, wait_until_live
-from tests.http.test_examples import calls, success
+from tests.http.documented import calls, success
 
 CHROMIUM = next(filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), None)
 FLAGS = [

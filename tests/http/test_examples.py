@@ -18,6 +18,7 @@ from service.docs import openapi
 from service.docs.openapi import in_month
 from tests.conftest import Clock, Database
 from tests.http.conftest import Service
+from tests.http.documented import calls, success
 
 ANSWERS = Path(openapi.__file__).with_name("answers.json")
 # Its numbers differ at each call.
@@ -28,21 +29,6 @@ SALTS = """
       as 'begin new.salt := pg_catalog.hashtextextended(new.slug, 0); return new; end';
     create trigger test before insert on segmentation.segments for each row execute function segmentation_test.salt();
 """
-
-
-def calls(description: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Every call in the order of the page: group by group."""
-    for tag in description["tags"]:
-        for path, methods in description["paths"].items():
-            for method, operation in methods.items():
-                if operation["tags"] == [tag["name"]]:
-                    yield method.upper(), path, operation
-
-
-def success(operation: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-    """The status of a call that succeeds, and what it answers by media type."""
-    ((status, response),) = [(int(s), r) for s, r in operation["responses"].items() if s < "300"]
-    return status, response.get("content", {"": {}})
 
 
 def normal(answer: Any) -> Any:

@@ -1,24 +1,14 @@
 """Every SQL error has its HTTP error; faults of the database are survived, and never leak."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 
 from service.schemas import Segments, UserSegments
 from tests.conftest import Database
-from tests.expect import wait_until
+from tests.expect import LOCK, held, replace_list, wait_until, waiting
 from tests.http.conftest import Api, Service
 
-LOCK = 4711
 SECRET = "secret_table"
-
-
-def replace_list(db: Database, body: str) -> None:
-    """Replace what GET /v1/segments calls by this plpgsql."""
-    db.rows(
-        f"""create or replace function segmentation.http_segments(after text default null, max_rows integer default 100) returns json
-        language plpgsql as $$ begin {body} return '{{"segments":[],"next_after":null}}'; end $$"""
-    )
 
 
 def replace_shared_read(db: Database, body: str) -> None:
@@ -98,25 +88,6 @@ def test_a_call_that_meets_another_is_tried_twice(reader: Api, db: Database) -> 
     replace_list(db, "perform nextval('segmentation.attempts'); raise exception 'x' using errcode = '40P01';")
     reader.is_refused("GET", "/v1/segments", 503, "conflict_retry")
     assert db.value("select last_value from segmentation.attempts") == 4
-
-
-@contextmanager
-def held(db: Database) -> Iterator[None]:
-    """Hold the lock that the replaced call waits for."""
-    db.rows("select pg_advisory_lock(%s)", LOCK)
-    try:
-        yield
-    finally:
-        db.rows("select pg_advisory_unlock(%s)", LOCK)
-
-
-def waiting(db: Database) -> int:
-    """How many calls wait for a lock."""
-    return int(
-        db.value(
-            "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
-        )
-    )
 
 
 def test_a_lock_is_waited_for_only_so_long(serve: Callable[..., Service], db: Database) -> None:

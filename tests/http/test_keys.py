@@ -3,11 +3,11 @@
 import time
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
 
 from service.schemas import UserSegments
 from tests.conftest import NOON, Clock, Database
 from tests.http.conftest import Api, Service
+from tests.http.documented import calls_by_role
 
 SEGMENTS = "/v1/users/1000/segments"
 
@@ -111,38 +111,10 @@ def test_a_write_is_signed_with_the_name_of_the_key(service: Service, db: Databa
     assert db.column("select actor from rollout_steps('A')") == ["shop@eu"]
 
 
-# What a call needs beside its documented example.
-PLACES = {"user_id": 1000, "slug": "AVITO_VOICE_MESSAGES", "key": "AVITO_VOICE_MESSAGES"}
-QUERIES = {"cancelRolloutStep": "?starts_at=2027-01-01T00:00:00Z"}
-BODIES: dict[str, dict[str, Any]] = {
-    "importMembers": {"content": b"1000\n", "headers": {"Content-Type": "text/csv"}},
-}
-
-
-def example(operation: dict[str, Any]) -> dict[str, Any]:
-    """The documented body of a call, if it has one."""
-    content = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
-    return {"json": content["examples"]["1"]["value"]} if content else {}
-
-
-def calls(service: Service) -> list[tuple[str, str, str, dict[str, Any]]]:
-    """Every documented call that takes a key: method, path, the role its description names, what it sends."""
-    found = []
-    for path, operations in service.client.get("/openapi.json").json()["paths"].items():
-        for method, operation in operations.items():
-            _, named, role = operation["description"].rstrip(".").rpartition("Role: ")
-            if named:
-                call = operation["operationId"]
-                place = path.format(**PLACES) + QUERIES.get(call, "")
-                found.append((method.upper(), place, role, BODIES.get(call) or example(operation)))
-    assert len(found) >= 16
-    return found
-
-
 def test_postgresql_refuses_what_a_role_may_not_do_just_as_documented(service: Service) -> None:
     roles = ("reader", "editor", "admin")
     clients: dict[str, Api] = {role: service.as_role(role) for role in roles}
-    for method, path, needed, sent in calls(service):
+    for method, path, needed, sent in calls_by_role(service):
         for role in roles:
             response = clients[role].send(method, path, **sent)
             if roles.index(role) < roles.index(needed):

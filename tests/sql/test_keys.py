@@ -7,8 +7,7 @@ from datetime import UTC, datetime
 from psycopg.errors import InvalidParameterValue, NoDataFound, UniqueViolation
 
 from tests.conftest import NOON, Clock, Database
-from tests.expect import FOREVER, refuses
-from tests.sql.test_users import where_mentioned
+from tests.expect import FOREVER, refuses, where_mentioned
 
 FRIDAY = datetime(2026, 11, 27, tzinfo=UTC)
 

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from psycopg.errors import InvalidParameterValue, NoDataFound
 
 from tests.conftest import NOON, Clock, Database
-from tests.expect import inside, refuses
-from tests.sql.test_users import where_mentioned
+from tests.expect import inside, refuses, where_mentioned
 
 FRIDAY = datetime(2026, 11, 27, tzinfo=UTC)
 

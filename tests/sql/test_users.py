@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from psycopg.errors import InvalidParameterValue
 
 from tests.conftest import Clock, Database
-from tests.expect import physically, refuses
+from tests.expect import physically, refuses, where_mentioned
 
 FRIDAY = datetime(2026, 11, 27, tzinfo=UTC)
 USER = 98765432101
@@ -49,20 +49,6 @@ def test_wrong_ids_register_nobody(db: Database) -> None:
         with refuses(InvalidParameterValue):
             db.rows("select register_users(%s::bigint[])", user_ids)
     assert db.rows("select * from segmentation.users") == []
-
-
-def where_mentioned(db: Database, text: str) -> set[str]:
-    """The tables of all schemas that hold this text anywhere."""
-    tables = db.column(
-        "select oid::regclass::text from pg_class"
-        " where relkind in ('r', 'm') and relnamespace not in ('pg_catalog'::regnamespace,"
-        " 'information_schema'::regnamespace, 'pg_toast'::regnamespace)"
-    )
-    return {
-        table
-        for table in tables
-        if db.value(f"select count(*) from {table} as t where strpos(to_json(t)::text, %s) > 0", text)
-    }
 
 
 def live_through_everything(db: Database, clock: Clock) -> None:

@@ -17,12 +17,10 @@ import pytest
 
 from service.migrate import migrate
 from tests.conftest import Database
-from tests.expect import periods_never_overlap, replayed, wait_until
+from tests.expect import periods_never_overlap, replayed, slug_held, wait_until, waiting
 from tests.http.conftest import Service
-from tests.http.test_faults import waiting
 from tests.trust.cluster import Cluster, Standby
 from tests.trust.server import Server
-from tests.trust.test_idempotency import slug_held
 
 ROUNDS = int(os.environ.get("TRUST_ROUNDS", "1"))
 SLUGS = ["A", "B", "C"]

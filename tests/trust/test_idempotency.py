@@ -6,7 +6,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import Any
 
 import httpx
@@ -16,9 +15,8 @@ import pytest
 from service.database import Database as ServiceDatabase
 from service.schemas import Imported, Segment, UserChanged, UsersSegments
 from tests.conftest import Clock, Database
-from tests.expect import wait_until
+from tests.expect import replace_list, slug_held, wait_until, waiting
 from tests.http.conftest import Api, Service
-from tests.http.test_faults import replace_list, waiting
 from tests.trust.server import Server
 
 PATH = "/v1/users/1000/segments"
@@ -61,17 +59,6 @@ def is_refused(response: httpx.Response, status: int, code: str) -> None:
     assert (response.status_code, response.json().get("code")) == (status, code)
     assert response.headers["content-type"] == "application/problem+json"
     assert "idempotency-replayed" not in response.headers
-
-
-@contextmanager
-def slug_held(db: Database, slug: str) -> Iterator[None]:
-    """Hold a slug: everybody who changes its members waits."""
-    both = "hashtext('segmentation.segments'), hashtext(%s)"
-    db.rows(f"select pg_advisory_lock({both})", slug)
-    try:
-        yield
-    finally:
-        db.rows(f"select pg_advisory_unlock({both})", slug)
 
 
 def test_the_stored_answer_is_given_again_and_nothing_happens_twice(editor: Api, db: Database) -> None:

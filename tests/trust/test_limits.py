@@ -15,9 +15,8 @@ from psycopg.errors import InvalidParameterValue, ObjectNotInPrerequisiteState
 
 from service.schemas import Flags, UserChanged
 from tests.conftest import Database
-from tests.expect import refuses, wait_until
+from tests.expect import held, refuses, replace_list, wait_until
 from tests.http.conftest import Api, Service
-from tests.http.test_faults import held, replace_list
 from tests.trust.server import Server
 
 PATH = "/v1/users/1000/segments"

@@ -16,7 +16,7 @@ from psycopg.errors import CheckViolation, InsufficientPrivilege, InvalidParamet
 from service.schemas import Explanation, Report, UserHistory
 from tests.conftest import NOON, Clock, Database
 from tests.http.conftest import Api, Service
-from tests.http.test_keys import calls
+from tests.http.documented import calls_by_role
 
 ROLES = ["reader", "editor", "admin"]
 OTHERS = ["jobs", "service"]
@@ -400,7 +400,7 @@ def test_no_answer_is_kept_by_anybody_on_its_way_nor_taken_for_what_it_is_not(
     admin = service.as_role("admin")
     nobody = service.with_key(None)
     statuses = set()
-    for method, path, _, sent in calls(service):
+    for method, path, _, sent in calls_by_role(service):
         for response in (
             nobody.send(method, path, **sent),
             admin.send(method, path, **sent),

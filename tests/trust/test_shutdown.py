@@ -12,10 +12,8 @@ import httpx
 import pytest
 
 from tests.conftest import Database
-from tests.expect import wait_until
-from tests.http.test_faults import waiting
+from tests.expect import slug_held, wait_until, waiting
 from tests.trust.server import Server
-from tests.trust.test_idempotency import slug_held
 
 
 def accepts(server: Server) -> bool:
