@@ -140,3 +140,29 @@ begin
   end if;
 end
 $$;
+
+-- How many may be given or asked for in one call.
+create or replace function segmentation.require_at_most (
+  name    text,
+  given   bigint,
+  at_most bigint
+)
+  returns void
+  language plpgsql
+  immutable
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if (require_at_most.given between 1 and require_at_most.at_most) is not true then
+    raise exception '% must be from 1 to %, not %',
+      require_at_most.name, require_at_most.at_most, coalesce(require_at_most.given::text, 'null')
+      using
+        errcode = 'invalid_parameter_value',
+        detail = json_build_object(require_at_most.name, require_at_most.given, 'at_most', require_at_most.at_most),
+        hint = format('At most %s in one call; make several calls.', require_at_most.at_most);
+  end if;
+end
+$$;
+
+comment on function segmentation.require_at_most(text, bigint, bigint) is
+  'Fails when more is asked for than one call takes. Example: select require_at_most(''limit'', 100, 1000);';

@@ -3,7 +3,7 @@
 -- A server's clock can go back: NTP sets it, or a standby whose clock is behind takes over. Two rules make sure that
 -- no change that was acknowledged is undone, lost or hidden by it:
 --
---   1. A change is stamped after its locks are held, by stamp(bound), later than every bound that it must follow:
+--   1. A change is stamped by stamp(bound), after its locks are held and not before any bound that it must follow:
 --      what the same user or segment began or ended before. Periods never overlap or run backwards.
 --   2. What is done is done; the clock decides only what was planned. Each row that begins something notes in
 --      decided_at when that was decided, and "now" is, for this row, never before that. A row whose start was its
@@ -29,16 +29,20 @@ create or replace function segmentation.earliest_change () returns timestamptz
   stable
 as $$ select pg_catalog.transaction_timestamp() $$;
 
--- The moment of a change: now, but later than this bound (null: there is none), and not before its transaction.
--- Call it when all locks are held.
+-- The moment of a change: now; or, where the clock has gone back behind a bound that the change must follow, right
+-- after that bound (null: there is none). Call it when all locks are held.
 create or replace function segmentation.stamp (
   bound timestamptz
 )
   returns timestamptz
-  language sql
-  volatile
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
 as $$
-  select greatest(segmentation.clock(), segmentation.earliest_change(), $1 + interval '1 microsecond')
+declare
+  now timestamptz := greatest(segmentation.clock(), segmentation.earliest_change());
+begin
+  return case when stamp.bound > now then stamp.bound + interval '1 microsecond' else now end;
+end
 $$;
 
 -- Whether what a row says holds at a moment, [starts_at, ends_at). With decided_at: whether it holds now, and moment is

@@ -15,7 +15,7 @@ begin
   perform segmentation.require_user_ids(register_users.user_ids);
   insert into segmentation.users (user_id)
   select distinct asked.user_id
-  from (select unnest(register_users.user_ids) as user_id order by user_id) as asked
+  from segmentation.in_order(register_users.user_ids) as asked (user_id)
   where not exists (select from segmentation.users as u where u.user_id = asked.user_id)
   order by asked.user_id
   on conflict (user_id) do nothing;
@@ -25,27 +25,44 @@ $$;
 comment on function segmentation.register_users(bigint[]) is
   'Make users known: rollouts hold them from now on. Known ones stay as they are. Example: select register_users(array[1000, 1002]);';
 
--- Whoever changes a user's overrides holds the user's row. Most users are known. Those who are not are made
--- known while no row is held: another's insertion is then waited for without making anybody wait for us, and
--- the locks are taken anew, in order. So it goes, too, when one of them was forgotten meanwhile.
+-- The ids of a list in ascending order. PostgreSQL inlines it; that the ids come sorted is what lets it join them with
+-- an index by merging.
+create or replace function segmentation.in_order (
+  user_ids bigint[]
+)
+  returns setof bigint
+  language sql
+  immutable
+  parallel safe
+as $$ select unnest(in_order.user_ids) as user_id order by user_id $$;
+
+-- Whoever changes a user's overrides holds the user's row. Returns when the last of these users became known.
+--
+-- Most users are known. Those who are not are registered while no row is held: we then wait for another's
+-- registration without making anybody wait for us, and take the locks anew, in order. The same happens when one of
+-- them was forgotten meanwhile. An error inside a block with an EXCEPTION clause gives the block's row locks back:
+-- SG001 is that error.
 create or replace function segmentation.lock_users (
   user_ids bigint[]
 )
-  returns void
+  returns timestamptz
   language plpgsql
   set search_path = pg_catalog, pg_temp
 as $$
 declare
   locked bigint;
+  registered_at timestamptz;
 begin
   loop
     begin
-      perform
-      from (select unnest(lock_users.user_ids) as user_id order by user_id) as asked
-      join segmentation.users as u on u.user_id = asked.user_id
-      order by u.user_id
-      for no key update of u;
-      get diagnostics locked = row_count;
+      select count(*), max(known.registered_at) into locked, registered_at
+      from (
+        select u.registered_at
+        from segmentation.in_order(lock_users.user_ids) as asked (user_id)
+        join segmentation.users as u on u.user_id = asked.user_id
+        order by u.user_id
+        for no key update of u
+      ) as known;
       exit when locked >= cardinality(lock_users.user_ids);
       raise exception using errcode = 'SG001';
     exception
@@ -53,6 +70,7 @@ begin
     end;
     perform segmentation.register_users(lock_users.user_ids);
   end loop;
+  return registered_at;
 end
 $$;
 

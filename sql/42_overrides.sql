@@ -1,9 +1,67 @@
--- Overrides: assigning users to segments and taking them out by hand.
+-- Overrides: assigning users to segments, and taking them out, by hand.
 --
--- change_overrides is the primitive, for any number of users and segments; the public forms wrap it. It
--- locks the users, known from now on, then locks the overrides that exist, and only then reads the clock and
--- decides: what it sees is what holds at the moment it stamps. Locks are taken in one order everywhere:
--- slugs, users, overrides, each ascending, so that writers wait for each other but never deadlock.
+-- override_change is the table of rules: what becomes of a user who is to be in, or out. change_overrides applies it
+-- to any number of users and segments: it locks the users and their overrides, only then reads the clock, asks the
+-- table and writes. What it sees is what holds at the moment that it stamps. The public functions wrap it.
+--
+-- Locks are taken in one order everywhere: slugs, users, overrides, each ascending. So writers wait for each other, but
+-- never deadlock.
+
+-- What becomes of one user in one segment.
+--
+--     state      the user's override now: none (no row, or one that is over), assigned, excluded, planned (an
+--                assignment to come)
+--     rolled_out whether the rollout holds the user now
+--     planning   whether the new assignment starts later
+--     same_end, same_start: whether the override there has them already
+--
+-- Removing a user whom the rollout holds makes an exclusion; otherwise the override just goes.
+create or replace function segmentation.override_change (
+  wanted     boolean,
+  state      text,
+  rolled_out boolean,
+  planning   boolean,
+  same_start boolean,
+  same_end   boolean
+)
+  returns text
+  language sql
+  immutable
+  parallel safe
+as $$
+  select case
+    when wanted then
+      case
+        when state = 'assigned' and same_end then 'unchanged'
+        when state = 'assigned' then 'rescheduled'
+        when state = 'planned' and planning and same_start and same_end then 'unchanged'
+        when state = 'planned' and planning then 'rescheduled'
+        -- What holds until the plan begins would be left open: change_overrides raises an error.
+        when state = 'excluded' and planning then 'refused'
+        else 'added'
+      end
+    when state in ('assigned', 'planned') then 'removed'
+    when state = 'none' and rolled_out then 'removed'
+    else 'unchanged'
+  end
+$$;
+
+create or replace function segmentation.override_state (
+  override segmentation.memberships,
+  moment   timestamptz
+)
+  returns text
+  language sql
+  immutable
+  parallel safe
+as $$
+  select case
+    when segmentation.in_force((override).starts_at, (override).ends_at, moment)
+      then case when (override).included then 'assigned' else 'excluded' end
+    when (override).included and (override).starts_at > moment then 'planned'
+    else 'none'
+  end
+$$;
 
 create or replace function segmentation.require_period (
   starts_at  timestamptz,
@@ -16,33 +74,135 @@ create or replace function segmentation.require_period (
   set search_path = pg_catalog, pg_temp
 as $$
 begin
-  if starts_at < moment or not isfinite(starts_at) then
-    raise exception 'starts_at % is in the past', starts_at
+  if not isfinite(require_period.starts_at) then
+    raise exception 'starts_at % is not a valid moment', require_period.starts_at
       using
         errcode = 'invalid_parameter_value',
-        detail = json_build_object('starts_at', starts_at, 'now', moment),
+        detail = json_build_object('starts_at', require_period.starts_at),
+        hint = 'Leave starts_at out to start now, or give a date and time to come.';
+  end if;
+  if require_period.starts_at < require_period.moment then
+    raise exception 'starts_at % is in the past', require_period.starts_at
+      using
+        errcode = 'invalid_parameter_value',
+        detail = json_build_object('starts_at', require_period.starts_at, 'now', require_period.moment),
         hint = 'Leave starts_at out to start now, or give a moment to come.';
   end if;
-  if expires_at <= moment then
-    raise exception 'expires_at % is not in the future', expires_at
+  if require_period.expires_at <= require_period.moment then
+    raise exception 'expires_at % is not in the future', require_period.expires_at
       using
         errcode = 'invalid_parameter_value',
-        detail = json_build_object('expires_at', expires_at, 'now', moment),
+        detail = json_build_object('expires_at', require_period.expires_at, 'now', require_period.moment),
         hint = 'Give a moment to come, or leave expires_at out for a membership without end.';
   end if;
-  if expires_at <= starts_at then
-    raise exception 'expires_at % is not after starts_at %', expires_at, starts_at
+  if require_period.expires_at <= require_period.starts_at then
+    raise exception 'expires_at % is not after starts_at %', require_period.expires_at, require_period.starts_at
       using
         errcode = 'invalid_parameter_value',
-        detail = json_build_object('expires_at', expires_at, 'starts_at', starts_at),
+        detail = json_build_object(
+          'expires_at', require_period.expires_at, 'starts_at', require_period.starts_at),
         hint = 'A period ends after it starts.';
   end if;
 end
 $$;
 
--- Every user with every segment: wanted[i] says whether the users are to be in segment_ids[i]. Both lists
--- are sets. The caller holds the segments' slugs. Returns how many users changed how, segment by segment;
--- those not counted are unchanged.
+create or replace function segmentation.require_adding (
+  adding     boolean,
+  starts_at  timestamptz,
+  expires_at timestamptz
+)
+  returns void
+  language plpgsql
+  immutable
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if not require_adding.adding
+    and num_nonnulls(require_adding.starts_at, require_adding.expires_at) > 0
+  then
+    raise exception 'starts_at and expires_at belong to an addition, and nothing is added'
+      using
+        errcode = 'invalid_parameter_value',
+        detail = json_build_object('starts_at', require_adding.starts_at, 'expires_at', require_adding.expires_at),
+        hint = 'Leave them out: a removal holds from now until the user is added again.';
+  end if;
+end
+$$;
+
+-- Locks these users and their overrides in these segments, and returns the moment of the change.
+create or replace function segmentation.lock_overrides (
+  user_ids    bigint[],
+  segment_ids integer[]
+)
+  returns timestamptz
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  registered_at timestamptz := segmentation.lock_users(lock_overrides.user_ids);
+  decided_at timestamptz;
+  now timestamptz;
+  bound timestamptz;
+begin
+  select max(locked.decided_at) into decided_at
+  from (
+    select m.decided_at
+    from segmentation.in_order(lock_overrides.user_ids) as asked (user_id)
+    join segmentation.memberships as m on m.user_id = asked.user_id
+    where m.segment_id = any (lock_overrides.segment_ids)
+    order by m.user_id, m.segment_id
+    for update of m
+  ) as locked;
+  now := segmentation.clock();
+  -- What the change must follow. All of it lies in the past, unless the clock has gone back.
+  select greatest(
+    registered_at,
+    decided_at,
+    (select max(s.created_at) from segmentation.segments as s where s.segment_id = any (lock_overrides.segment_ids)),
+    (select max(r.decided_at) from segmentation.rollouts as r where r.segment_id = any (lock_overrides.segment_ids)),
+    (
+      select max(h.ends_at)
+      from segmentation.in_order(lock_overrides.user_ids) as asked (user_id)
+      join segmentation.membership_history as h on h.user_id = asked.user_id
+      where h.segment_id = any (lock_overrides.segment_ids) and h.ends_at > now
+    ))
+  into bound;
+  return segmentation.stamp(bound);
+end
+$$;
+
+create or replace function segmentation.refuse_plans_for_excluded_users (
+  user_ids    bigint[],
+  segment_ids integer[],
+  moment      timestamptz
+)
+  returns void
+  language plpgsql
+  stable
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  excluded text[];
+begin
+  select array_agg(distinct s.slug order by s.slug) into excluded
+  from segmentation.in_order(refuse_plans_for_excluded_users.user_ids) as asked (user_id)
+  join segmentation.memberships as m on m.user_id = asked.user_id
+  join segmentation.segments as s on s.segment_id = m.segment_id
+  where m.segment_id = any (refuse_plans_for_excluded_users.segment_ids)
+    and segmentation.override_state(m, refuse_plans_for_excluded_users.moment) = 'excluded';
+  if excluded is not null then
+    raise exception 'cannot plan a start while users are excluded from: %', array_to_string(excluded, ', ')
+      using
+        errcode = 'object_not_in_prerequisite_state',
+        detail = json_build_object('excluded_segments', excluded),
+        hint = 'Add without starts_at: that ends the exclusion now.';
+  end if;
+end
+$$;
+
+-- Every user with every segment: wanted[i] says whether the users are to be in segment_ids[i]. Both lists are sets. The
+-- caller holds the segments' slugs. Returns how many users changed how, segment by segment; those not counted are
+-- unchanged.
 create or replace function segmentation.change_overrides (
   user_ids    bigint[],
   segment_ids integer[],
@@ -56,92 +216,61 @@ create or replace function segmentation.change_overrides (
   language plpgsql
   set search_path = pg_catalog, pg_temp
 as $$
-#variable_conflict use_column
 declare
-  -- Copies under names that no column has.
+  moment timestamptz := segmentation.lock_overrides(change_overrides.user_ids, change_overrides.segment_ids);
+  new_start timestamptz := coalesce(change_overrides.starts_at, moment);
   new_end timestamptz := coalesce(change_overrides.expires_at, 'infinity');
-  new_start timestamptz := change_overrides.starts_at;
   new_actor text := coalesce(change_overrides.actor, session_user);
-  new_reason text := change_overrides.reason;
-  moment timestamptz;
+  new_reason text := nullif(change_overrides.reason, '');
+  -- Who set the end and why: nobody, where there is none.
+  new_end_actor text := case when new_end < 'infinity' then new_actor end;
+  new_end_reason text := case when new_end < 'infinity' then new_reason end;
   salts bigint[];
   thresholds integer[];
-  salt bigint;
-  threshold integer;
-  adding boolean;
-  excluded_slugs text[];
+  asked record;
 begin
-  perform segmentation.lock_users(change_overrides.user_ids);
-  perform
-  from (select unnest(change_overrides.user_ids) as user_id order by user_id) as asked_user
-  join segmentation.memberships as m on m.user_id = asked_user.user_id
-  where m.segment_id = any (change_overrides.segment_ids)
-  order by m.user_id, m.segment_id
-  for update of m;
-  moment := segmentation.clock();
-  perform segmentation.require_period(new_start, change_overrides.expires_at, moment);
-
-  -- A plan for a user who is excluded now would leave open what holds until then.
+  perform segmentation.require_period(change_overrides.starts_at, change_overrides.expires_at, moment);
   if new_start > moment then
-    select array_agg(distinct s.slug order by s.slug) into excluded_slugs
-    from (select unnest(change_overrides.user_ids) as user_id order by user_id) as asked_user
-    join segmentation.memberships as m on m.user_id = asked_user.user_id
-    join unnest(change_overrides.segment_ids, change_overrides.wanted) as asked (segment_id, wanted)
-      on asked.segment_id = m.segment_id and asked.wanted
-    join segmentation.segments as s on s.segment_id = m.segment_id
-    where m.segment_id = any (change_overrides.segment_ids)
-      and not m.included and m.starts_at <= moment and moment < m.ends_at;
-    if excluded_slugs is not null then
-      raise exception 'cannot plan a start while users are excluded from: %', array_to_string(excluded_slugs, ', ')
-        using
-          errcode = 'object_not_in_prerequisite_state',
-          detail = json_build_object('excluded_segments', excluded_slugs),
-          hint = 'Add without starts_at: that ends the exclusion now.';
-    end if;
+    perform segmentation.refuse_plans_for_excluded_users(
+      change_overrides.user_ids,
+      array(
+        select a.segment_id
+        from unnest(change_overrides.segment_ids, change_overrides.wanted) as a (segment_id, wanted)
+        where a.wanted
+      ),
+      moment);
   end if;
-
-  -- Looked up once: a rollout changed between the two steps below must not be seen by one of them alone.
+  -- The rollouts are looked up once: no change of a rollout can come between the two statements below.
   select
-    array_agg(r.salt order by asked.position), array_agg(coalesce(r.threshold, 0) order by asked.position)
+    array_agg(r.salt order by a.position), array_agg(coalesce(r.threshold, 0) order by a.position)
   into salts, thresholds
-  from unnest(change_overrides.segment_ids) with ordinality as asked (segment_id, position)
+  from unnest(change_overrides.segment_ids) with ordinality as a (segment_id, position)
   left join segmentation.rollouts as r
-    on r.segment_id = asked.segment_id and r.starts_at <= moment and moment < r.ends_at;
+    on r.segment_id = a.segment_id and segmentation.in_force(r.starts_at, r.ends_at, moment);
   perform segmentation.set_actor(new_actor, new_reason);
-  -- Where there is an override, what becomes of it.
+
+  -- Where there is an override: what becomes of it.
   return query
   with found as (
     select
-      m.*, asked.wanted,
-      case
-        when m.ends_at <= moment then 'ended'
-        when m.starts_at > moment then 'planned'
-        when m.included then 'assigned'
-        else 'excluded'
-      end as state,
-      coalesce(segmentation.bucket(m.user_id, asked.salt) < asked.threshold, false) as rolled_out
-    from (select unnest(change_overrides.user_ids) as user_id order by user_id) as asked_user
+      m.user_id, m.segment_id, a.wanted,
+      segmentation.override_state(m, moment) as state,
+      m.starts_at = new_start as same_start,
+      m.ends_at = new_end as same_end,
+      coalesce(segmentation.bucket(m.user_id, a.salt) < a.threshold, false) as rolled_out
+    from segmentation.in_order(change_overrides.user_ids) as asked_user (user_id)
     join segmentation.memberships as m on m.user_id = asked_user.user_id
     join unnest(change_overrides.segment_ids, change_overrides.wanted, salts, thresholds)
-      as asked (segment_id, wanted, salt, threshold) on asked.segment_id = m.segment_id
+      as a (segment_id, wanted, salt, threshold) on a.segment_id = m.segment_id
     where m.segment_id = any (change_overrides.segment_ids)
   ),
   decided as materialized (
     select
-      f.*,
-      f.wanted and f.state = 'assigned' as going_on,
-      case
-        when f.wanted then case
-          when f.state = 'assigned' and f.ends_at = new_end then 'unchanged'
-          when f.state = 'assigned' then 'rescheduled'
-          when f.state = 'planned' and f.included and new_start > moment then
-            case when (f.starts_at, f.ends_at) = (new_start, new_end) then 'unchanged' else 'rescheduled' end
-          else 'added'
-        end
-        when f.state = 'assigned' or (f.state = 'planned' and f.included) then 'removed'
-        when f.state <> 'excluded' and f.rolled_out then 'removed'
-        else 'unchanged'
-      end as change
+      f.user_id, f.segment_id, f.wanted, f.rolled_out,
+      -- An assignment that goes on keeps its start, and who began it and why.
+      f.wanted and f.state = 'assigned' as goes_on,
+      segmentation.override_change(
+        f.wanted, f.state, f.rolled_out, new_start > moment, f.same_start, f.same_end) as change
     from found as f
   ),
   ended as (
@@ -150,17 +279,17 @@ begin
     where d.change = 'removed' and not d.rolled_out
       and m.user_id = d.user_id and m.segment_id = d.segment_id
   ),
-  -- An assignment that goes on keeps its start and why it began.
   replaced as (
     update segmentation.memberships as m
     set
       included = d.wanted,
-      starts_at = case when d.going_on then d.starts_at when d.wanted then coalesce(new_start, moment) else moment end,
+      starts_at = case when d.goes_on then m.starts_at when d.wanted then new_start else moment end,
       ends_at = case when d.wanted then new_end else 'infinity' end,
-      actor = case when d.going_on then d.actor else new_actor end,
-      reason = case when d.going_on then d.reason else new_reason end,
-      end_actor = case when d.wanted and new_end < 'infinity' then new_actor end,
-      end_reason = case when d.wanted and new_end < 'infinity' then new_reason end
+      actor = case when d.goes_on then m.actor else new_actor end,
+      reason = case when d.goes_on then m.reason else new_reason end,
+      end_actor = case when d.wanted then new_end_actor end,
+      end_reason = case when d.wanted then new_end_reason end,
+      decided_at = moment
     from decided as d
     where (d.change in ('added', 'rescheduled') or (d.change = 'removed' and d.rolled_out))
       and m.user_id = d.user_id and m.segment_id = d.segment_id
@@ -169,38 +298,40 @@ begin
   from decided as d
   group by d.segment_id, d.change;
 
-  -- Where there is none, an assignment begins, or the exclusion of a user whom the rollout holds.
-  for segment_id, change, salt, threshold in
-    select a.segment_id, case when a.wanted then 'added' else 'removed' end, a.salt, a.threshold
+  -- Where there is none: an assignment begins, or the exclusion of a user whom the rollout holds.
+  for asked in
+    select a.segment_id, a.wanted, a.salt, a.threshold
     from unnest(change_overrides.segment_ids, change_overrides.wanted, salts, thresholds)
       as a (segment_id, wanted, salt, threshold)
     where a.wanted or a.threshold > 0
   loop
-    adding := change = 'added';
     insert into segmentation.memberships (
-      user_id, segment_id, included, starts_at, ends_at, actor, reason, end_actor, end_reason)
+      user_id, segment_id, included, starts_at, ends_at, actor, reason, end_actor, end_reason, decided_at)
     select
-      asked_user.user_id, change_overrides.segment_id, adding,
-      case when adding then coalesce(new_start, moment) else moment end,
-      case when adding then new_end else 'infinity' end,
+      u.user_id, asked.segment_id, asked.wanted,
+      case when asked.wanted then new_start else moment end,
+      case when asked.wanted then new_end else 'infinity' end,
       new_actor, new_reason,
-      case when adding and new_end < 'infinity' then new_actor end,
-      case when adding and new_end < 'infinity' then new_reason end
-    from (select unnest(change_overrides.user_ids) as user_id order by user_id) as asked_user
-    where (adding or segmentation.bucket(asked_user.user_id, salt) < threshold)
+      case when asked.wanted then new_end_actor end,
+      case when asked.wanted then new_end_reason end,
+      moment
+    from segmentation.in_order(change_overrides.user_ids) as u (user_id)
+    where (asked.wanted or segmentation.bucket(u.user_id, asked.salt) < asked.threshold)
       and not exists (
         select
         from segmentation.memberships as m
-        where m.user_id = asked_user.user_id and m.segment_id = change_overrides.segment_id
+        where m.user_id = u.user_id and m.segment_id = asked.segment_id
       );
     get diagnostics users = row_count;
     if users > 0 then
+      segment_id := asked.segment_id;
+      change := case when asked.wanted then 'added' else 'removed' end;
       return next;
     end if;
   end loop;
   perform segmentation.set_actor(null, null);
 exception
-  -- Only a plain INSERT typed meanwhile, which holds no lock of ours, can have been quicker.
+  -- A plain INSERT, which takes none of our locks, was quicker.
   when unique_violation then
     raise exception 'the same override was inserted by somebody else at the same time'
       using errcode = 'serialization_failure', hint = 'Try again.';
@@ -221,26 +352,37 @@ create or replace function segmentation.change_user_segments (
   security definer
   set search_path = pg_catalog, pg_temp
 as $$
-#variable_conflict use_column
 declare
   added text[] := coalesce(change_user_segments.add, '{}');
   removed text[] := coalesce(change_user_segments.remove, '{}');
   slugs text[];
   segment_ids integer[];
+  wanted boolean[];
   in_both text[];
 begin
   perform segmentation.require_user_ids(array[change_user_segments.user_id]);
-  select
-    array_agg(distinct s.slug),
-    array_agg(distinct s.slug) filter (where s.slug = any (added) and s.slug = any (removed))
-  into slugs, in_both
-  from unnest(added || removed) as s (slug);
-  if slugs is null then
+  if cardinality(added || removed) = 0 then
     raise exception 'nothing to change: add and remove are both empty'
       using
         errcode = 'invalid_parameter_value',
         hint = 'Name at least one segment in add or remove.';
   end if;
+  perform segmentation.require_at_most('segments', cardinality(added) + cardinality(removed), 1000);
+  perform segmentation.require_adding(
+    cardinality(added) > 0, change_user_segments.starts_at, change_user_segments.expires_at);
+  select
+    array_agg(s.slug order by s.slug), array_agg(s.is_added order by s.slug),
+    array_agg(s.slug order by s.slug) filter (where s.is_added and s.is_removed)
+  into slugs, wanted, in_both
+  from (
+    select a.slug collate "C", bool_or(a.is_added), bool_or(not a.is_added)
+    from (
+      select unnest(added), true
+      union all
+      select unnest(removed), false
+    ) as a (slug, is_added)
+    group by a.slug
+  ) as s (slug, is_added, is_removed);
   if in_both is not null then
     raise exception 'segments both added and removed: %', array_to_string(in_both, ', ')
       using
@@ -248,48 +390,22 @@ begin
         detail = json_build_object('overlapping_segments', in_both),
         hint = 'Name each segment once, in add or in remove.';
   end if;
-  perform segmentation.require_adding(
-    cardinality(added) > 0, change_user_segments.starts_at, change_user_segments.expires_at);
   perform segmentation.lock_slugs(slugs);
   segment_ids := segmentation.segment_ids_of(slugs);
   return query
   select asked.slug, coalesce(c.change, 'unchanged')
-  from unnest(slugs, segment_ids) as asked (slug, segment_id)
+  from unnest(slugs, segment_ids) with ordinality as asked (slug, segment_id, position)
   left join segmentation.change_overrides(
-    array[change_user_segments.user_id],
-    segment_ids,
-    array(
-      select asked.slug = any (added) from unnest(slugs) with ordinality as asked (slug, position) order by position),
+    array[change_user_segments.user_id], segment_ids, wanted,
     change_user_segments.expires_at, change_user_segments.starts_at,
     change_user_segments.actor, change_user_segments.reason) as c
     on c.segment_id = asked.segment_id
-  order by asked.slug collate "C";
+  order by asked.position;
 end
 $$;
 
 comment on function segmentation.change_user_segments(bigint, text[], text[], timestamptz, timestamptz, text, text) is
   'Add a user to segments and remove it from others, all or nothing. Example: select * from change_user_segments(1000, add => ''{AVITO_DISCOUNT_30}'', remove => ''{AVITO_DISCOUNT_50}'', expires_at => now() + interval ''7 days'', reason => ''ticket 17'');';
-
-create or replace function segmentation.require_adding (
-  adding     boolean,
-  starts_at  timestamptz,
-  expires_at timestamptz
-)
-  returns void
-  language plpgsql
-  immutable
-  set search_path = pg_catalog, pg_temp
-as $$
-begin
-  if not adding and (starts_at is not null or expires_at is not null) then
-    raise exception 'starts_at and expires_at belong to an addition, and nothing is added'
-      using
-        errcode = 'invalid_parameter_value',
-        detail = json_build_object('starts_at', starts_at, 'expires_at', expires_at),
-        hint = 'Leave them out: a removal holds from now until the user is added again.';
-  end if;
-end
-$$;
 
 create or replace function segmentation.change_segment_members (
   slug       text,
@@ -304,19 +420,17 @@ create or replace function segmentation.change_segment_members (
   language plpgsql
   security definer
   set search_path = pg_catalog, pg_temp
-  -- A million ids, in order: room to sort them without a file, plans made for as many as there are, and
-  -- merged with the tables' indexes instead of hashed.
+  -- For a million ids: memory to sort them without a file, a plan for as many as there are, and merge joins with the
+  -- tables' indexes instead of hashes.
   set work_mem = '128MB'
   set plan_cache_mode = force_custom_plan
   set enable_hashjoin = off
   set enable_hashagg = off
 as $$
-#variable_conflict use_column
 declare
   adding boolean := change_segment_members.operation = 'add';
-  given bigint := cardinality(change_segment_members.user_ids);
 begin
-  if change_segment_members.operation not in ('add', 'remove') or change_segment_members.operation is null then
+  if (change_segment_members.operation in ('add', 'remove')) is not true then
     raise exception 'operation % is unknown', coalesce('"' || change_segment_members.operation || '"', 'null')
       using
         errcode = 'invalid_parameter_value',
@@ -324,14 +438,15 @@ begin
         hint = 'Say add or remove.';
   end if;
   perform segmentation.require_user_ids(change_segment_members.user_ids);
-  if given = 0 then
+  received := cardinality(change_segment_members.user_ids);
+  if received = 0 then
     raise exception 'nothing to change: no user id is given'
       using errcode = 'invalid_parameter_value', hint = 'Name at least one user.';
   end if;
-  perform segmentation.require_adding(adding, change_segment_members.starts_at, change_segment_members.expires_at);
+  perform segmentation.require_adding(
+    adding, change_segment_members.starts_at, change_segment_members.expires_at);
   perform segmentation.lock_slugs(array[change_segment_members.slug]);
-  return query
-  select given, coalesce(sum(c.users), 0)::bigint, (given - coalesce(sum(c.users), 0))::bigint
+  select coalesce(sum(c.users), 0) into changed
   from segmentation.change_overrides(
     array(select distinct unnest(change_segment_members.user_ids) as user_id order by user_id),
     array[segmentation.segment_id_of(change_segment_members.slug)],
@@ -339,6 +454,8 @@ begin
     change_segment_members.expires_at, change_segment_members.starts_at,
     change_segment_members.actor, change_segment_members.reason) as c
   where c.change <> 'unchanged';
+  unchanged := received - changed;
+  return next;
 end
 $$;
 

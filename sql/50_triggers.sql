@@ -108,7 +108,14 @@ as $$
   left join segmentation.segment_history as d
     on d.segment_id = s.segment_id and d.operation = 'delete'
   cross join lateral (
-    select least((override).ends_at, s.deleted_at, next_start, moment)
+    select least(
+      (override).ends_at, s.deleted_at, next_start,
+      -- Where the clock has gone back since: right after the override began.
+      greatest(
+        moment,
+        case when (override).decided_at > moment and (override).starts_at <= (override).decided_at
+          then (override).decided_at + interval '1 microsecond'
+        end))
   ) as e (ended_at)
   cross join lateral (
     select case
@@ -159,7 +166,7 @@ begin
   where o.user_id is null or n.user_id is null
     or case
       when (n.included, n.starts_at) is distinct from (o.included, o.starts_at) then n.starts_at < earliest
-      else (n.actor, n.reason) is distinct from (o.actor, o.reason)
+      else (o.starts_at <= greatest(moment, o.decided_at) and (n.actor, n.reason) is distinct from (o.actor, o.reason))
         or n.ends_at < least(o.ends_at, earliest)
         or (o.ends_at < earliest and n.ends_at <> o.ends_at)
     end
@@ -184,7 +191,8 @@ begin
   from old_rows as o
   join new_rows as n on n.user_id = o.user_id and n.segment_id = o.segment_id
   cross join lateral segmentation.closed_override(
-    row(o.*)::segmentation.memberships, n.starts_at, moment) as c
+    row(o.*)::segmentation.memberships, n.starts_at,
+    greatest(moment, case when n.starts_at <= n.decided_at then n.starts_at end)) as c
   where (n.included, n.starts_at) is distinct from (o.included, o.starts_at);
   return null;
 end

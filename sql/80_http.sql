@@ -35,31 +35,6 @@ $$;
 comment on function segmentation.expiry(timestamptz, numeric, timestamptz) is
   'The end of a membership from an end or a time to live. Example: select expiry(null, 3600, null);';
 
--- What one answer holds at most; SQL itself has no such limit.
-create or replace function segmentation.require_at_most (
-  name    text,
-  given   bigint,
-  at_most bigint
-)
-  returns void
-  language plpgsql
-  immutable
-  set search_path = pg_catalog, pg_temp
-as $$
-begin
-  if (given between 1 and at_most) is not true then
-    raise exception '% % is not between 1 and %', name, coalesce(given::text, 'null'), at_most
-      using
-        errcode = 'invalid_parameter_value',
-        detail = json_build_object(name, given, 'at_most', at_most),
-        hint = 'Ask for less at a time, in several calls.';
-  end if;
-end
-$$;
-
-comment on function segmentation.require_at_most(text, bigint, bigint) is
-  'Fails when more is asked for than one answer holds. Example: select require_at_most(''limit'', 100, 1000);';
-
 create or replace function segmentation.rollout_json (
   slug text
 )

@@ -1,6 +1,8 @@
 """change_user_segments: the seven rules, each by what a user, a reader of the history and a DBA see."""
 
+import time
 from datetime import UTC, datetime, timedelta
+from itertools import product
 from typing import Any
 
 import pytest
@@ -455,6 +457,32 @@ def test_adding_again_replaces_a_plan(db: Database, clock: Clock) -> None:
     assert db.rows("select * from segmentation.membership_history") == []
 
 
+def test_a_plan_is_replaced_at_its_own_start(db: Database, clock: Clock) -> None:
+    add(db, starts_at=FRIDAY, expires_at=MONDAY, actor="ann", reason="sale")
+    clock.advance(hours=1)
+    later = MONDAY + timedelta(days=1)
+    assert add(db, starts_at=FRIDAY, expires_at=later, actor="bob", reason="longer") == "rescheduled"
+    assert overrides(db) == [(True, FRIDAY, later)]
+    clock.set(later)
+    assert [
+        tuple(row) for row in db.rows("select operation, at, actor, reason from user_history(%s)", USER)
+    ] == [
+        ("add", FRIDAY, "bob", "longer"),
+        ("remove", later, "bob", "longer"),
+    ]
+
+
+def test_a_plan_replaced_at_its_own_start_fails_no_batch(db: Database) -> None:
+    for end in (MONDAY, MONDAY + timedelta(days=1)):
+        assert db.row(
+            "select changed from change_segment_members('A', '{1,2}', starts_at => %s, expires_at => %s,"
+            " reason => %s)",
+            FRIDAY,
+            end,
+            str(end),
+        ) == (2,)
+
+
 def test_the_same_plan_again_writes_nothing(db: Database) -> None:
     add(db, starts_at=FRIDAY, expires_at=MONDAY)
     before = physically(db, *TABLES)
@@ -636,3 +664,52 @@ def test_reading_a_user_never_seen_where_nothing_can_be_written_just_does_not(
 def test_without_an_actor_the_history_names_the_login(db: Database) -> None:
     add(db)
     assert db.value("select actor from user_history(%s)", USER) == db.value("select session_user::text")
+
+
+# The table of rules itself.
+
+
+def expected(wanted: bool, state: str, rolled_out: bool, planning: bool, start: bool, end: bool) -> str:
+    """The README's table, said another way."""
+    if not wanted:
+        leaves = state in ("assigned", "planned") or (state == "none" and rolled_out)
+        return "removed" if leaves else "unchanged"
+    if state == "assigned":
+        return "unchanged" if end else "rescheduled"
+    if planning:
+        if state == "planned":
+            return "unchanged" if start and end else "rescheduled"
+        return "refused" if state == "excluded" else "added"
+    return "added"
+
+
+def test_the_table_of_rules_is_complete(db: Database) -> None:
+    truth = [False, True]
+    cases = list(product(truth, ["none", "assigned", "excluded", "planned"], truth, truth, truth, truth))
+    for case in cases:
+        change_ = db.value("select segmentation.override_change(%s, %s, %s, %s, %s, %s)", *case)
+        assert change_ == expected(*case), case
+
+
+def test_an_empty_reason_is_none_in_every_change(db: Database, clock: Clock) -> None:
+    add(db, reason="")
+    clock.advance(hours=1)
+    remove(db, reason="")
+    assert db.column("select reason from user_history(%s)", USER) == [None, None]
+
+
+def test_a_start_at_infinity_is_told_apart_from_one_in_the_past(db: Database) -> None:
+    for starts_at in ("infinity", "-infinity"):
+        with pytest.raises(InvalidParameterValue, match="not a valid moment"):
+            add(db, starts_at=starts_at)
+
+
+@pytest.mark.parametrize("names", [["add"], ["remove"], ["add", "remove"]])
+def test_more_segments_than_one_call_takes_are_refused_before_any_work(
+    db: Database, names: list[str]
+) -> None:
+    slugs = [f"S{number}" for number in range(40_000)]
+    began = time.monotonic()
+    with refuses(InvalidParameterValue, segments=len(names) * len(slugs), at_most=1000):
+        change(db, USER, **dict.fromkeys(names, slugs))
+    assert time.monotonic() - began < 1
