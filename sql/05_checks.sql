@@ -76,33 +76,6 @@ begin
 end
 $$;
 
--- Both go into the history, once for each change.
-create or replace function segmentation.require_actor (
-  actor  text,
-  reason text
-)
-  returns void
-  language plpgsql
-  immutable
-  set search_path = pg_catalog, pg_temp
-as $$
-declare
-  given record;
-begin
-  for given in
-    select g.name, length(g.value) as length, g.at_most
-    from (values ('actor', actor, 200), ('reason', reason, 2000)) as g (name, value, at_most)
-    where length(g.value) > g.at_most
-  loop
-    raise exception 'the % has % characters', given.name, given.length
-      using
-        errcode = 'invalid_parameter_value',
-        detail = json_build_object('argument', given.name, 'length', given.length, 'at_most', given.at_most),
-        hint = format('Shorten it to at most %s characters.', given.at_most);
-  end loop;
-end
-$$;
-
 create or replace function segmentation.require_percent (
   percent numeric
 )

@@ -207,7 +207,7 @@ begin
       new_id, new_salt, create_segment.percent, new_created_at,
       segmentation.actor(), create_segment.reason);
   end if;
-  perform segmentation.set_actor(null, null);
+  perform segmentation.unset_actor();
   return query select * from segmentation.get_segment(create_segment.slug);
 end
 $$;
@@ -284,7 +284,7 @@ begin
   set description = coalesce(update_segment.description, '')
   where s.segment_id = segment.segment_id
     and s.description <> coalesce(update_segment.description, '');
-  perform segmentation.set_actor(null, null);
+  perform segmentation.unset_actor();
   return query select * from segmentation.get_segment(update_segment.slug);
 end
 $$;
@@ -311,7 +311,7 @@ begin
   update segmentation.segments as s
   set deleted_at = segmentation.clock()
   where s.segment_id = segment.segment_id;
-  perform segmentation.set_actor(null, null);
+  perform segmentation.unset_actor();
 end
 $$;
 

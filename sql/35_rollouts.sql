@@ -104,7 +104,7 @@ begin
         detail = json_build_object('segment', segment.slug, 'starts_at', cancel_rollout_step.starts_at),
         hint = 'List the steps: select * from rollout_steps(slug); or GET /v1/segments/{slug}.';
   end if;
-  perform segmentation.set_actor(null, null);
+  perform segmentation.unset_actor();
   return query select * from segmentation.rollout_steps(cancel_rollout_step.slug);
 end
 $$;

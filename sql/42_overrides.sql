@@ -217,18 +217,27 @@ create or replace function segmentation.change_overrides (
   set search_path = pg_catalog, pg_temp
 as $$
 declare
-  moment timestamptz := segmentation.lock_overrides(change_overrides.user_ids, change_overrides.segment_ids);
-  new_start timestamptz := coalesce(change_overrides.starts_at, moment);
+  moment timestamptz;
+  new_start timestamptz;
   new_end timestamptz := coalesce(change_overrides.expires_at, 'infinity');
-  new_actor text := coalesce(change_overrides.actor, session_user);
-  new_reason text := nullif(change_overrides.reason, '');
-  -- Who set the end and why: nobody, where there is none.
-  new_end_actor text := case when new_end < 'infinity' then new_actor end;
-  new_end_reason text := case when new_end < 'infinity' then new_reason end;
+  new_actor text;
+  new_reason text;
+  new_end_actor text;
+  new_end_reason text;
   salts bigint[];
   thresholds integer[];
   asked record;
 begin
+  perform segmentation.set_actor(change_overrides.actor, change_overrides.reason);
+  new_actor := segmentation.actor();
+  new_reason := segmentation.actor_reason();
+  -- Who set the end and why: nobody, where there is none.
+  if new_end < 'infinity' then
+    new_end_actor := new_actor;
+    new_end_reason := new_reason;
+  end if;
+  moment := segmentation.lock_overrides(change_overrides.user_ids, change_overrides.segment_ids);
+  new_start := coalesce(change_overrides.starts_at, moment);
   perform segmentation.require_period(change_overrides.starts_at, change_overrides.expires_at, moment);
   if new_start > moment then
     perform segmentation.refuse_plans_for_excluded_users(
@@ -247,7 +256,6 @@ begin
   from unnest(change_overrides.segment_ids) with ordinality as a (segment_id, position)
   left join segmentation.rollouts as r
     on r.segment_id = a.segment_id and segmentation.in_force(r.starts_at, r.ends_at, moment);
-  perform segmentation.set_actor(new_actor, new_reason);
 
   -- Where there is an override: what becomes of it.
   return query
@@ -329,7 +337,7 @@ begin
       return next;
     end if;
   end loop;
-  perform segmentation.set_actor(null, null);
+  perform segmentation.unset_actor();
 exception
   -- A plain INSERT, which takes none of our locks, was quicker.
   when unique_violation then

@@ -120,6 +120,23 @@ $$;
 comment on function segmentation.http_user_segments(bigint, timestamptz) is
   'Answers GET /v1/users/{user_id}/segments, the hot read.';
 
+-- The same without time travel, for those who may ask for the present only.
+create or replace function segmentation.http_user_segments_now (
+  user_id bigint
+)
+  returns text
+  language plpgsql
+  security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return segmentation.http_user_segments(http_user_segments_now.user_id);
+end
+$$;
+
+comment on function segmentation.http_user_segments_now(bigint) is
+  'Answers GET /v1/users/{user_id}/segments for an evaluator, who may not give another moment than now.';
+
 -- The same for all users who wait at the same moment, one text each.
 create or replace function segmentation.http_user_segments_each (
   user_ids bigint[]

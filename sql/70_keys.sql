@@ -1,6 +1,6 @@
 -- API keys of the HTTP layer: 256 random bits, shown once, kept as a SHA-256 digest.
 --
--- A key has one of the three roles; the service runs its calls as that role, so PostgreSQL itself refuses
+-- A key has one of the four roles; the service runs its calls as that role, so PostgreSQL itself refuses
 -- what the key may not do. A trigger tells running services of every change at once.
 --
 -- In calling order: create_api_key, authenticate_api_key, list_api_keys, revoke_api_key.
@@ -26,12 +26,19 @@ begin
         detail = json_build_object('name', create_api_key.name),
         hint = 'A name has 1 to 100 letters, digits, dots, hyphens, underscores and @, the first a letter or digit.';
   end if;
-  if (create_api_key.role in ('reader', 'editor', 'admin')) is not true then
+  if (create_api_key.role in ('evaluator', 'reader', 'editor', 'admin')) is not true then
     raise exception 'role % is unknown', coalesce('"' || create_api_key.role || '"', 'null')
       using
         errcode = 'invalid_parameter_value',
         detail = json_build_object('role', create_api_key.role),
-        hint = 'Say reader, editor or admin.';
+        hint = 'Say evaluator, reader, editor or admin.';
+  end if;
+  if exists (select from pg_catalog.pg_roles as r where r.rolname = create_api_key.name) then
+    raise exception 'name "%" is a login or role of this server', create_api_key.name
+      using
+        errcode = 'unique_violation',
+        detail = json_build_object('name', create_api_key.name),
+        hint = 'Choose another name, so that the history never mistakes a key for a login.';
   end if;
   if create_api_key.expires_at <= segmentation.clock() then
     raise exception 'expires_at % is not in the future', create_api_key.expires_at
@@ -57,7 +64,7 @@ end
 $$;
 
 comment on function segmentation.create_api_key(text, text, timestamptz) is
-  'Create an API key for the HTTP interface with the role reader, editor or admin; the key is shown this once. Example: select create_api_key(''web-shop'', ''reader'');';
+  'Create an API key for the HTTP interface with the role evaluator, reader, editor or admin; the key is shown this once. Example: select create_api_key(''web-shop'', ''reader'');';
 
 create or replace function segmentation.authenticate_api_key (
   key_digest bytea

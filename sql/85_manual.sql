@@ -32,7 +32,7 @@ as $$
   cross join lateral regexp_match(obj_description(p.oid, 'pg_proc'), '^(.*) Example: (.*)$') as d (parts)
   cross join lateral (
     select k.position, k.role
-    from unnest('{reader,editor,admin}'::text[]) with ordinality as k (role, position)
+    from unnest('{evaluator,reader,editor,admin}'::text[]) with ordinality as k (role, position)
     where has_function_privilege('segmentation_' || k.role, p.oid, 'execute')
     order by k.position
     limit 1

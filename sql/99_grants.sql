@@ -1,12 +1,20 @@
 -- Who may call what: the whole list. Nobody but the owner touches a table, and PUBLIC may call nothing.
 --
--- Roles hold one another: an admin may do what an editor may, an editor what a reader may. People get one
--- of the three: grant segmentation_editor to alice.
+-- Roles hold one another: an admin may do what an editor may, an editor what a reader may, a reader what an evaluator
+-- may. People get one of them: grant segmentation_editor to alice.
 
 set local role segmentation_owner;
 
 revoke all on all functions in schema segmentation from public;
 revoke all on all procedures in schema segmentation from public;
+
+-- Evaluate one user, now.
+grant usage on schema segmentation to segmentation_evaluator;
+grant execute on function
+  segmentation.http_user_segments_now(bigint),
+  segmentation.ofrep_flag(bigint, text),
+  segmentation.ofrep_flags(bigint, text[])
+to segmentation_evaluator;
 
 -- Ask.
 grant execute on function
@@ -30,8 +38,6 @@ grant execute on function
   segmentation.http_users_segments(bigint[]),
   segmentation.list_segments(text, integer),
   segmentation.manual(text),
-  segmentation.ofrep_flag(bigint, text),
-  segmentation.ofrep_flags(bigint, text[]),
   segmentation.require_at_most(text, bigint, bigint),
   segmentation.rfc3339(timestamptz),
   segmentation.rollout_json(text),

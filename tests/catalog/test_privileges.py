@@ -1,14 +1,16 @@
 """Who may do what: PostgreSQL itself refuses the rest, also to a thief of the service's login."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
-from psycopg.errors import InsufficientPrivilege, UndefinedFunction
+from psycopg.errors import InsufficientPrivilege, UndefinedFunction, UniqueViolation
 
-from tests.conftest import Database
+from tests.conftest import Clock, Database
 
+EVALUATOR = "segmentation_evaluator"
 READER, EDITOR, ADMIN = "segmentation_reader", "segmentation_editor", "segmentation_admin"
 LEAST_ROLE = {
+    EVALUATOR: ["http_user_segments_now", "ofrep_flag", "ofrep_flags"],
     READER: [
         "authenticate_api_key",
         "bucket",
@@ -16,8 +18,6 @@ LEAST_ROLE = {
         "get_segment",
         "list_segments",
         "manual",
-        "ofrep_flag",
-        "ofrep_flags",
         "rollout_steps",
         "segment_growth",
         "segment_history",
@@ -59,7 +59,7 @@ LEAST_ROLE = {
         "update_segment",
     ],
 }
-BELOW = {READER: "segmentation_service", EDITOR: READER, ADMIN: EDITOR}
+BELOW = {EVALUATOR: "segmentation_service", READER: EVALUATOR, EDITOR: READER, ADMIN: EDITOR}
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def login(connect: Callable[..., Database]) -> Callable[[str], Database]:
     return login_
 
 
-@pytest.mark.parametrize("role", [READER, EDITOR, ADMIN])
+@pytest.mark.parametrize("role", [EVALUATOR, READER, EDITOR, ADMIN])
 def test_each_role_may_call_its_own_and_the_one_below_may_not(db: Database, role: str) -> None:
     rows = db.rows(
         "select proname, has_function_privilege(%s, oid, 'execute') as here,"
@@ -85,7 +85,7 @@ def test_each_role_may_call_its_own_and_the_one_below_may_not(db: Database, role
         LEAST_ROLE[role],
     )
     assert sorted(row.proname for row in rows) == LEAST_ROLE[role]
-    # segmentation_service inherits nothing: below a reader there is nobody.
+    # segmentation_service inherits nothing: below an evaluator there is nobody.
     assert {row.proname: (row.here, row.below) for row in rows} == dict.fromkeys(
         LEAST_ROLE[role], (True, False)
     )
@@ -106,7 +106,7 @@ def test_no_public_function_is_left_out_of_the_list_above(db: Database) -> None:
 
 
 def test_a_role_that_holds_another_may_do_what_that_may(db: Database) -> None:
-    for role, held in ((EDITOR, READER), (ADMIN, EDITOR)):
+    for role, held in ((READER, EVALUATOR), (EDITOR, READER), (ADMIN, EDITOR)):
         assert db.value("select pg_has_role(%s, %s, 'usage')", role, held) is True
     assert db.value("select pg_has_role(%s, %s, 'member')", READER, EDITOR) is False
 
@@ -126,7 +126,7 @@ def test_a_new_function_of_the_owner_is_nobodys_until_granted(db: Database) -> N
     db.rows("set role segmentation_owner")
     db.rows("create function segmentation.new_one() returns integer language sql as 'select 1'")
     db.rows("reset role")
-    for role in ("public", READER, EDITOR, ADMIN):
+    for role in ("public", EVALUATOR, READER, EDITOR, ADMIN):
         assert (
             db.value("select has_function_privilege(%s, 'segmentation.new_one()', 'execute')", role) is False
         )
@@ -184,11 +184,13 @@ def test_the_services_login_can_do_nothing_before_it_takes_a_role(login: Callabl
             service.rows(query)
 
 
-def test_the_services_login_can_take_the_three_roles_and_no_other(login: Callable[[str], Database]) -> None:
+def test_the_services_login_can_take_the_four_roles_and_no_other(login: Callable[[str], Database]) -> None:
     service = login("segmentation_service")
     for role in (READER, EDITOR, ADMIN):
         service.rows(f"set role {role}")
         assert service.segments_of(1) == []
+    service.rows(f"set role {EVALUATOR}")
+    assert service.value("select http_user_segments_now(1)") == '{"user_id":1,"segments":[]}'
     for role in ("segmentation_owner", "segmentation_jobs", "postgres"):
         with pytest.raises(InsufficientPrivilege):
             service.rows(f"set role {role}")
@@ -257,3 +259,109 @@ def test_the_history_names_the_login_not_the_owner_of_a_definer_function(
     service.rows("set role segmentation_editor")
     service.rows("select change_user_segments(1, '{A}')")
     assert service.value("select actor from user_history(1)") == "segmentation_service"
+
+
+def test_an_evaluator_asks_what_one_user_is_in_now_and_nothing_else(
+    db: Database, login: Callable[[str], Database]
+) -> None:
+    db.rows("select create_segment('A', 100)")
+    page = login("segmentation_service")
+    page.rows(f"set role {EVALUATOR}")
+    assert page.value("select http_user_segments_now(7)") == '{"user_id":7,"segments":["A"]}'
+    assert page.value("select ofrep_flag(7, 'A')")["value"] is True
+    assert [flag["key"] for flag in page.value("select ofrep_flags(7)")["flags"]] == ["A"]
+    for call in (
+        "http_user_segments(7)",
+        "http_user_segments(7, '2026-11-01Z')",
+        "http_user_segments_each('{1,2}')",
+        "user_segments(7)",
+        "users_segments('{1,2}')",
+        "user_history(7)",
+        "explain_membership(7, 'A')",
+        "segment_members('A')",
+        "list_segments()",
+        "register_users('{1}')",
+    ):
+        with pytest.raises(InsufficientPrivilege):
+            page.rows(f"select {call}")
+    # Executable: these three and nothing else.
+    assert (
+        db.column(
+            "select proname::text from pg_proc where pronamespace = 'segmentation'::regnamespace"
+            " and has_function_privilege(%s, oid, 'execute') order by 1",
+            EVALUATOR,
+        )
+        == LEAST_ROLE[EVALUATOR]
+    )
+
+
+# Who the history names.
+
+CHANGES = [
+    "change_user_segments(1, '{{A}}', actor => {actor})",
+    "change_segment_members('A', '{{1}}', actor => {actor})",
+    "create_segment('B', actor => {actor})",
+    "update_segment('A', 'described', actor => {actor})",
+    "set_rollout('A', 5, actor => {actor})",
+    "delete_segment('A', actor => {actor})",
+    "forget_user(1, actor => {actor})",
+    "create_report_link('2026-11', actor => {actor})",
+]
+
+
+@pytest.fixture
+def alice(db: Database, clock: Clock, login: Callable[[str], Database]) -> Iterator[Database]:
+    """A person with a login of her own, who may do everything."""
+    db.rows("select create_segment('A')")
+    db.rows("create role alice login in role segmentation_admin")
+    session = login("alice")
+    yield session
+    session.connection.close()
+    db.rows("drop role alice")
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_person_is_who_the_login_says(alice: Database, clock: Clock, change: str) -> None:
+    for actor in ("'bob'", "'postgres'", "' '"):
+        with pytest.raises(InsufficientPrivilege) as refused:
+            alice.rows(f"select {change.format(actor=actor)}")
+        assert refused.value.diag.message_hint
+    for actor in ("'alice'", "null", "session_user", "''"):
+        with alice.connection.transaction(force_rollback=True):
+            alice.rows(f"select {change.format(actor=actor)}")
+
+
+def test_the_history_names_the_login_whatever_is_given(alice: Database, clock: Clock) -> None:
+    for number, actor in enumerate(["'alice'", "null", "''"], start=1):
+        alice.rows(f"select change_user_segments({number}, '{{A}}', actor => {actor})")
+        assert alice.value(f"select actor from user_history({number})") == "alice"
+    alice.rows("set segmentation.actor = 'bob'")
+    alice.rows("select change_user_segments(1, remove => '{A}')")
+    assert alice.column("select actor from user_history(1)") == ["alice", "alice"]
+
+
+def test_the_service_names_the_owner_of_the_key(db: Database, login: Callable[[str], Database]) -> None:
+    db.rows("select create_segment('A')")
+    db.rows("create role app login noinherit in role segmentation_service")
+    for number, name in enumerate(["segmentation_service", "app"], start=1):
+        service = login(name)
+        service.rows("set role segmentation_editor")
+        service.rows(f"select change_user_segments({number}, '{{A}}', actor => 'web-shop')")
+        assert service.value(f"select actor from user_history({number})") == "web-shop"
+        service.connection.close()
+    db.rows("drop role app")
+
+
+def test_no_key_has_the_name_of_a_login_and_no_login_that_of_a_key(
+    db: Database, alice: Database, clock: Clock
+) -> None:
+    for name in ("alice", "postgres", "segmentation_reader"):
+        with pytest.raises(UniqueViolation):
+            db.rows("select create_api_key(%s, 'reader')", name)
+    alice.rows("select change_user_segments(1, '{A}')")
+    db.rows("select create_api_key('bob', 'editor')")
+    db.rows("alter role alice rename to bob")
+    for change in CHANGES:
+        with pytest.raises(InsufficientPrivilege):
+            alice.rows(f"select {change.format(actor='null')}")
+    db.rows("alter role bob rename to alice")
