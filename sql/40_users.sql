@@ -93,6 +93,9 @@ exception
 end
 $$;
 
+-- Erases the user from every row of this schema. What PostgreSQL itself keeps is out of reach here: dead row versions
+-- until the next vacuum, samples in pg_statistic until the next analyze, the write-ahead log, backups, and the server's
+-- log, where it is set to log statements.
 create or replace function segmentation.forget_user (
   user_id bigint,
   actor   text default session_user,
@@ -103,7 +106,6 @@ create or replace function segmentation.forget_user (
   security definer
   set search_path = pg_catalog, pg_temp
 as $$
-#variable_conflict use_column
 declare
   known boolean := exists (
     select from segmentation.users as u where u.user_id = forget_user.user_id
@@ -112,19 +114,19 @@ declare
   );
 begin
   perform segmentation.require_actor(forget_user.actor, forget_user.reason);
-  -- Known or not, the user is locked: nothing added meanwhile survives half.
+  -- Known or not, the user is locked: what others add meanwhile comes before this, and goes, or after it, and stays.
   perform segmentation.lock_users(array[forget_user.user_id]);
   -- Recorded like any other deletion, and then erased with the rest: the history's guard stands aside.
   delete from segmentation.memberships as m where m.user_id = forget_user.user_id;
   perform set_config('segmentation.forgetting', 'on', true);
   delete from segmentation.membership_history as h where h.user_id = forget_user.user_id;
   delete from segmentation.report_links as l where l.user_id = forget_user.user_id;
-  delete from segmentation.idempotency_keys as i where i.path ~ ('^/v1/users/' || forget_user.user_id || '(/|$)');
+  delete from segmentation.idempotency_keys as i where i.user_id = forget_user.user_id;
   delete from segmentation.users as u where u.user_id = forget_user.user_id;
   perform set_config('segmentation.forgetting', '', true);
-  -- Who and why stays in the server's log; whom does not.
+  -- Who and why is worth a line in the server's log. It does not say whom.
   raise log 'a user was forgotten by %, reason: %',
-    coalesce(forget_user.actor, session_user), coalesce(forget_user.reason, 'none given');
+    coalesce(nullif(forget_user.actor, ''), session_user), coalesce(forget_user.reason, 'none given');
   return known;
 end
 $$;

@@ -65,17 +65,21 @@ create or replace function segmentation.keep_answer (
 as $$
 begin
   if (length(fingerprint) = 32 and status between 200 and 299
-    and num_nulls(api_key, idempotency_key, path, answer) = 0) is not true
+    and num_nulls(api_key, idempotency_key, answer) = 0) is not true
   then
-    raise exception 'this is no answer to keep'
+    raise exception 'this is not a valid answer to keep'
       using
         errcode = 'invalid_parameter_value',
-        detail = json_build_object('status', status, 'path', path),
-        hint = 'All but location are needed; a fingerprint has 32 bytes, a status kept is from 200 to 299.';
+        detail = json_build_object('status', status),
+        hint = 'All but path and location are needed; a fingerprint has 32 bytes, a status kept is from 200 to 299.';
   end if;
+  -- An answer about one user says so first, see http_change_user_segments. The path, which an earlier service gives, is
+  -- not kept.
   insert into segmentation.idempotency_keys (
-    api_key, idempotency_key, fingerprint, path, status, location, answer)
-  values (api_key, idempotency_key, fingerprint, path, status, location, answer);
+    api_key, idempotency_key, fingerprint, status, location, answer, user_id)
+  values (
+    api_key, idempotency_key, fingerprint, status, location, answer,
+    case when answer like '{"user_id"%' then (answer::json ->> 'user_id')::bigint end);
 end
 $$;
 

@@ -62,12 +62,15 @@ def live_through_everything(db: Database, clock: Clock) -> None:
     for user_id in (USER, 7):
         db.rows("select change_user_segments(%s, remove => '{A}', reason => 'over')", user_id)
         db.rows("select create_report_link('2026-11', %s)", user_id)
-        db.rows(
-            "select keep_answer('shop', %s::text, sha256(''), '/v1/users/' || %s, 200, null, %s)",
-            f"order-{user_id}",
-            user_id,
-            f'{{"user_id":{user_id}}}',
-        )
+        # Whatever way the request spelled the id.
+        for spelling in (f"/v1/users/{user_id}/segments", f"/v1/users/000{user_id}/segments"):
+            db.rows(
+                "select keep_answer('shop', %s, sha256(''), %s, 200, null,"
+                " http_change_user_segments(%s, '{A}', null, null, null, null, 'ann', null)::text)",
+                f"order-{spelling[::-1]}",
+                spelling,
+                user_id,
+            )
     clock.set(FRIDAY)
     db.rows("call sweep()")
     for user_id in (USER, 7):
@@ -82,6 +85,27 @@ def test_forgetting_a_user_leaves_nothing_anywhere(db: Database, clock: Clock) -
     assert where_mentioned(db, str(USER)) == set()
     db.rows("call sweep()")
     assert where_mentioned(db, str(USER)) == set()
+
+
+def test_the_answer_of_forgetting_is_kept_without_saying_whom(db: Database, clock: Clock) -> None:
+    live_through_everything(db, clock)
+    with db.connection.transaction():
+        db.rows("select forget_user(%s)", USER)
+        db.rows(
+            "select keep_answer('shop', 'forget', sha256('DELETE'), %s, 204, null, '')", f"/v1/users/{USER}"
+        )
+    assert where_mentioned(db, str(USER)) == set()
+    assert db.value("select status from claim_idempotency_key('shop', 'forget')") == 204
+
+
+def test_kept_answers_of_a_user_are_found_by_index(db: Database) -> None:
+    db.rows(
+        "insert into segmentation.idempotency_keys (api_key, idempotency_key, fingerprint, status, answer, user_id)"
+        " select 'shop', n::text, sha256(''), 200, '{}', n from generate_series(1, 20000) as n"
+    )
+    db.rows("analyze segmentation.idempotency_keys")
+    plan = db.column("explain delete from segmentation.idempotency_keys as i where i.user_id = 7")
+    assert any("idempotency_keys_user_id_idx" in line for line in plan), plan
 
 
 def test_forgetting_a_user_touches_nobody_else(db: Database, clock: Clock) -> None:

@@ -1,0 +1,2 @@
+-- What was written into the column goes with the column.
+select;
