@@ -1,23 +1,22 @@
 """The wiring of the service."""
 
-import asyncio
-import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from multiprocessing import parent_process
 from typing import TYPE_CHECKING
 
 from litestar import Litestar, Router
 from litestar.plugins import CLIPlugin
+from litestar.types import ASGIApp, Scope
 
 from service import health, members, ofrep, reports, segments, users
 from service.database import Database
 from service.docs import openapi
-from service.errors import answer_problem
+from service.errors import answer_problem, malformed
 from service.http import metrics
 from service.http.answers import with_options
 from service.http.auth import ApiKeys, Authentication
 from service.http.bodies import ApiRequest
+from service.http.connections import Connections
 from service.http.idempotency import Idempotency
 from service.http.rate_limit import rate_limit
 from service.http.request_ids import RequestIds
@@ -53,7 +52,6 @@ def create_app(settings: Settings | None = None, tracing: "Tracing | None" = Non
 
     @asynccontextmanager
     async def connections(_: Litestar) -> AsyncIterator[None]:
-        _end_with_parent()
         async with database.open(), reads.open(), keys.listen():
             yield
 
@@ -89,7 +87,8 @@ def create_app(settings: Settings | None = None, tracing: "Tracing | None" = Non
         logging_config=None,
     )
     # Around everything, so that answers to unknown paths have an id as well.
-    app.asgi_handler = RequestIds(tracing.requests(app.asgi_handler) if tracing else app.asgi_handler)
+    asgi = Connections(app.asgi_handler, refuse)
+    app.asgi_handler = RequestIds(tracing.requests(asgi) if tracing else asgi)
     app.state.database = database
     app.state.reads = reads
     app.state.api_keys = keys
@@ -97,16 +96,11 @@ def create_app(settings: Settings | None = None, tracing: "Tracing | None" = Non
     return app
 
 
-def _end_with_parent() -> None:
-    """Stop when the process that started this worker is killed; else its port would be taken for ever."""
-    if parent := parent_process():
-        loop = asyncio.get_running_loop()
-
-        def stop() -> None:
-            loop.remove_reader(parent.sentinel)
-            signal.raise_signal(signal.SIGTERM)
-
-        loop.add_reader(parent.sentinel, stop)
+def refuse(scope: Scope, fault: str) -> ASGIApp:
+    """Answer a request that is malformed before anybody looks at what it asks for."""
+    request = ApiRequest(scope)
+    answer: ASGIApp = answer_problem(request, malformed([{"detail": fault}])).to_asgi_response(None, request)
+    return answer
 
 
 def load_tracing() -> "Tracing":

@@ -108,12 +108,6 @@ RATE_LIMITED = Kind(
     "Too many requests",
     "This API key has sent as many as it may in a minute: wait as many seconds as Retry-After says.",
 )
-HEAD_TOO_LARGE = Kind(
-    431,
-    "head_too_large",
-    "The head of the request is too large",
-    "Its path, query and headers together: the service sets a limit. Send a shorter reason, fewer headers.",
-)
 INTERNAL_ERROR = Kind(
     500,
     "internal_error",
@@ -143,13 +137,6 @@ DATABASE_UNAVAILABLE = Kind(
     "database_unavailable",
     "The database does not answer",
     "It is away, or all connections were in use for too long. Send it again later.",
-)
-TOO_MANY_CONNECTIONS = Kind(
-    503,
-    "too_many_connections",
-    "Too many clients are connected",
-    "Each server process holds so many connections and no more. Send it again later; use few connections for many"
-    " requests, and close those that idle.",
 )
 NOT_READY = Kind(503, "not_ready", "The service is not ready", "parts lists what is missing, and what to do.")
 STATEMENT_TIMEOUT = Kind(

@@ -44,12 +44,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Meta(
             ge=1,
             le=100_000,
-            description="Connections of clients that each worker holds, before 503; health is answered",
+            description="Connections of clients that each worker holds; more wait until one of them ends",
         ),
-    ] = 2000
+    ] = 10_000
+    keep_alive_timeout: Annotated[
+        Seconds,
+        Meta(
+            # Load balancers drop an idle connection themselves after a minute.
+            description="Seconds that a connection may idle between requests, or take for a request's head"
+        ),
+    ] = 75
     max_body_bytes: Annotated[int, Meta(ge=1024, description="Longest JSON body, in bytes")] = 1024 * 1024
     max_head_bytes: Annotated[
-        int, Meta(ge=1024, description="Longest path, query and headers of a request, in bytes")
+        int, Meta(ge=8192, description="Longest path, query and headers of a request, in bytes, before 431")
     ] = 64 * 1024
     api_key_cache_seconds: Annotated[
         float,
@@ -74,9 +81,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 600
     stall_timeout: Annotated[
         Seconds,
-        Meta(
-            description="Seconds to wait for a client: for a request's head, a JSON body, each part of a transfer"
-        ),
+        Meta(description="Seconds to wait for a client: for a JSON body, for each part of a transfer"),
     ] = 30
     public_url: Annotated[
         str, Meta(description="Where clients reach the service, for links; empty: as the request came")

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from psycopg.rows import namedtuple_row
 from pytest_postgresql import factories
 
 from service.migrate import migrate
+from tests.launcher import Server
 
 # Each worker of pytest-xdist has a server of its own.
 WORKER = os.environ.get("PYTEST_XDIST_WORKER")
@@ -148,6 +149,32 @@ def clock(db: Database) -> Clock:
 def set_clock(db: Database) -> Callable[[datetime | None], datetime | None]:
     """Stop the clock at a moment, or let it run again (None); it runs until this is called."""
     return Clock(db).set
+
+
+@pytest.fixture
+def run_server(database_url: str) -> Iterator[Callable[..., Server]]:
+    """Run the service on this test's database, as a process of its own: run_server(WORKERS="2", …)."""
+    with ExitStack() as running:
+
+        def run(**given: Any) -> Server:
+            server = Server(given.pop("DATABASE_URL", database_url), **given)
+            running.callback(server.kill)
+            return server
+
+        yield run
+
+
+@contextmanager
+def database_of_module(postgresql_noproc: Any, suffix: str) -> Iterator[str]:
+    """The URL of a database that the tests of one file share."""
+    name = f"{postgresql_noproc.dbname}_{suffix}"
+    with psycopg.connect(url_of("postgres"), autocommit=True) as server:
+        server.execute(f"drop database if exists {name} with (force)")
+        server.execute(f"create database {name} template {postgresql_noproc.template_dbname}")
+        try:
+            yield url_of(name)
+        finally:
+            server.execute(f"drop database if exists {name} with (force)")
 
 
 @pytest.fixture

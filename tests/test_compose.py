@@ -22,9 +22,8 @@ from psycopg.conninfo import conninfo_to_dict
 
 from service.settings import Settings
 from tests.conftest import Database
-from tests.http.conftest import wait_until_live
+from tests.launcher import Server
 from tests.readmes import ROOT, block
-from tests.trust.server import free_port
 
 FILE = ROOT / "docker-compose.yaml"
 COMPOSE: dict[str, Any] = yaml.safe_load(FILE.read_text())
@@ -201,21 +200,17 @@ def test_its_scripts_migrate_and_serve(volume: Path, database_url: str) -> None:
         connection.execute("alter role segmentation_service password null")
     migrated = run("migrate", volume, USER="migrate")
     assert "the database is at version" in migrated.stdout
-    port = free_port()
-    server = subprocess.Popen(
-        ["sh", "-euc", script("service").replace("/secrets", str(volume))],
-        cwd=ROOT,
-        env={"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "PORT": str(port), "WORKERS": "2"},
-        stderr=subprocess.PIPE,
-        text=True,
+    server = Server(
+        "",
+        command=["sh", "-euc", script("service").replace("/secrets", str(volume))],
+        PATH=f"{Path(sys.executable).parent}:/usr/bin:/bin",
+        WORKERS="2",
     )
     try:
-        wait_until_live(port, server)
-        assert httpx.get(f"http://127.0.0.1:{port}/health/ready").status_code in (200, 503)
+        assert httpx.get(f"{server.url}/health/ready").status_code in (200, 503)
         _, *check = SERVICES["service"]["healthcheck"]["test"]
-        check = [sys.executable, *(part.replace(":8080", f":{port}") for part in check[1:])]
+        check = [sys.executable, *(part.replace(":8080", f":{server.port}") for part in check[1:])]
         subprocess.run(check, check=True)
     finally:
-        server.terminate()
-        server.communicate(timeout=30)
+        server.stop()
     assert subprocess.run(check, stderr=subprocess.DEVNULL).returncode != 0

@@ -30,8 +30,8 @@ from typing import Any
 import psycopg
 import pytest
 
+from tests.launcher import free_port
 from tests.readmes import FENCE, PAGES, ROOT, block, text
-from tests.trust.server import free_port
 
 # Blocks that hold no commands.
 NOT_COMMANDS = {"text", "json", "yaml", "ini", "promql", "mermaid"}

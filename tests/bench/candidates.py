@@ -17,8 +17,6 @@ SERVERS: dict[str, tuple[dict[str, object], str]] = {
     "HTTP: one query a request, through the pool": ({}, ONE_QUERY),
     "HTTP: SHARED_READS=1": ({"shared_reads": 1}, HOT),
     "HTTP: SHARED_READS=4": ({"shared_reads": 4}, HOT),
-    "HTTP: head and body written apart": ({"bench_corked": "no"}, HOT),
-    "HTTP: asyncio's own loop in place of uvloop": ({"bench_loop": "asyncio"}, HOT),
     "HTTP: WORKERS=2": ({"workers": 2}, HOT),
 }
 

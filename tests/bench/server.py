@@ -2,32 +2,28 @@
 
 import os
 import signal
-import socket
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
-from time import monotonic, sleep
+from time import monotonic
 from typing import Any
 from urllib.parse import urlsplit
 
-import uvicorn
 from litestar import Litestar, Router, get
 
 import service.__main__
 import service.app
-import service.protocol
 from service.http.answers import Json
 from service.http.bodies import ApiRequest
 from service.schemas import At, UserId, UserSegments
 from tests.bench.data import connect, url_of, value
+from tests.launcher import Server
 
 HOT = "/v1/users/{}/segments"
 CONSTANT = "/bench/constant/{}"
 ONE_QUERY = "/bench/one-query/{}"
-APP = "tests.bench.server:create_app"
 ANSWER = (
     '{"user_id":1000,"segments":["SEGMENT_0004","SEGMENT_0011","SEGMENT_0016","SEGMENT_0019","SEGMENT_0020"]}'
 )
@@ -116,61 +112,22 @@ def running(
         value(dba, "select clock()")
         name = f"bench-{os.getpid()}-{monotonic()}"
         key = value(dba, "select create_api_key(%s, 'admin')", name)
-    port = _free_port()
     address = urlsplit(url_of(database))
-    environment = {
-        **os.environ,
-        "DATABASE_URL": f"postgresql://segmentation_service:{PASSWORD}@{address.hostname}:{address.port}/{database}",
-        "HOST": "127.0.0.1",
-        "PORT": str(port),
-        "LOG_LEVEL": "warning",
-        **{name.upper(): str(setting) for name, setting in settings.items()},
-    }
-    process = subprocess.Popen([sys.executable, "-m", *command], env=environment, start_new_session=True)
-    try:
-        server = Running(process.pid, port, str(key))
-        _wait_for(server, process)
-        yield server
-    finally:
-        # The whole group, which is ours: workers as well.
-        for wanted in (signal.SIGTERM, signal.SIGKILL):
-            if process.poll() is None:
-                os.killpg(process.pid, wanted)
-                try:
-                    process.wait(15)
-                except subprocess.TimeoutExpired:
-                    continue
-
-
-def _wait_for(server: Running, process: "subprocess.Popen[bytes]") -> None:
-    deadline = monotonic() + 30
-    while True:
-        try:
-            server.ask("GET", HOT.format(1))
-            return
-        except (OSError, RuntimeError):
-            if process.poll() is not None or monotonic() > deadline:
-                raise
-            sleep(0.1)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def main() -> None:
-    """Serve as python -m service does, only with this app, and as BENCH_LOOP and BENCH_CORKED want it."""
-    run, loop = uvicorn.run, os.environ.get("BENCH_LOOP", "uvloop")
-    service.__main__.uvicorn.run = (  # type: ignore[attr-defined]
-        lambda _, **options: run(APP, **options | {"loop": loop})
+    given: dict[str, Any] = {name.upper(): str(setting) for name, setting in settings.items()}
+    server = Server(
+        f"postgresql://segmentation_service:{PASSWORD}@{address.hostname}:{address.port}/{database}",
+        command=(sys.executable, "-m", *command),
+        LOG_LEVEL="warning",
+        **given,
     )
-    if os.environ.get("BENCH_CORKED") == "no":
-        service.protocol.Corked = lambda transport: transport  # type: ignore
-    service.__main__.main()
+    try:
+        running = Running(server.process.pid, server.port, str(key))
+        running.ask("GET", HOT.format(1))
+        yield running
+    finally:
+        server.stop(signal.SIGINT)
 
 
 if __name__ == "__main__":
-    main()
+    # As python -m service does, only with this app.
+    service.__main__.main(create_app)

@@ -1,16 +1,9 @@
 """The service as its clients see it: the app on this test's database, and keys of each role."""
 
-import os
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
-from pathlib import Path
+from contextlib import ExitStack
 from typing import Any, TypeVar
 
-import httpx
 import msgspec
 import pytest
 from litestar.testing import TestClient
@@ -21,7 +14,6 @@ from tests.conftest import Database
 from tests.expect import physically
 
 T = TypeVar("T")
-Run = Callable[..., subprocess.Popen[str]]
 TABLES = ["users", "segments", "rollouts", "memberships", "membership_history", "segment_history"]
 
 
@@ -137,42 +129,3 @@ def unchanged(db: Database) -> Callable[[], bool]:
         return before[0] == now
 
     return unchanged_
-
-
-@pytest.fixture
-def port() -> int:
-    """A free port."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@pytest.fixture
-def run(database_url: str, port: int) -> Iterator[Run]:
-    """Run the server: run(PORT=…, …)."""
-    with ExitStack() as running:
-
-        def run_(**settings: str) -> subprocess.Popen[str]:
-            environment = {**os.environ, "DATABASE_URL": database_url, "PORT": str(port), **settings}
-            server = subprocess.Popen(
-                [sys.executable, "-m", "service"],
-                env=environment,
-                stderr=subprocess.PIPE,
-                text=True,
-                cwd=Path(__file__).parents[2],
-            )
-            running.callback(server.kill)
-            return server
-
-        yield run_
-
-
-def wait_until_live(port: int, server: subprocess.Popen[str]) -> None:
-    """Return when the server answers."""
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        assert server.poll() is None, server.communicate()[1]
-        with suppress(httpx.TransportError):
-            httpx.get(f"http://127.0.0.1:{port}/health/live")
-            return
-    raise TimeoutError

@@ -4,7 +4,7 @@ The browser can reach 127.0.0.1 only, and what it asks for is looked at: the pag
 """
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
@@ -12,8 +12,8 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from tests.conftest import Database
-from tests.http.conftest import Run, wait_until_live
 from tests.http.documented import calls, success
+from tests.launcher import Server
 
 CHROMIUM = next(filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), None)
 FLAGS = [
@@ -40,11 +40,10 @@ def chromium() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def url(run: Run, port: int, db: Database) -> str:
+def url(run_server: Callable[..., Server], db: Database) -> str:
     """Where the service runs, on an empty database that has just been swept."""
     db.rows("call sweep()")
-    wait_until_live(port, run())
-    return f"http://127.0.0.1:{port}"
+    return str(run_server().url)
 
 
 class Docs:

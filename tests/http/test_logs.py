@@ -14,7 +14,8 @@ import pytest
 
 from service.http.request_ids import JsonLines, Lines
 from tests.conftest import Database
-from tests.http.conftest import Api, Run, Service, wait_until_live
+from tests.http.conftest import Api, Service
+from tests.launcher import Server
 
 GENERATED = re.compile("[0-9a-f]{32}")
 
@@ -162,13 +163,11 @@ def test_json_lines_are_json() -> None:
     assert 'ValueError: a "quoted"\nerror' in event["exception"]
 
 
-def test_the_server_logs_json_if_told_to(run: Run, port: int) -> None:
-    server = run(LOG_FORMAT="json", ACCESS_LOG="true")
-    wait_until_live(port, server)
+def test_the_server_logs_json_if_told_to(run_server: Callable[..., Server]) -> None:
+    server = run_server(LOG_FORMAT="json", ACCESS_LOG="true")
     headers = {"X-Request-ID": "checkout-7", "Authorization": "Bearer sesame"}
-    httpx.get(f"http://127.0.0.1:{port}/v1/users/1/segments", headers=headers)
-    server.terminate()
-    said = server.communicate(timeout=30)[1]
+    httpx.get(f"{server.url}/v1/users/1/segments", headers=headers)
+    said = server.stop()
     events = [json.loads(line) for line in said.splitlines()]
     (access,) = (e for e in events if "/v1/users/1/segments" in e["message"])
     assert access["request_id"] == "checkout-7"

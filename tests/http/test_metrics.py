@@ -9,7 +9,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from service.schemas import UserSegments
 from tests.conftest import NOON, Clock, Database
-from tests.http.conftest import Api, Run, Service, wait_until_live
+from tests.http.conftest import Api, Service
+from tests.launcher import Server
 
 
 class Metrics:
@@ -132,22 +133,15 @@ def test_metrics_need_a_key(service: Service) -> None:
     service.with_key(None).is_refused("GET", "/metrics", 401, "unauthorized")
 
 
-def test_all_workers_are_counted_together(run: Run, port: int, db: Database) -> None:
-    server = run(WORKERS="2")
-    wait_until_live(port, server)
+def test_all_workers_are_counted_together(run_server: Callable[..., Server], db: Database) -> None:
+    server = run_server(WORKERS="2")
     key = db.value("select create_api_key('prometheus', 'reader')")
     headers = {"Authorization": f"Bearer {key}"}
-    try:
-        # Each request opens a connection, and the kernel chooses the worker.
-        for _ in range(40):
-            url = f"http://127.0.0.1:{port}/v1/users/1/segments"
-            assert httpx.get(url, headers=headers).status_code == 200
-        for _ in range(5):
-            text = httpx.get(f"http://127.0.0.1:{port}/metrics", headers=headers).text
-            samples = [s for family in text_string_to_metric_families(text) for s in family.samples]
-            (counted,) = (s.value for s in samples if s.name == "segmentation_shared_reads_total")
-            assert counted == 40
-    finally:
-        # If it were killed, its workers would go on.
-        server.terminate()
-        server.communicate(timeout=30)
+    # Each request is a new connection, which either worker accepts.
+    for _ in range(40):
+        assert httpx.get(f"{server.url}/v1/users/1/segments", headers=headers).status_code == 200
+    for _ in range(5):
+        text = httpx.get(f"{server.url}/metrics", headers=headers).text
+        samples = [s for family in text_string_to_metric_families(text) for s in family.samples]
+        (counted,) = (s.value for s in samples if s.name == "segmentation_shared_reads_total")
+        assert counted == 40

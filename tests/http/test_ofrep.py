@@ -16,7 +16,8 @@ from openfeature.flag_evaluation import FlagEvaluationDetails, Reason
 from service.schemas import Flag, FlagFailure, FlagOfMany, Flags
 from tests.conftest import NOON, Clock, Database
 from tests.expect import first, inside, outside
-from tests.http.conftest import Api, Run, Service, wait_until_live
+from tests.http.conftest import Api, Service
+from tests.launcher import Server
 
 FLAGS = "/ofrep/v1/evaluate/flags"
 MISSING: list[dict[str, Any]] = [{}, {"context": {}}, {"context": {"userId": "1"}}]
@@ -276,15 +277,13 @@ def test_without_origins_no_browser_is_let_in(reader: Api) -> None:
     assert not [name for name in answer.headers if name.startswith("access-control")]
 
 
-def test_the_provider_from_pypi_reads_segments(run: Run, port: int, db: Database) -> None:
-    wait_until_live(port, run())
+def test_the_provider_from_pypi_reads_segments(run_server: Callable[..., Server], db: Database) -> None:
+    server = run_server()
     key = db.value("select create_api_key('shop', 'reader')")
     ids = [*first(inside(db, "ROLLING", 30), 4), *first(outside(db, "ROLLING", 30), 4)]
 
     def details(flag_key: str, targeting_key: str | None, key: str = key) -> FlagEvaluationDetails[bool]:
-        provider = OFREPProvider(
-            f"http://127.0.0.1:{port}", headers_factory=lambda: {"Authorization": f"Bearer {key}"}
-        )
+        provider = OFREPProvider(server.url, headers_factory=lambda: {"Authorization": f"Bearer {key}"})
         api.set_provider(provider)
         # The default is the opposite of the correct answer, so that a failure cannot pass for it.
         wrong = flag_key != "ROLLING" or targeting_key not in {str(user_id) for user_id in ids[:4]}
@@ -315,15 +314,13 @@ def test_the_provider_from_pypi_reads_segments(run: Run, port: int, db: Database
 
 
 def test_the_provider_from_pypi_sees_a_rollout_over_a_million_users_as_sql_does(
-    run: Run, port: int, db: Database
+    run_server: Callable[..., Server], db: Database
 ) -> None:
-    wait_until_live(port, run())
+    server = run_server()
     key = db.value("select create_api_key('shop', 'reader')")
     db.rows("insert into segmentation.users select u, clock() from generate_series(1, 1000000) as u")
     # One URL, one key; nothing else is set.
-    provider = OFREPProvider(
-        f"http://127.0.0.1:{port}", headers_factory=lambda: {"Authorization": f"Bearer {key}"}
-    )
+    provider = OFREPProvider(server.url, headers_factory=lambda: {"Authorization": f"Bearer {key}"})
     api.set_provider(provider)
     try:
         client = api.get_client()
@@ -350,12 +347,10 @@ def test_the_provider_from_pypi_sees_a_rollout_over_a_million_users_as_sql_does(
         api.clear_providers()
 
 
-def test_the_provider_from_pypi_waits_as_it_is_told(run: Run, port: int, db: Database) -> None:
-    wait_until_live(port, run(RATE_LIMIT_PER_MINUTE="2"))
+def test_the_provider_from_pypi_waits_as_it_is_told(run_server: Callable[..., Server], db: Database) -> None:
+    server = run_server(RATE_LIMIT_PER_MINUTE="2")
     key = db.value("select create_api_key('shop', 'reader')")
-    provider = OFREPProvider(
-        f"http://127.0.0.1:{port}", headers_factory=lambda: {"Authorization": f"Bearer {key}"}
-    )
+    provider = OFREPProvider(server.url, headers_factory=lambda: {"Authorization": f"Bearer {key}"})
     api.set_provider(provider)
     try:
         client, user = api.get_client(), EvaluationContext(targeting_key="1000")

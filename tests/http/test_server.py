@@ -1,55 +1,128 @@
 """The server as it is run: python -m service."""
 
+import os
+import re
 import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
 
 import httpx
 import pytest
 
 from tests.conftest import Database
-from tests.http.conftest import Run, wait_until_live
+from tests.expect import wait_until
+from tests.launcher import Server
+from tests.readmes import block
 
 
-def test_the_server_serves_until_it_is_told_to_stop(run: Run, port: int, db: Database) -> None:
-    server = run()
-    wait_until_live(port, server)
+def test_the_server_serves_until_it_is_told_to_stop(run_server: Callable[..., Server], db: Database) -> None:
+    server = run_server()
     key = db.value("select create_api_key('shop', 'reader')")
-    url = f"http://127.0.0.1:{port}/v1/users/1000/segments"
+    url = f"{server.url}/v1/users/1000/segments"
     assert httpx.get(url, headers={"Authorization": f"Bearer {key}"}).json() == {
         "user_id": 1000,
         "segments": [],
     }
-    server.send_signal(signal.SIGTERM)
-    assert "Traceback" not in server.communicate(timeout=15)[1]
+    assert "Traceback" not in server.stop()
     assert (
         db.value("select count(*) from pg_stat_activity where application_name like 'segmentation service%'")
         == 0
     )
 
 
-def test_a_wrong_setting_is_told_in_one_line(run: Run) -> None:
-    server = run(WORKERS="many")
-    assert server.communicate(timeout=30)[1].startswith("error: WORKERS='many' is not valid")
-    assert server.returncode == 1
+def test_a_wrong_setting_is_told_in_one_line(run_server: Callable[..., Server]) -> None:
+    server = run_server(live=False, WORKERS="many")
+    assert server.ended().startswith("error: WORKERS='many' is not valid")
+    assert server.process.returncode == 1
 
 
 @pytest.mark.parametrize("url", ["", "postgresql://db:port/x", "postgresql://user:secret@127.0.0.1:99999/x"])
-def test_a_wrong_url_is_told_in_one_line(run: Run, url: str) -> None:
-    server = run(DATABASE_URL=url)
-    said = server.communicate(timeout=30)[1]
+def test_a_wrong_url_is_told_in_one_line(run_server: Callable[..., Server], url: str) -> None:
+    server = run_server(live=False, DATABASE_URL=url)
+    said = server.ended()
     assert said.startswith("error: ")
     assert "DATABASE_URL" in said
     assert "secret" not in said
     assert len(said.splitlines()) == 1
-    assert server.returncode == 1
+    assert server.process.returncode == 1
 
 
-def test_a_database_that_deals_users_otherwise_is_not_served_from(run: Run, db: Database) -> None:
+def test_a_database_that_deals_users_otherwise_is_not_served_from(
+    run_server: Callable[..., Server], db: Database
+) -> None:
     db.rows(
         "create or replace function segmentation.bucket(user_id bigint, salt bigint) returns integer"
         " language sql immutable as 'select 7'"
     )
-    server = run()
-    said = server.communicate(timeout=30)[1]
+    server = run_server(live=False)
+    said = server.ended()
     assert said.startswith("error: bucket(")
     assert len(said.splitlines()) == 1
-    assert server.returncode == 1
+    assert server.process.returncode == 1
+
+
+def test_systemd_is_told_when_each_process_is_ready(
+    run_server: Callable[..., Server], tmp_path: Path
+) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.settimeout(20)
+        server = run_server(live=False, NOTIFY_SOCKET=str(tmp_path / "notify"), WORKERS="2")
+        assert [systemd.recv(100) for _ in range(2)] == [b"READY=1"] * 2
+        server.wait_until_live()
+
+
+def test_the_unit_of_the_readme_is_understood_by_systemd(tmp_path: Path) -> None:
+    unit = tmp_path / "segmentation@.service"
+    # Users, directories and files of the example are on no other machine.
+    unit.write_text(
+        block("segmentation@.service").replace("/srv/segmentation/%i/.venv/bin/python", sys.executable)
+    )
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", str(tmp_path / "segmentation@v2.service")],
+        capture_output=True,
+        text=True,
+    )
+    assert str(tmp_path) not in done.stderr
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_address_is_listened_on_by_ipv4_and_ipv6(run_server: Callable[..., Server]) -> None:
+    server = run_server(HOST="::")
+    for host in ("127.0.0.1", "[::1]"):
+        assert httpx.get(f"http://{host}:{server.port}/health/live").status_code == 200
+
+
+@pytest.mark.parametrize(("host", "told"), [("nowhere.invalid", "not known"), ("192.0.2.1", "Cannot assign")])
+def test_an_address_that_is_none_of_this_machine_is_told_in_one_line(
+    run_server: Callable[..., Server], host: str, told: str
+) -> None:
+    server = run_server(live=False, HOST=host)
+    assert re.fullmatch(rf"error: cannot listen on port \d+ of {host}: .*{told}.*\n", server.ended())
+    assert server.process.returncode == 1
+
+
+def test_a_port_that_another_program_listens_on_is_told_in_one_line(
+    run_server: Callable[..., Server],
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        server = run_server(live=False, port=taken.getsockname()[1])
+        assert "Address already in use" in server.ended()
+
+
+def test_a_worker_that_ends_by_itself_is_started_again(run_server: Callable[..., Server]) -> None:
+    server = run_server(WORKERS="2")
+    server.wait_until_ready()
+    worker = next(
+        int(child)
+        for child in Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children")
+        .read_text()
+        .split()
+        if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()
+    )
+    os.kill(worker, signal.SIGKILL)
+    wait_until(lambda: server.said.count("ready on port") == 3, seconds=30)
+    assert f"worker {worker} ended with exit code -9 and is started again" in server.said

@@ -20,7 +20,8 @@ from service.http.tracing import Tracing, name_of
 from service.settings import Settings, is_traced
 from tests.conftest import Database
 from tests.expect import wait_until
-from tests.http.conftest import Api, Run, Service, wait_until_live
+from tests.http.conftest import Api, Service
+from tests.launcher import Server
 
 CALLER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -253,21 +254,19 @@ def collector() -> Iterator[Collector]:
 
 
 def test_the_server_sends_its_spans_to_where_the_environment_says(
-    run: Run, port: int, db: Database, collector: Collector
+    run_server: Callable[..., Server], db: Database, collector: Collector
 ) -> None:
-    server = run(
+    server = run_server(
         OTEL_EXPORTER_OTLP_ENDPOINT=collector.url,
         OTEL_SERVICE_NAME="shop-segments",
         OTEL_EXPORTER_OTLP_COMPRESSION="none",
         OTEL_PYTHON_EXCLUDED_URLS="health",
     )
-    wait_until_live(port, server)
     key = db.value("select create_api_key('shop', 'reader')")
     headers = {"Authorization": f"Bearer {key}", "traceparent": CALLER}
     for path in ("/v1/users/1000/segments", "/health/ready"):
-        httpx.get(f"http://127.0.0.1:{port}{path}", headers=headers)
-    server.terminate()
-    said = server.communicate(timeout=30)[1]
+        httpx.get(f"{server.url}{path}", headers=headers)
+    said = server.stop()
     assert "Traceback" not in said, said
     resources = [spans for request in collector.requests for spans in request.resource_spans]
     names = {
@@ -283,19 +282,17 @@ def test_the_server_sends_its_spans_to_where_the_environment_says(
     assert {span.trace_id.hex() for span in spans} == {CALLER[3:35]}
 
 
-def test_a_collector_that_is_away_is_no_trouble(run: Run, port: int, db: Database) -> None:
-    server = run(OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9", SHUTDOWN_TIMEOUT="2")
-    wait_until_live(port, server)
+def test_a_collector_that_is_away_is_no_trouble(run_server: Callable[..., Server], db: Database) -> None:
+    server = run_server(OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9", SHUTDOWN_TIMEOUT="2")
     key = db.value("select create_api_key('shop', 'reader')")
-    url = f"http://127.0.0.1:{port}/v1/users/1000/segments"
+    url = f"{server.url}/v1/users/1000/segments"
     assert httpx.get(url, headers={"Authorization": f"Bearer {key}"}).status_code == 200
-    server.terminate()
-    assert server.wait(timeout=15) is not None
+    server.stop()
 
 
-def test_an_exporter_that_is_not_there_is_told_in_one_line(run: Run) -> None:
-    server = run(OTEL_TRACES_EXPORTER="jaeger")
-    said = server.communicate(timeout=30)[1]
+def test_an_exporter_that_is_not_there_is_told_in_one_line(run_server: Callable[..., Server]) -> None:
+    server = run_server(live=False, OTEL_TRACES_EXPORTER="jaeger")
+    said = server.ended()
     assert said.startswith("error: OTEL_TRACES_EXPORTER='jaeger' is not installed")
     assert len(said.splitlines()) == 1
-    assert server.returncode == 1
+    assert server.process.returncode == 1

@@ -12,7 +12,7 @@ from typing import Any
 
 import psycopg
 
-from tests.trust.server import ROOT, free_port
+from tests.launcher import ROOT, free_port
 
 
 class Cluster:

@@ -19,8 +19,8 @@ from service.migrate import migrate
 from tests.conftest import Database
 from tests.expect import periods_never_overlap, replayed, slug_held, wait_until, waiting
 from tests.http.conftest import Service
+from tests.launcher import Server
 from tests.trust.cluster import Cluster, Standby
-from tests.trust.server import Server
 
 ROUNDS = int(os.environ.get("TRUST_ROUNDS", "1"))
 SLUGS = ["A", "B", "C"]
@@ -171,12 +171,11 @@ def load(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         db.rows("select create_segment(%s)", slug)
     key = db.value("select create_api_key('load', 'editor')")
     db.connection.close()
-    with (tmp_path_factory.mktemp("server") / "log").open("wb") as log:
-        server = Server(cluster.url, log)
-        try:
-            yield Load(server, key)
-        finally:
-            server.kill()
+    server = Server(cluster.url)
+    try:
+        yield Load(server, key)
+    finally:
+        server.kill()
 
 
 def check(cluster: Cluster, load: Load) -> None:

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from tests.conftest import Database
-from tests.trust.server import Server
+from tests.launcher import Server
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "4"))
 CHECKS = """

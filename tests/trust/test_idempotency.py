@@ -17,7 +17,7 @@ from service.schemas import Imported, Segment, UserChanged, UsersSegments
 from tests.conftest import Clock, Database
 from tests.expect import replace_list, slug_held, wait_until, waiting
 from tests.http.conftest import Api, Service
-from tests.trust.server import Server
+from tests.launcher import Server
 
 PATH = "/v1/users/1000/segments"
 ADD = {"add": ["A"]}

@@ -1,13 +1,11 @@
 """Everything has a limit: how long, how many, how slow. Beyond it a request is refused with a reason and changes nothing."""
 
 import json
-import resource
 import socket
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from http.client import HTTPResponse
-from select import select
 from typing import Any
 
 import pytest
@@ -17,7 +15,7 @@ from service.schemas import Flags, UserChanged
 from tests.conftest import Database
 from tests.expect import held, refuses, replace_list, wait_until
 from tests.http.conftest import Api, Service
-from tests.trust.server import Server
+from tests.launcher import Server
 
 PATH = "/v1/users/1000/segments"
 CSV = {"Content-Type": "text/csv"}
@@ -41,166 +39,13 @@ def head(key: str, *lines: str, path: str = PATH, method: str = "PATCH") -> byte
     return "".join(f"{line}\r\n" for line in [*first, *lines, ""]).encode()
 
 
-def memory(server: Server) -> int:
-    """Kilobytes that the process holds."""
-    with open(f"/proc/{server.process.pid}/status") as status:
-        return next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
-
-
-# ---------------------------------------------------------------------------------------- connections
-
-
-def test_so_many_clients_are_served_and_the_next_is_told_to_come_again(
-    run_server: Callable[..., Server], db: Database
-) -> None:
-    server = run_server(MAX_CONNECTIONS="3")
-    key = db.value("select create_api_key('shop', 'reader')")
-    request = head(key, method="GET")
-    with ExitStack() as opened:
-        served = [opened.enter_context(connect(server)) for _ in range(3)]
-        for _ in range(2):
-            for client in served:
-                client.sendall(request)
-                assert answer(client)[0] == 200
-            for refused in (request, head("none", method="GET"), head(key, path="/ofrep/v1/evaluate/flags")):
-                with connect(server) as surplus:
-                    surplus.sendall(refused)
-                    status, problem, response = answer(surplus)
-                    assert (status, problem["code"]) == (503, "too_many_connections")
-                    assert response.headers["retry-after"] == "1"
-                    assert response.headers["content-type"] == "application/problem+json"
-                    assert len(response.headers["x-request-id"]) == 32
-                    assert surplus.recv(1) == b""
-            # A health check must not take the process for dead; but it may not stay longer than others.
-            with connect(server) as watching:
-                watching.sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
-                assert answer(watching)[:2] == (200, {"status": "live"})
-                assert watching.recv(1) == b""
-            # A client that says nothing, or little, may not occupy a connection.
-            begun = time.monotonic()
-            with connect(server) as silent, connect(server) as slow:
-                slow.sendall(b"GET /health/live HT")
-                assert silent.recv(1) == b""
-                assert answer(slow)[0] == 400
-            assert time.monotonic() - begun < 10
-        served.pop().close()
-
-        def is_served() -> bool:
-            with connect(server) as client:
-                client.sendall(request)
-                return answer(client)[0] == 200
-
-        wait_until(is_served)
-
-
-def test_a_process_may_open_as_many_files_as_it_holds_connections(run_server: Callable[..., Server]) -> None:
-    limit = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (100, limit[1]))
-    try:
-        server = run_server(MAX_CONNECTIONS="150")
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, limit)
-    with ExitStack() as opened:
-        clients = [opened.enter_context(connect(server)) for _ in range(140)]
-        for client in clients:
-            client.sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
-            status, _, response = answer(client)
-            assert (status, response.headers["connection"]) == (200, None)
-
-
-# ---------------------------------------------------------------------------------- heads and bodies
+# -------------------------------------------------------------------------------------------- bodies
 
 
 @pytest.fixture
 def strict(run_server: Callable[..., Server]) -> Server:
-    """A server that takes short heads only, and waits for a client for a moment only."""
-    return run_server(MAX_HEAD_BYTES="4096", STALL_TIMEOUT="0.5")
-
-
-def test_a_head_without_end_is_cut_off_and_not_kept(strict: Server) -> None:
-    for begin in (b"GET /health/live HTTP/1.1\r\nHost: x\r\nX-Long: ", b"GET /health/live?"):
-        endless = connect(strict)
-        endless.sendall(begin)
-        while not select([endless], [], [], 0.03)[0]:
-            endless.sendall(b"a" * 1000)
-        status, problem, response = answer(endless)
-        assert (status, problem["code"]) == (431, "head_too_large")
-        assert "4096" in problem["detail"]
-        assert response.headers["content-type"] == "application/problem+json"
-        assert len(response.headers["x-request-id"]) == 32
-        assert endless.recv(1) == b""
-    before = memory(strict)
-    for begin in (
-        b"GET /health/live HTTP/1.1\r\nHost: x\r\nX-Long: ",
-        # The trailer of a body is no better.
-        b"POST /v1/segments HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX-Long: ",
-    ):
-        with connect(strict) as endless, suppress(OSError):
-            endless.sendall(begin)
-            for _ in range(50):
-                endless.sendall(b"a" * 2**20)
-    assert memory(strict) - before < 20_000
-
-
-def test_heads_within_the_limit_never_add_up(strict: Server, db: Database) -> None:
-    key = db.value("select create_api_key('shop', 'reader')")
-    request = head(key, "X-Long: " + "a" * 3000, method="GET")
-    with connect(strict) as client:
-        for cut in (10, 2000, 3050, len(request) - 1):
-            client.sendall(request[:cut])
-            time.sleep(0.01)
-            client.sendall(request[cut:])
-            assert answer(client)[1] == {"user_id": 1000, "segments": []}
-        # Many at once, the last of them unfinished.
-        client.sendall(request * 20 + request[:100])
-        for _ in range(20):
-            assert answer(client)[0] == 200
-        client.sendall(request[100:])
-        assert answer(client)[0] == 200
-
-
-def test_a_head_that_is_whole_but_too_long_is_refused_and_does_nothing(strict: Server, db: Database) -> None:
-    db.rows("select create_segment('A')")
-    key = db.value("select create_api_key('shop', 'editor')")
-    body = b'{"add": ["A"]}'
-    lines = ["Content-Type: application/json", f"Content-Length: {len(body)}"]
-    for request in (
-        head(key, "X-Long: " + "a" * 4096, *lines) + body,
-        head(key, *[f"X-{number}: a" for number in range(500)], *lines) + body,
-        head(key, *lines, path=f"{PATH}?x={'a' * 4096}") + body,
-    ):
-        for cut in (0, 10, 3000):
-            with connect(strict) as client:
-                client.sendall(request[:cut])
-                time.sleep(0.01)
-                client.sendall(request[cut:])
-                status, problem, _ = answer(client)
-                assert (status, problem["code"]) == (431, "head_too_large")
-                assert client.recv(1) == b""
-    assert db.segments_of(1000) == []
-    # A body is no head, however much comes at once.
-    body = body + b" " * 100_000
-    lines = ["Content-Type: application/json", f"Content-Length: {len(body)}"]
-    with connect(strict) as client:
-        for more in ("", "X-Long: " + "a" * 3000):
-            client.sendall(head(key, *lines, *([more] if more else [])) + body)
-            assert answer(client)[0] == 200
-    assert db.segments_of(1000) == ["A"]
-
-
-def test_a_head_that_comes_too_slowly_is_not_waited_for(strict: Server, db: Database) -> None:
-    with connect(strict) as slow:
-        slow.sendall(b"GET /health/live HT")
-        status, problem, _ = answer(slow)
-        assert (status, problem["code"]) == (400, "malformed_request")
-        assert "0.5 seconds" in problem["detail"]
-    # After an answer as well.
-    key = db.value("select create_api_key('shop', 'reader')")
-    with connect(strict) as slow:
-        slow.sendall(head(key, method="GET"))
-        assert answer(slow)[0] == 200
-        slow.sendall(b"G")
-        assert answer(slow)[0] == 400
+    """A server that waits for nobody for more than a moment."""
+    return run_server(STALL_TIMEOUT="0.5")
 
 
 @pytest.mark.parametrize("more", [[], ["Idempotency-Key: slow"]])
@@ -213,26 +58,6 @@ def test_a_body_that_comes_too_slowly_is_not_waited_for(
         status, problem, _ = answer(slow)
         assert (status, problem["code"]) == (400, "malformed_request")
         assert "0.5 seconds" in problem["detail"]
-
-
-def test_what_is_no_http_is_told_so_like_any_other_error(strict: Server) -> None:
-    for nonsense in (
-        b"nonsense\r\n\r\n",
-        b"GET / HTTP/9.9\r\n\r\n",
-        b"GET /\xff HTTP/1.1\r\nHost: x\r\n\r\n",
-        b"\x16\x03\x01\x02\x00",
-        # Two lengths, or one that is no number: nobody can know where the next request begins.
-        b"POST /v1/reports HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-        b"POST /v1/reports HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nContent-Length: 5\r\n\r\nabcd",
-        b"POST /v1/reports HTTP/1.1\r\nHost: x\r\nTransfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
-        b"POST /v1/reports HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
-        b"POST /v1/reports HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
-    ):
-        with connect(strict) as client:
-            client.sendall(nonsense)
-            status, problem, response = answer(client)
-            assert (status, problem["code"]) == (400, "malformed_request"), nonsense
-            assert response.headers["content-type"] == "application/problem+json"
 
 
 def test_a_body_is_as_long_as_the_setting_says(serve: Callable[..., Service]) -> None:

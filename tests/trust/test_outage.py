@@ -12,7 +12,7 @@ import pytest
 from tests.conftest import Database
 from tests.expect import wait_until
 from tests.http.conftest import Service
-from tests.trust.server import Server
+from tests.launcher import Server
 
 
 def is_unavailable(response: httpx.Response) -> None:

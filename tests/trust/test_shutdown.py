@@ -1,19 +1,26 @@
 """Told to stop: running requests are answered, idle connections are closed, new ones are refused."""
 
+import json
+import os
 import signal
 import socket
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from http.client import HTTPResponse
+from contextlib import contextmanager, suppress
+from http.client import HTTPException, HTTPResponse
+from operator import gt
+from threading import Event
+from typing import Any
 
 import httpx
 import pytest
 
+from service.server import Listener
 from tests.conftest import Database
 from tests.expect import slug_held, wait_until, waiting
-from tests.trust.server import Server
+from tests.launcher import Server, free_port
 
 
 def accepts(server: Server) -> bool:
@@ -61,9 +68,7 @@ def test_what_runs_when_the_service_is_told_to_stop_ends_and_is_answered(
                 ]
                 wait_until(lambda: waiting(db) == 3)
                 server.process.send_signal(signal.SIGTERM)
-                # Without a pause: the first of several processes goes on listening, so that it takes a full
-                # queue until a connection is no longer made.
-                wait_until(lambda: not accepts(server), pause=0)
+                wait_until(lambda: not accepts(server))
                 # It cuts nothing off: by now it would have happened.
                 time.sleep(0.5)
                 assert not any(each.done() for each in running)
@@ -88,3 +93,103 @@ def test_what_runs_when_the_service_is_told_to_stop_ends_and_is_answered(
         )
         == 0
     )
+
+
+class Asking:
+    """A client that asks all the time, in several threads, and keeps what went wrong."""
+
+    def __init__(self, port: int, key: str) -> None:
+        """Ask on this port."""
+        self._port = port
+        self._request = (
+            f"GET /v1/users/1000/segments HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\n\r\n".encode()
+        )
+        self._ended = Event()
+        self.answers = [0, 0]
+        self.failures: list[str] = []
+
+    @contextmanager
+    def asks(self) -> Iterator[None]:
+        """Ask meanwhile: by two connections that are kept open, and by a new one for each question."""
+        with ThreadPoolExecutor() as pool:
+            asking = [pool.submit(self._ask, keeps) for keeps in (True, True, False, False)]
+            try:
+                yield
+            finally:
+                self._ended.set()
+        for each in asking:
+            each.result()
+
+    def _ask(self, keeps: bool) -> None:
+        connection = None
+        while not self._ended.is_set():
+            try:
+                connection = connection or socket.create_connection(("127.0.0.1", self._port), timeout=20)
+                connection.sendall(self._request)
+                response = HTTPResponse(connection)
+                response.begin()
+                assert (response.status, json.load(response)["user_id"]) == (200, 1000)
+                self.answers[keeps] += 1
+                stays = keeps and not response.will_close
+            except (OSError, HTTPException) as error:
+                self.failures.append(f"{'kept' if keeps else 'new'}: {error!r}")
+                stays = False
+            if connection and not stays:
+                connection.close()
+                connection = None
+
+
+@pytest.fixture
+def systemd() -> Iterator[tuple[socket.socket, list[str]]]:
+    """A socket that is held as systemd holds it, and the command by which systemd would start the service."""
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        # Sockets begin at number 3, and the process that they are for is named.
+        script = f'exec 3<&{held.fileno()}; LISTEN_FDS=1 LISTEN_PID=$$ exec "$@"'
+        yield held, ["bash", "-c", script, "bash", sys.executable, "-m", "service"]
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("by", ["each other", "systemd"])
+def test_a_new_process_takes_over_from_the_old_one_and_no_request_is_lost(
+    database_url: str,
+    db: Database,
+    systemd: tuple[socket.socket, list[str]],
+    workers: str,
+    by: str,
+) -> None:
+    key = db.value("select create_api_key('shop', 'reader')")
+    held, command = systemd
+    port = held.getsockname()[1] if by == "systemd" else free_port()
+    given: dict[str, Any] = {"WORKERS": workers, "port": port}
+    if by == "systemd":
+        given |= {"command": command, "pass_fds": [held.fileno()]}
+    servers = [Server(database_url, **given)]
+    client = Asking(port, key)
+    try:
+        with client.asks():
+            for _ in range(3):
+                servers.append(Server(database_url, live=False, **given))
+                servers[-1].wait_until_ready()
+                asked = list(client.answers)
+                servers[-2].stop()
+                # Both kinds of clients have been answered meanwhile and are answered afterwards.
+                wait_until(lambda before=asked: all(map(gt, client.answers, before)))  # type: ignore[misc]
+        assert client.failures == []
+    finally:
+        for server in servers:
+            server.kill()
+
+
+def test_a_socket_is_handed_to_the_same_user_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    port, me = free_port(), os.getuid()
+    listener = Listener("127.0.0.1", port)
+    for user, given in ((me, 2), (me + 1, 0)):
+        with socket.socket(socket.AF_UNIX) as asking, monkeypatch.context() as patched:
+            patched.setattr(os, "getuid", lambda user=user: user)
+            asking.connect(f"\0segmentation 127.0.0.1 {port}")
+            listener.hand_over()
+            _, numbers, _, _ = socket.recv_fds(asking, 1, 2)
+            for number in numbers:
+                os.close(number)
+            assert len(numbers) == given
+    listener.close()

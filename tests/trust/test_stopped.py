@@ -10,8 +10,8 @@ import psycopg
 import pytest
 
 from service.migrate import migrate
+from tests.launcher import Server
 from tests.trust.cluster import Cluster
-from tests.trust.server import Server
 
 
 @pytest.fixture

@@ -1,0 +1,124 @@
+"""What a connection is owed: a request that names one host, a refusal that arrives, a farewell."""
+
+import asyncio
+import re
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+from litestar.enums import ScopeType
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
+
+# Seconds in which the rest of a body is read after its answer.
+LINGER = 10
+# RFC 3986: an address in brackets or a name; then, perhaps, a port.
+HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]+)(?::([0-9]{0,5}))?")
+CLOSE = (b"connection", b"close")
+
+
+class Farewell:
+    """Ends connections by saying so in the answer, as soon as the process is about to leave."""
+
+    def __init__(self, app: ASGIApp, on_startup: Callable[[], None]) -> None:
+        """Wrap all of the app, and call back when it has started."""
+        self._app = app
+        self._on_startup = on_startup
+        self.is_leaving = False
+
+    def __call__(self, scope: Any, receive: Receive, send: Send) -> Any:
+        """Pass a request on."""
+
+        async def close(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], CLOSE]
+            await send(message)
+
+        async def started(message: Any) -> None:
+            await send(message)
+            if message["type"] == "lifespan.startup.complete":
+                self._on_startup()
+
+        if scope["type"] == "lifespan":
+            return self._app(scope, receive, started)
+        # HTTP/2 has a frame for it, which the server sends.
+        if self.is_leaving and scope["http_version"] != "2":
+            return self._app(scope, receive, close)
+        return self._app(scope, receive, send)
+
+
+class Connections:
+    """Holds requests to what RFC 9112 wants of them, and connections open until a refusal has arrived."""
+
+    def __init__(self, app: ASGIApp, refuse: Callable[[Scope, str], ASGIApp]) -> None:
+        """Wrap the app; refuse makes the answer to a request that is malformed."""
+        self._app = app
+        self._refuse = refuse
+
+    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+        """Pass a request on, or refuse it."""
+        if scope["type"] != ScopeType.HTTP:
+            return await self._app(scope, receive, send)
+        app = self._app
+        if fault := _fault(scope):
+            app = self._refuse(scope, fault)
+        if scope["method"] in ("GET", "HEAD"):
+            return await app(scope, receive, send)
+        body = Body(receive)
+        await app(scope, body.receive, send)
+        await body.read_on(expects=any(name == b"expect" for name, _ in scope["headers"]))
+
+
+def _fault(scope: Any) -> str | None:
+    hosts = 0
+    for place, (name, value) in enumerate(scope["headers"]):
+        if name == b"host":
+            hosts += 1
+            # granian gives an empty one where there is none.
+            if not value and scope["http_version"] == "1":
+                address, port = scope["server"]
+                scope["headers"][place] = (
+                    name,
+                    (f"[{address}]" if ":" in address else address).encode() + b":%d" % int(port),
+                )
+            elif not _is_host(value):
+                return f"Host: {value.decode('latin-1')!r} is no host" if value else "Host: There is none"
+        elif name == b"transfer-encoding" and value.strip().lower() != b"chunked":
+            return "Transfer-Encoding: Only chunked is understood"
+    return "Host: There is more than one" if hosts > 1 else None
+
+
+@lru_cache(maxsize=1024)
+def _is_host(value: bytes) -> bool:
+    found = HOST.fullmatch(value)
+    return bool(found) and int(found[1] or 0) < 65536  # type: ignore[index]
+
+
+class Body:
+    """A body that is read to its end, even if the handler did not want it.
+
+    A client that is still sending when its connection is closed never sees the answer.
+    """
+
+    def __init__(self, receive: Receive) -> None:
+        """Nothing of it has come."""
+        self._receive = receive
+        self._begun = False
+        self._ended = False
+
+    async def receive(self) -> Any:
+        """Pass the next part on."""
+        message: Any = await self._receive()
+        self._begun = True
+        self._ended = not message.get("more_body", False)
+        return message
+
+    async def read_on(self, expects: bool) -> None:
+        """Read what is left, for a while, unless the client waits to be asked for it."""
+        if expects and not self._begun:
+            return
+        try:
+            async with asyncio.timeout(LINGER):
+                while not self._ended:
+                    await self.receive()
+        except TimeoutError:
+            pass
