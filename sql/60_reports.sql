@@ -1,12 +1,10 @@
 -- The month as rows: who got in or out of what, and when; and links that open it without a key.
 --
--- The report of a month is user_history of all users, cut to that month (UTC); a test holds them equal. Most
--- events come from rollouts, and those of a user without an override follow from the bucket alone, so
--- report_lines finds them from the steps' bounds; only pairs with an override that begins or ends in the
--- month go through the algebra. Both are selections by month, not by user.
---
--- In calling order: month_start, require_reportable; report_lines, report_pages; report_page, history_report;
--- create_report_link, linked_pages.
+-- The report of a month is user_history of all users, cut to that month (UTC); a test holds them equal. Most events
+-- come from rollouts, and those of a user without an override follow from the bucket alone: rollout_lines finds them
+-- from the bounds of the steps. Only pairs with an override that begins or ends in the month go through the algebra:
+-- override_lines. report_lines merges the two. All of them are inlined, and a report asks for a page of users at a
+-- time, with a plan that PostgreSQL keeps: nothing in it may depend on how many rows the planner expects.
 
 create or replace function segmentation.month_start (
   period text
@@ -59,15 +57,169 @@ begin
 end
 $$;
 
--- Of an earlier version.
-drop function if exists segmentation.rollout_events(timestamptz, timestamptz, bigint, bigint);
-drop function if exists segmentation.override_events(timestamptz, timestamptz, bigint, bigint);
+-- The moments at which a rollout moves users, and which: those whose bucket is at least lowest and below the other
+-- bound get in (add) or out (remove). From 10 % to 30 % that is one move: add, lowest 10000, below 30000.
+create or replace function segmentation.rollout_moves (
+  from_time timestamptz,
+  to_time   timestamptz
+)
+  returns table (
+    segment_id integer, slug text, salt bigint, at timestamptz, operation text, lowest integer, below integer
+  )
+  language sql
+  stable
+as $$
+  select
+    c.segment_id, s.slug, c.salt, c.at,
+    case when c.before < c.after then 'add' else 'remove' end,
+    least(c.before, c.after), greatest(c.before, c.after)
+  from (
+    select
+      b.segment_id, b.salt, b.at,
+      coalesce(max(b.threshold) filter (where b.ending), 0) as before,
+      coalesce(max(b.threshold) filter (where not b.ending), 0) as after
+    from (
+      select r.segment_id, r.salt, r.threshold, r.starts_at as at, false as ending
+      from segmentation.rollouts as r
+      union all
+      select r.segment_id, r.salt, r.threshold, r.ends_at, true
+      from segmentation.rollouts as r
+    ) as b
+    where b.at >= rollout_moves.from_time and b.at < rollout_moves.to_time
+    group by b.segment_id, b.salt, b.at
+  ) as c
+  join segmentation.segments as s on s.segment_id = c.segment_id
+  where c.before <> c.after
+$$;
 
--- All events of [from_time, to_time), of users after one id and up to another, by user, time, segment: three
--- selections, each in order, merged. At a step's bound the users between the old and the new threshold move; a
--- user registered meanwhile gets in where the step in force at that moment holds its bucket; both unless the
--- pair has an override in that time. Pairs whose overrides begin or end then, or end with their segment, go
--- through the algebra; a pair that is overridden all the time has no event. Inlined.
+-- The users of a page, each with the segments in which it has an override at any time from from_time to to_time. One
+-- list, grouped: a join of users with overrides may be planned as a nested loop, which compares all with all.
+create or replace function segmentation.reported_users (
+  from_time timestamptz,
+  to_time   timestamptz,
+  after_id  bigint,
+  up_to_id  bigint
+)
+  returns table (user_id bigint, registered_at timestamptz, overridden integer[])
+  language sql
+  stable
+as $$
+  select p.user_id, max(p.registered_at), array_agg(p.segment_id) filter (where p.segment_id is not null)
+  from (
+    select u.user_id, u.registered_at, null::integer as segment_id
+    from segmentation.users as u
+    union all
+    select o.user_id, null, o.segment_id
+    from segmentation.overrides as o
+    where o.starts_at <= reported_users.to_time and o.ends_at >= reported_users.from_time
+  ) as p
+  where p.user_id > reported_users.after_id and p.user_id <= reported_users.up_to_id
+  group by p.user_id
+$$;
+
+-- What rollouts did: a user gets in when it is registered, by the step in force, and moves where a later step begins
+-- or ends. Pairs with an override in that time are left to override_lines.
+create or replace function segmentation.rollout_lines (
+  from_time timestamptz,
+  to_time   timestamptz,
+  after_id  bigint,
+  up_to_id  bigint
+)
+  returns table (user_id bigint, at timestamptz, segment_id integer, slug text, operation text, at_text text)
+  language sql
+  stable
+as $$
+  with moves as materialized (
+    select m.*, segmentation.rfc3339(m.at) as at_text
+    from segmentation.rollout_moves(rollout_lines.from_time, rollout_lines.to_time) as m
+    order by m.at, m.slug collate "C", m.segment_id
+  ),
+  steps as materialized (
+    select r.salt, r.threshold, r.starts_at, r.ends_at, s.segment_id, s.slug
+    from segmentation.rollouts as r
+    join segmentation.segments as s on s.segment_id = r.segment_id
+    where r.threshold > 0 and r.starts_at < rollout_lines.to_time and r.ends_at > rollout_lines.from_time
+    order by s.slug, s.segment_id
+  )
+  select u.user_id, e.at, e.segment_id, e.slug, e.operation, e.at_text
+  from (
+    select *
+    from segmentation.reported_users(
+      rollout_lines.from_time, rollout_lines.to_time, rollout_lines.after_id, rollout_lines.up_to_id) as u
+    order by u.user_id
+  ) as u
+  cross join lateral (
+    select
+      u.registered_at as at, r.segment_id, r.slug, 'add' as operation,
+      segmentation.rfc3339(u.registered_at) as at_text
+    from steps as r
+    where u.registered_at >= rollout_lines.from_time and u.registered_at < rollout_lines.to_time
+      and segmentation.in_force(r.starts_at, r.ends_at, u.registered_at)
+      and segmentation.bucket(u.user_id, r.salt) < r.threshold
+      and (r.segment_id = any (u.overridden)) is not true
+    union all
+    select m.at, m.segment_id, m.slug, m.operation, m.at_text
+    from moves as m
+    where segmentation.bucket(u.user_id, m.salt) < m.below
+      and segmentation.bucket(u.user_id, m.salt) >= m.lowest
+      and u.registered_at < m.at
+      and (m.segment_id = any (u.overridden)) is not true
+  ) as e
+$$;
+
+-- What overrides did, from the algebra. An override that begins before from_time and ends after to_time covers all of
+-- that time and so has no event; any other is here, with the steps of its segment that hold the user.
+create or replace function segmentation.override_lines (
+  from_time timestamptz,
+  to_time   timestamptz,
+  after_id  bigint,
+  up_to_id  bigint
+)
+  returns table (user_id bigint, at timestamptz, slug text, segment_id integer, operation text)
+  language sql
+  stable
+as $$
+  with changed as materialized (
+    select o.user_id, o.segment_id, o.included, o.starts_at, o.ends_at
+    from segmentation.overrides as o
+    join segmentation.segments as s on s.segment_id = o.segment_id
+    where o.user_id > override_lines.after_id and o.user_id <= override_lines.up_to_id
+      and o.starts_at <= override_lines.to_time and o.ends_at >= override_lines.from_time
+      and (o.starts_at >= override_lines.from_time or least(o.ends_at, s.deleted_at) <= override_lines.to_time)
+  )
+  select t.user_id, b.at, s.slug, t.segment_id, b.operation
+  from (
+    select
+      p.user_id, p.segment_id,
+      range_agg(tstzrange(p.starts_at, p.ends_at)) filter (where p.included is null) as rollout,
+      range_agg(tstzrange(p.starts_at, p.ends_at)) filter (where p.included is not null) as overridden,
+      range_agg(tstzrange(p.starts_at, p.ends_at)) filter (where p.included) as assigned
+    from (
+      select c.user_id, c.segment_id, c.included, c.starts_at, c.ends_at
+      from changed as c
+      union all
+      select c.user_id, c.segment_id, null, greatest(r.starts_at, u.registered_at), r.ends_at
+      from changed as c
+      join segmentation.rollouts as r
+        on r.segment_id = c.segment_id and segmentation.bucket(c.user_id, r.salt) < r.threshold
+      join segmentation.users as u on u.user_id = c.user_id and u.registered_at < r.ends_at
+    ) as p
+    group by p.user_id, p.segment_id
+  ) as t
+  join segmentation.segments as s on s.segment_id = t.segment_id
+  cross join lateral unnest(
+    segmentation.member(t.rollout, t.overridden, t.assigned, tstzrange(s.created_at, s.deleted_at))
+  ) as period
+  cross join lateral (
+    select 'add', lower(period)
+    union all
+    select 'remove', upper(period)
+  ) as b (operation, at)
+  where b.at >= override_lines.from_time and b.at < override_lines.to_time
+$$;
+
+-- All events of [from_time, to_time), of users after one id and up to another, by user, time, segment. Each part is in
+-- order, and PostgreSQL merges them (Merge Append).
 create or replace function segmentation.report_lines (
   from_time timestamptz,
   to_time   timestamptz,
@@ -78,127 +230,24 @@ create or replace function segmentation.report_lines (
   language sql
   stable
 as $$
-  with bounds as materialized (
-    -- Written as text once a bound, not once a user.
-    select
-      b.salt, b.below, b.lowest, b.at, b.segment_id, s.slug, b.operation, segmentation.rfc3339(b.at) as at_text
-    from (
-      select
-        c.segment_id, c.salt, c.at,
-        least(c.before, c.after) as lowest, greatest(c.before, c.after) as below,
-        case when c.before < c.after then 'add' else 'remove' end as operation
-      from (
-        select
-          m.segment_id, m.salt, m.at,
-          coalesce(max(m.threshold) filter (where m.ending), 0) as before,
-          coalesce(max(m.threshold) filter (where not m.ending), 0) as after
-        from (
-          select r.segment_id, r.salt, r.threshold, r.starts_at as at, false as ending
-          from segmentation.rollouts as r
-          union all
-          select r.segment_id, r.salt, r.threshold, r.ends_at, true
-          from segmentation.rollouts as r
-        ) as m
-        where m.at >= report_lines.from_time and m.at < report_lines.to_time
-        group by m.segment_id, m.salt, m.at
-      ) as c
-      where c.before <> c.after
-    ) as b
-    join segmentation.segments as s on s.segment_id = b.segment_id
-    order by b.at, s.slug, b.segment_id
-  ),
-  overridden as materialized (
-    select o.user_id, o.segment_id, o.included, o.starts_at, o.ends_at
-    from segmentation.overrides as o
-    where o.user_id > report_lines.after_id and o.user_id <= report_lines.up_to_id
-      and o.starts_at <= report_lines.to_time and o.ends_at >= report_lines.from_time
-  ),
-  overridden_users as materialized (
-    select o.user_id, array_agg(o.segment_id) as segment_ids
-    from overridden as o
-    group by o.user_id
-  ),
-  touched as materialized (
-    select
-      o.user_id, o.segment_id,
-      range_agg(tstzrange(o.starts_at, o.ends_at)) as overridden,
-      range_agg(tstzrange(o.starts_at, o.ends_at)) filter (where o.included) as assigned
-    from overridden as o
-    where (o.user_id, o.segment_id) in (
-      select o.user_id, o.segment_id
-      from overridden as o
-      join segmentation.segments as s on s.segment_id = o.segment_id
-      where o.starts_at >= report_lines.from_time or least(o.ends_at, s.deleted_at) <= report_lines.to_time
-    )
-    group by o.user_id, o.segment_id
-  )
-  select e.user_id, e.slug, e.operation, e.at_text
+  select l.user_id, l.slug, l.operation, l.at_text
   from (
     (
-      -- Users in order, and for each the bounds in theirs: the sort finds its work done.
-      select u.user_id, b.at, b.segment_id, b.slug, b.operation, b.at_text
-      from (
-        select u.user_id, u.registered_at, o.segment_ids
-        from segmentation.users as u
-        left join overridden_users as o on o.user_id = u.user_id
-        where u.user_id > report_lines.after_id and u.user_id <= report_lines.up_to_id
-        order by u.user_id
-        offset 0
-      ) as u
-      cross join lateral (
-        select b.*
-        from bounds as b
-        where segmentation.bucket(u.user_id, b.salt) < b.below
-          and segmentation.bucket(u.user_id, b.salt) >= b.lowest
-          and u.registered_at < b.at
-        offset 0
-      ) as b
-      where (b.segment_id = any (u.segment_ids)) is not true
-      order by u.user_id, b.at, b.slug, b.segment_id
+      select r.user_id, r.at, r.segment_id, r.slug, r.operation, r.at_text
+      from segmentation.rollout_lines(
+        report_lines.from_time, report_lines.to_time, report_lines.after_id, report_lines.up_to_id) as r
+      order by r.user_id, r.at, r.slug collate "C", r.segment_id
     )
     union all
     (
-      select u.user_id, u.registered_at, s.segment_id, s.slug, 'add', segmentation.rfc3339(u.registered_at)
-      from segmentation.users as u
-      left join overridden_users as o on o.user_id = u.user_id
-      join segmentation.rollouts as r
-        on r.starts_at <= u.registered_at and u.registered_at < r.ends_at
-        and segmentation.bucket(u.user_id, r.salt) < r.threshold
-      join segmentation.segments as s on s.segment_id = r.segment_id
-      where u.user_id > report_lines.after_id and u.user_id <= report_lines.up_to_id
-        and u.registered_at >= report_lines.from_time and u.registered_at < report_lines.to_time
-        and (r.segment_id = any (o.segment_ids)) is not true
-      order by u.user_id, u.registered_at, s.slug, s.segment_id
+      select o.user_id, o.at, o.segment_id, o.slug, o.operation, segmentation.rfc3339(o.at)
+      from segmentation.override_lines(
+        report_lines.from_time, report_lines.to_time, report_lines.after_id, report_lines.up_to_id) as o
+      order by o.user_id, o.at, o.slug collate "C", o.segment_id
     )
-    union all
-    (
-      select t.user_id, b.at, t.segment_id, s.slug, b.operation, segmentation.rfc3339(b.at)
-      from touched as t
-      join segmentation.segments as s on s.segment_id = t.segment_id
-      left join (
-        select
-          t.user_id, t.segment_id,
-          range_agg(tstzrange(greatest(r.starts_at, u.registered_at), r.ends_at)) as rollout
-        from touched as t
-        join segmentation.rollouts as r
-          on r.segment_id = t.segment_id and segmentation.bucket(t.user_id, r.salt) < r.threshold
-        join segmentation.users as u on u.user_id = t.user_id and u.registered_at < r.ends_at
-        group by t.user_id, t.segment_id
-      ) as r on r.user_id = t.user_id and r.segment_id = t.segment_id
-      cross join lateral unnest(
-        segmentation.member(r.rollout, t.overridden, t.assigned, tstzrange(s.created_at, s.deleted_at))
-      ) as period
-      cross join lateral (
-        select 'add', lower(period)
-        union all
-        select 'remove', upper(period)
-      ) as b (operation, at)
-      where b.at >= report_lines.from_time and b.at < report_lines.to_time
-      order by t.user_id, b.at, s.slug, t.segment_id
-    )
-  ) as e
+  ) as l
   -- A column of a function has lost the collation of its table.
-  order by e.user_id, e.at, e.slug collate "C", e.segment_id
+  order by l.user_id, l.at, l.slug collate "C", l.segment_id
 $$;
 
 -- The pages of a report: users after one id and up to another, so few that what is joined and merged stays
@@ -332,9 +381,6 @@ $$;
 
 comment on function segmentation.create_report_link(text, bigint, interval, text) is
   'An unguessable id that opens one month''s report until it expires. Example: select * from create_report_link(''2026-11'');';
-
--- Of an earlier version.
-drop function if exists segmentation.linked_report(text);
 
 -- Joined with report_page, a page at a time, the report goes out while it is made.
 create or replace function segmentation.linked_pages (
