@@ -95,19 +95,18 @@ async def import_members(
     async with caller.database.bulk(caller.role) as connection:
         await connection.execute("select segmentation.begin_import($1)", slug)
         await copy_in(connection, request.stream(), is_zipped=zipped, patience=patience)
-        return Json(
-            await caller.database.call_on(
-                connection,
-                "http_finish_import",
-                slug=slug,
-                operation=operation,
-                expires_at=expires_at,
-                ttl_seconds=ttl_seconds,
-                starts_at=starts_at,
-                actor=caller.name,
-                reason=reason,
-            )
+        changing = caller.database.call_on(
+            connection,
+            "http_finish_import",
+            slug=slug,
+            operation=operation,
+            expires_at=expires_at,
+            ttl_seconds=ttl_seconds,
+            starts_at=starts_at,
+            actor=caller.name,
+            reason=reason,
         )
+        return Json(await request.while_client_waits(changing))
 
 
 @get(

@@ -1,9 +1,10 @@
 """Request bodies, read strictly by their schema."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Coroutine
+from contextlib import suppress
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from litestar import Request
@@ -12,6 +13,8 @@ from litestar.exceptions import InternalServerException
 
 from service.errors import MALFORMED_REQUEST, UNSUPPORTED_MEDIA_TYPE, Problem, late_body, malformed_body
 from service.http.auth import Caller
+
+T = TypeVar("T")
 
 
 class ApiRequest(Request[str, Caller, State]):
@@ -33,6 +36,24 @@ class ApiRequest(Request[str, Caller, State]):
                 return await super().body()
         except TimeoutError:
             raise late_body(patience) from None
+
+    async def while_client_waits(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do what takes long once the body is there, and cancel it if the client goes away meanwhile."""
+        working, going = asyncio.create_task(work), asyncio.create_task(self._gone())
+        try:
+            await asyncio.wait({working, going}, return_when=asyncio.FIRST_COMPLETED)
+            if working.done():
+                return working.result()
+            raise Problem(MALFORMED_REQUEST, "The client went away before the answer.")
+        finally:
+            for task in (working, going):
+                task.cancel()
+                with suppress(asyncio.CancelledError, Exception):
+                    await task
+
+    async def _gone(self) -> None:
+        while (await self.receive())["type"] != "http.disconnect":
+            pass
 
     async def json(self) -> Any:
         """Decode the body, or say which place of it is wrong."""
