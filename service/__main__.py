@@ -18,7 +18,7 @@ def main(create_app: AppFactory = create_app) -> None:
     try:
         settings = read_settings()
         if is_traced():
-            load_tracing().provider.shutdown()
+            load_tracing()
         asyncio.run(check_database(settings))
         with shared_metrics(settings.workers):
             serve(settings, create_app)

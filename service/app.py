@@ -1,7 +1,9 @@
 """The wiring of the service."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache
 from typing import TYPE_CHECKING
 
 from litestar import Litestar, Router
@@ -11,15 +13,16 @@ from litestar.types import ASGIApp, Scope
 from service import health, members, ofrep, reports, segments, users
 from service.database import Database
 from service.docs import openapi
-from service.errors import answer_problem, malformed
-from service.http import metrics
+from service.errors import answer_problem
 from service.http.answers import with_options
 from service.http.auth import ApiKeys, Authentication
-from service.http.bodies import ApiRequest
+from service.http.bodies import ApiRequest, Limits
 from service.http.connections import Connections
-from service.http.idempotency import Idempotency
-from service.http.rate_limit import rate_limit
-from service.http.request_ids import RequestIds
+from service.http.logs import log_request
+from service.http.metrics import count_request
+from service.http.problems import malformed
+from service.http.rate_limit import RateLimit
+from service.http.requests import EveryRequest
 from service.schemas import Moment, MomentSchema
 from service.settings import Settings, SettingsError, is_traced, read_settings
 from service.shared_reads import SharedReads
@@ -46,37 +49,48 @@ def create_app(settings: Settings | None = None, tracing: "Tracing | None" = Non
     """Put the service together; without settings and tracing, as the environment says."""
     settings = settings or read_settings()
     tracing = tracing or (load_tracing() if is_traced() else None)
-    database = tracing.database(settings) if tracing else Database(settings)
-    reads = tracing.reads(database) if tracing else SharedReads(database)
-    keys = ApiKeys(database)
+    database = Database(settings)
+    reads = SharedReads(database)
+    keys = ApiKeys(database.find_caller, settings.api_key_cache_seconds)
 
     @asynccontextmanager
     async def connections(_: Litestar) -> AsyncIterator[None]:
-        async with database.open(), reads.open(), keys.listen():
-            yield
+        async with database.open(), reads.open():
+            listening = asyncio.create_task(database.listen("segmentation_api_keys", keys.forget))
+            try:
+                yield
+            finally:
+                listening.cancel()
+                await asyncio.wait([listening])
 
-    with_key = Router(
-        "/",
-        route_handlers=[
-            *with_options(users.HANDLERS),
-            *with_options(segments.HANDLERS),
-            Router("/", route_handlers=with_options(members.HANDLERS), middleware=[metrics.CountBytes()]),
-            *reports.HANDLERS_WITH_KEY,
-            *metrics.HANDLERS,
-        ],
-        middleware=[Authentication(), *rate_limit(settings), Idempotency()],
-    )
-    open_feature = Router(
-        "/",
-        route_handlers=ofrep.HANDLERS,
-        middleware=[Authentication(x_api_key=True), *rate_limit(settings)],
-        exception_handlers={Exception: ofrep.answer_failure},
-    )
-    with_link = Router("/", route_handlers=reports.HANDLERS, middleware=[metrics.CountBytes()])
+    limit = [RateLimit(settings.rate_limit_per_minute)] if settings.rate_limit_per_minute else []
+    with_key = [Authentication(), *limit]
     app = Litestar(
-        [with_key, open_feature, with_link, *health.HANDLERS, *openapi.HANDLERS],
+        [
+            Router(
+                "/",
+                route_handlers=with_options(
+                    [
+                        *users.HANDLERS,
+                        *segments.HANDLERS,
+                        *members.HANDLERS,
+                        *reports.HANDLERS_WITH_KEY,
+                        *health.HANDLERS_WITH_KEY,
+                    ]
+                ),
+                middleware=with_key,
+            ),
+            Router(
+                "/",
+                route_handlers=ofrep.HANDLERS,
+                middleware=with_key,
+                exception_handlers={Exception: ofrep.answer_failure},
+            ),
+            *reports.HANDLERS,
+            *health.HANDLERS,
+            *openapi.HANDLERS,
+        ],
         lifespan=[*([tracing.lifespan] if tracing else []), connections],
-        middleware=[metrics.CONFIG.middleware],
         request_class=ApiRequest,
         request_max_body_size=settings.max_body_bytes,
         exception_handlers={Exception: answer_problem},
@@ -86,9 +100,14 @@ def create_app(settings: Settings | None = None, tracing: "Tracing | None" = Non
         cors_config=ofrep.cors(settings.cors_origins),
         logging_config=None,
     )
-    # Around everything, so that answers to unknown paths have an id as well.
     asgi = Connections(app.asgi_handler, refuse)
-    app.asgi_handler = RequestIds(tracing.requests(asgi) if tracing else asgi)
+    app.asgi_handler = EveryRequest(
+        tracing.requests(asgi) if tracing else asgi,
+        [count_request, *([log_request] if settings.access_log else [])],
+    )
+    app.state.requests_counted = {}
+    app.state.running = set()
+    app.state.limits = Limits(settings.stall_timeout, settings.transfer_timeout)
     app.state.database = database
     app.state.reads = reads
     app.state.api_keys = keys
@@ -99,16 +118,21 @@ def create_app(settings: Settings | None = None, tracing: "Tracing | None" = Non
 def refuse(scope: Scope, fault: str) -> ASGIApp:
     """Answer a request that is malformed before anybody looks at what it asks for."""
     request = ApiRequest(scope)
-    answer: ASGIApp = answer_problem(request, malformed([{"detail": fault}])).to_asgi_response(None, request)
+    answer: ASGIApp = answer_problem(request, malformed(fault)).to_asgi_response(None, request)
     return answer
 
 
+@cache
 def load_tracing() -> "Tracing":
     """Import what tracing needs, which is large and not always installed, and set it up."""
     try:
         from service.http.tracing import tracing_of_environment
+
+        return tracing_of_environment()
     except ImportError as error:
         raise SettingsError(
             f"tracing is switched on (OTEL_…), but {error.name} is missing: pip install '.[otel]'."
         ) from error
-    return tracing_of_environment()
+    # So the SDK says that an exporter, a sampler or the like is unknown.
+    except (RuntimeError, ValueError) as error:
+        raise SettingsError(f"the settings of tracing (OTEL_…) are not valid: {error}.") from error

@@ -1,29 +1,40 @@
-"""One connection pool for each role, and the one way to call a SQL function."""
+"""The database: connection pools, each under the role that PostgreSQL judges by, and the one way to call a function."""
 
 import asyncio
+import hashlib
+import logging
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from contextvars import ContextVar
 from functools import cache, partial
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import asyncpg
 
-from service.errors import CONNECTION_LOST, DATABASE_UNAVAILABLE, INVALID_VALUE, Problem
-from service.http.request_ids import REQUEST_ID
+from service.errors import CONNECTION_LOST
+from service.http.idempotency import Kept
+from service.http.problems import Problem
+from service.http.requests import REQUEST_ID
 from service.settings import Settings
 
-ROLES = ("reader", "editor", "admin")
+log = logging.getLogger(__name__)
 
+T = TypeVar("T")
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 PooledConnection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
+AnyConnection: TypeAlias = "Connection | PooledConnection"
 
+# A pool for each role of API keys, and one for each kind of work that must not wait behind another.
+ROLES = ("reader", "editor", "admin")
+POOLS = (*ROLES, "bulk")
 STATUS = "select item, ok, value, hint from segmentation.service_status()"
 BECOME = "select set_config('role', $1, true), set_config('application_name', $2, true)"
-
-# The transaction that a request runs in as a whole, if it does: see idempotency.
-TRANSACTION: ContextVar["PooledConnection | None"] = ContextVar("transaction", default=None)
+CLAIM = "select status, location, answer from segmentation.claim_idempotency_key($1, $2, $3)"
+KEEP = "select segmentation.keep_answer($1, $2, $3, $4, $5, $6, $7)"
+# An end may be infinity, from which nothing can be subtracted.
+AUTHENTICATE = """
+    select name, role, extract(epoch from least(expires_at, now + interval '1 day') - now)::float8
+    from segmentation.clock() as now, segmentation.authenticate_api_key($1)"""
 
 
 class Database:
@@ -32,13 +43,13 @@ class Database:
     def __init__(self, settings: Settings) -> None:
         """Connect to nothing yet: see open."""
         self.settings = settings
-        self._pools: dict[str, asyncpg.Pool[asyncpg.Record]] = {}
+        self.pools: dict[str, asyncpg.Pool[asyncpg.Record]] = {}
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
         """Hold the pools open; connections are made at need, so this works while the database is away."""
-        for name in (*ROLES, "bulk"):
-            self._pools[name] = await asyncpg.create_pool(
+        for name in POOLS:
+            self.pools[name] = await asyncpg.create_pool(
                 min_size=0,
                 max_size=getattr(self.settings, f"{name}_pool_size"),
                 max_inactive_connection_lifetime=0,
@@ -49,18 +60,13 @@ class Database:
         try:
             yield
         finally:
-            for pool in self._pools.values():
+            for pool in self.pools.values():
                 await _close(pool)
 
-    @property
-    def pools(self) -> "dict[str, asyncpg.Pool[asyncpg.Record]]":
-        """The pools by name, to look at."""
-        return self._pools
-
-    def connect_arguments(self, role: str) -> dict[str, Any]:
-        """What every connection of a role is made with."""
+    def connect_arguments(self, pool: str) -> dict[str, Any]:
+        """What every connection of a pool is made with."""
         settings = self.settings
-        longest = settings.transfer_timeout if role == "bulk" else settings.statement_timeout
+        longest = settings.transfer_timeout if pool == "bulk" else settings.statement_timeout
         return {
             "dsn": settings.database_url,
             "timeout": settings.acquire_timeout,
@@ -69,77 +75,130 @@ class Database:
             "max_cached_statement_lifetime": 0,
             "server_settings": {
                 # A bulk connection takes its role with each transaction.
-                "role": "none" if role == "bulk" else f"segmentation_{role}",
-                "application_name": f"segmentation service ({role})",
+                "role": "none" if pool == "bulk" else f"segmentation_{pool}",
+                "application_name": f"segmentation service ({pool})",
                 "search_path": "segmentation",
                 "timezone": "UTC",
                 "jit": "off",
                 "statement_timeout": f"{longest * 1000:.0f}",
                 # What an import waits for may be another import.
-                "lock_timeout": f"{(longest if role == 'bulk' else settings.lock_timeout) * 1000:.0f}",
+                "lock_timeout": f"{(longest if pool == 'bulk' else settings.lock_timeout) * 1000:.0f}",
                 "idle_in_transaction_session_timeout": f"{settings.idle_transaction_timeout * 1000:.0f}",
             },
         }
 
     async def call(self, role: str, function: str, **arguments: Any) -> str:
-        """Call one SQL function and return the JSON text it built, unparsed."""
+        """Call one SQL function as a role and return the JSON text it built, unparsed."""
         return await _text_of(partial(self.fetch, role), function, arguments)
 
-    async def fetch(self, role: str, statement: str, *arguments: Any) -> list[asyncpg.Record]:
-        """Run one statement as a role."""
-        if transaction := TRANSACTION.get():
-            return await run_within(transaction, statement, *arguments)
-        pool = self._pools[role]
-        with _unavailable():
-            connection = await pool.acquire(timeout=self.settings.acquire_timeout)
-        try:
+    async def fetch(self, pool: str, statement: str, *arguments: Any) -> list[asyncpg.Record]:
+        """Run one statement on a connection of a pool."""
+        async with self._borrowed(pool) as connection:
             return await run(connection, statement, *arguments)
-        finally:
-            await pool.release(connection)
-
-    async def call_on(
-        self, connection: "Connection | PooledConnection", function: str, **arguments: Any
-    ) -> str:
-        """Call one SQL function inside the transaction that this connection is in."""
-        return await _text_of(partial(run_within, connection), function, arguments)
 
     @asynccontextmanager
-    async def bulk(self, role: str) -> AsyncIterator[PooledConnection]:
-        """A transaction for a long transfer as this role, on a connection kept apart for such."""
-        if transaction := TRANSACTION.get():
-            yield transaction
-            return
-        async with self._transaction("bulk") as connection:
-            # Ends with the transaction, so that nothing of it is left to the next one.
-            await connection.execute(BECOME, f"segmentation_{role}", session_name())
+    async def transaction(self, pool: str) -> AsyncIterator[PooledConnection]:
+        """A transaction on a connection of a pool."""
+        async with self._borrowed(pool) as connection, connection.transaction():
             yield connection
 
     @asynccontextmanager
-    async def whole_request(self, role: str, *, bulk: bool) -> AsyncIterator[PooledConnection]:
-        """One transaction for all that happens inside."""
-        async with self.bulk(role) if bulk else self._transaction(role) as connection:
-            token = TRANSACTION.set(connection)
-            try:
-                yield connection
-            finally:
-                TRANSACTION.reset(token)
-
-    @asynccontextmanager
-    async def _transaction(self, name: str) -> AsyncIterator[PooledConnection]:
-        pool = self._pools[name]
+    async def _borrowed(self, name: str) -> AsyncIterator[PooledConnection]:
+        pool = self.pools[name]
         with _unavailable():
             connection = await pool.acquire(timeout=self.settings.acquire_timeout)
         try:
-            async with connection.transaction():
-                yield connection
+            yield connection
         finally:
             # Waits until PostgreSQL has confirmed that a broken transfer is cancelled.
             await pool.release(connection, timeout=self.settings.acquire_timeout)
 
-    async def connect(self, role: str) -> Connection:
-        """Make a connection of its own, beside the pools."""
+    async def connect(self, pool: str) -> Connection:
+        """Make a connection beside the pools, like those of this one."""
         with _unavailable():
-            return await asyncpg.connect(**self.connect_arguments(role))
+            return await asyncpg.connect(**self.connect_arguments(pool))
+
+    async def find_caller(self, key: bytes) -> "tuple[Caller, float] | None":
+        """Whose API key this is, and for how many seconds it is valid, up to a day."""
+        rows = await self.fetch("reader", AUTHENTICATE, hashlib.sha256(key).digest())
+        return next(((Caller(name, role, self), seconds) for name, role, seconds in rows), None)
+
+    async def listen(self, channel: str, hear: Callable[[], None]) -> None:
+        """For ever, call hear at each notice on a channel, and after each time without a connection."""
+        arguments = self.connect_arguments("reader")
+        arguments["server_settings"]["application_name"] = "segmentation service (listener)"
+        is_lost = False
+        while True:
+            try:
+                connection = await asyncpg.connect(**arguments)
+                try:
+                    lost = asyncio.Event()
+                    connection.add_termination_listener(lambda _, lost=lost: lost.set())
+                    await connection.add_listener(channel, lambda *_: hear())
+                    hear()
+                    is_lost = False
+                    await lost.wait()
+                finally:
+                    await connection.close(timeout=1)
+            except (asyncpg.PostgresError, *CONNECTION_LOST) as error:
+                # Once, not each second: a standby, for one, never lets anybody listen.
+                if not is_lost:
+                    log.warning("cannot listen on %s, trying again and again: %s", channel, error)
+                is_lost = True
+            await asyncio.sleep(1)
+
+
+class Caller(NamedTuple):
+    """Who calls: the name of an API key is the actor, its role decides what PostgreSQL lets it do."""
+
+    name: str
+    role: str
+    database: Database
+    # The transaction that all calls are part of, if there is one.
+    connection: "PooledConnection | None" = None
+
+    async def call(self, function: str, **arguments: Any) -> str:
+        """Call one SQL function with this key's role and return the JSON text it built."""
+        if self.connection:
+            return await _text_of(partial(run_within, self.connection), function, arguments)
+        return await self.database.call(self.role, function, **arguments)
+
+    async def change(self, function: str, **arguments: Any) -> str:
+        """Call a function that keeps who calls it."""
+        return await self.call(function, **arguments, actor=self.name)
+
+    @asynccontextmanager
+    async def transaction(self, *, bulk: bool) -> "AsyncIterator[Caller]":
+        """The same caller, all of whose calls are one transaction; a long transfer has connections of its own."""
+        if self.connection:
+            yield self
+            return
+        async with self.database.transaction("bulk" if bulk else self.role) as connection:
+            if bulk:
+                # Ends with the transaction, so that nothing of it is left to the next one.
+                await connection.execute(BECOME, f"segmentation_{self.role}", session_name())
+            yield self._replace(connection=connection)
+
+    async def copy(self, query: str, *arguments: Any, output: Any, **options: Any) -> None:
+        """Copy the rows of a query as CSV to output, which is awaited for each part."""
+        async with self.transaction(bulk=True) as within:
+            assert within.connection
+            await within.connection.copy_from_query(query, *arguments, output=output, format="csv", **options)
+
+    async def once(self, work: "Callable[[Caller], Awaitable[T]]", *, bulk: bool) -> T:
+        """Do some work with a caller all of whose calls are one transaction."""
+        async with self.transaction(bulk=bulk) as within:
+            return await work(within)
+
+    async def claim(self, key: str, fingerprint: bytes | None) -> Kept | None:
+        """Hold an Idempotency-Key until the end of the transaction; the answer kept for it, if there is one."""
+        claim = self.connection.fetch if self.connection else partial(self.database.fetch, self.role)
+        return next((Kept(*row) for row in await claim(CLAIM, self.name, key, fingerprint)), None)
+
+    async def keep(self, key: str, fingerprint: bytes, path: str, kept: Kept) -> None:
+        """Keep the answer of a write for whoever repeats it."""
+        assert self.connection
+        await self.connection.execute(KEEP, self.name, key, fingerprint, path, *kept)
 
 
 @contextmanager
@@ -148,14 +207,12 @@ def _unavailable() -> Iterator[None]:
     try:
         yield
     except TimeoutError as error:
-        raise Problem(DATABASE_UNAVAILABLE, "No connection to the database became free in time.") from error
+        raise Problem("database_unavailable", "No connection to the database became free in time.") from error
     except (asyncpg.PostgresError, *CONNECTION_LOST) as error:
-        raise Problem(DATABASE_UNAVAILABLE, "The database does not answer.") from error
+        raise Problem("database_unavailable", "The database does not answer.") from error
 
 
-async def run(
-    connection: "Connection | PooledConnection", statement: str, *arguments: Any
-) -> list[asyncpg.Record]:
+async def run(connection: AnyConnection, statement: str, *arguments: Any) -> list[asyncpg.Record]:
     """Run one statement; once more if another change came in between, as the first had no effect."""
     try:
         return await connection.fetch(statement, *arguments)
@@ -163,9 +220,7 @@ async def run(
         return await connection.fetch(statement, *arguments)
 
 
-async def run_within(
-    connection: "Connection | PooledConnection", statement: str, *arguments: Any
-) -> list[asyncpg.Record]:
+async def run_within(connection: AnyConnection, statement: str, *arguments: Any) -> list[asyncpg.Record]:
     """The same inside a transaction: what it did before, such as a long COPY, is not lost if this is tried again."""
     try:
         async with connection.transaction():
@@ -235,4 +290,4 @@ def _unsendable(error: asyncpg.DataError, arguments: dict[str, Any]) -> Problem 
     value = arguments[name]
     if isinstance(value, list):
         value = next((item for item in value if isinstance(item, int) and abs(item) >= 2**63), None)
-    return Problem(INVALID_VALUE, f"{name} {value} is not possible: {found[2]}.", **{name: value})
+    return Problem("invalid_value", f"{name} {value} is not possible: {found[2]}.", **{name: value})

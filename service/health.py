@@ -1,22 +1,32 @@
-"""Whether the process lives and whether the service is ready; and the check before it serves at all."""
+"""Whether the process lives, whether the service is ready, how busy it is; and the check before it serves at all."""
 
 import logging
 from typing import Any
 
 import asyncpg
 import msgspec
-from litestar import get
+from litestar import Response, get
 from litestar.datastructures import State
+from litestar.openapi import ResponseSpec
+from litestar.openapi.spec import Example
 
 from service.database import STATUS, Database
 from service.docs.openapi import problems
-from service.errors import CANNOT_CONNECT, CONNECTION_LOST, NEXT_STEP, NOT_READY, Problem
+from service.errors import CANNOT_CONNECT, CONNECTION_LOST, NEXT_STEP
 from service.http.answers import Json
+from service.http.bodies import ApiRequest
+from service.http.metrics import Gauges, exposition
+from service.http.problems import Problem
 from service.schemas import Live, Ready
 from service.settings import Settings
 
 log = logging.getLogger(__name__)
 
+SERVICE_METRICS = "select metric, help, value from segmentation.service_metrics()"
+EXAMPLE = """\
+litestar_requests_total{app_name="segmentation",method="GET",path="/v1/users/{user_id}/segments",status_code="200"} 42.0
+segmentation_sweep_lag_seconds 0.0
+"""
 ASSERT_BUCKETS = "select segmentation.assert_bucket_vectors()"
 
 
@@ -57,7 +67,7 @@ async def ready(state: State) -> Json[Ready]:
         parts = [{"item": "database", "ok": True, "value": "answers", "hint": None}, *map(dict, rows)]
     missing = [part["item"] for part in parts if not part["ok"]]
     if missing:
-        raise Problem(NOT_READY, f"Not in order: {', '.join(missing)}.", parts=parts)
+        raise Problem("not_ready", f"Not in order: {', '.join(missing)}.", parts=parts)
     return Json(msgspec.json.encode({"status": "ready", "parts": parts}).decode())
 
 
@@ -72,6 +82,48 @@ def _away(error: Exception) -> dict[str, Any]:
         "value": error.detail if isinstance(error, Problem) else "The connection was lost.",
         "hint": "Is PostgreSQL running, and does DATABASE_URL still lead to it?",
     }
+
+
+@get(
+    "/metrics",
+    operation_id="getMetrics",
+    summary="Metrics for Prometheus",
+    description=(
+        "Requests by route, use of the connection pools, shared reads, bytes of transfers, lag of the sweep. "
+        "While the database is away, `segmentation_database_up` is 0, as long as the key is still known. Role: reader."
+    ),
+    tags=["Health"],
+    responses={
+        **problems(401, 503),
+        200: ResponseSpec(
+            str,
+            media_type="text/plain",
+            description="In the text format of Prometheus",
+            generate_examples=False,
+            examples=[Example(value=EXAMPLE)],
+        ),
+    },
+)
+async def metrics(request: ApiRequest, state: State) -> Response[bytes]:
+    """Sum up."""
+    database: Database = state.database
+    gauges = Gauges()
+    for name, pool in database.pools.items():
+        for gauge, help_text, number in (
+            ("connections", "Open connections of this process", pool.get_size()),
+            ("idle_connections", "Those not in use", pool.get_idle_size()),
+            ("max_connections", "How many there may be", pool.get_max_size()),
+        ):
+            gauges.set(f"segmentation_pool_{gauge}", help_text, number, pool=name)
+    try:
+        rows = await database.fetch(request.auth.role, SERVICE_METRICS)
+    except (Problem, asyncpg.PostgresError, *CONNECTION_LOST):
+        rows = []
+    gauges.set("segmentation_database_up", "Whether the database answered just now", bool(rows))
+    for name, help_text, value in rows:
+        gauges.set(f"segmentation_{name}", help_text, value)
+    text, content_type = exposition(gauges)
+    return Response(text, headers={"Content-Type": content_type, "Cache-Control": "no-store"})
 
 
 async def check_database(settings: Settings) -> None:
@@ -89,3 +141,4 @@ async def check_database(settings: Settings) -> None:
 
 
 HANDLERS = [live, ready]
+HANDLERS_WITH_KEY = [metrics]

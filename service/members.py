@@ -1,6 +1,7 @@
 """Who is in a segment: listed, exported as CSV, and changed by uploading CSV."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any
 
 from litestar import get, post
@@ -17,9 +18,10 @@ from litestar.openapi.spec import (
 from litestar.params import HeaderParameter, QueryParameter
 
 from service.docs.openapi import problems
-from service.errors import UNSUPPORTED_MEDIA_TYPE, Problem
 from service.http.answers import Csv, Json
 from service.http.bodies import ApiRequest
+from service.http.idempotency import idempotent
+from service.http.problems import Problem
 from service.reports import GZIP
 from service.schemas import At, Imported, Members, Moment, ReasonInQuery, SlugInPath
 from service.uploads import Patience, copy_in, is_zipped
@@ -66,10 +68,10 @@ EXPORT = "select user_id from segmentation.segment_members($1, $2, $3)"
     tags=["Members"],
     status_code=200,
     request_max_body_size=None,
-    opt={"is_import": True},
     operation_class=CsvBody,
     responses=problems(400, 401, 403, 404, 413, 415, 422, 503, 504),
 )
+@idempotent(upload=True)
 async def import_members(
     request: ApiRequest,
     slug: SlugInPath,
@@ -84,29 +86,27 @@ async def import_members(
     """Copy the body into PostgreSQL and change all its users at once."""
     if request.content_type[0] != "text/csv":
         raise Problem(
-            UNSUPPORTED_MEDIA_TYPE,
+            "unsupported_media_type",
             f"The body has the type {request.content_type[0] or 'unknown'}.",
             hint="Send one user id a line and say Content-Type: text/csv.",
         )
-    caller = request.auth
-    settings = caller.database.settings
+    settings = request.auth.database.settings
     zipped = is_zipped(request.headers.get("content-encoding", "identity"))
     patience = Patience(settings.stall_timeout, settings.transfer_timeout)
-    async with caller.database.bulk(caller.role) as connection:
-        await connection.execute("select segmentation.begin_import($1)", slug)
-        await copy_in(connection, request.stream(), is_zipped=zipped, patience=patience)
-        changing = caller.database.call_on(
-            connection,
-            "http_finish_import",
-            slug=slug,
-            operation=operation,
-            expires_at=expires_at,
-            ttl_seconds=ttl_seconds,
-            starts_at=starts_at,
-            actor=caller.name,
-            reason=reason,
+    async with request.auth.transaction(bulk=True) as caller:
+        await caller.call("begin_import", slug=slug)
+        await copy_in(caller.connection, request.upload(), is_zipped=zipped, patience=patience)
+        return Json(
+            await caller.change(
+                "http_finish_import",
+                slug=slug,
+                operation=operation,
+                expires_at=expires_at,
+                ttl_seconds=ttl_seconds,
+                starts_at=starts_at,
+                reason=reason,
+            )
         )
-        return Json(await request.while_client_waits(changing))
 
 
 @get(
@@ -137,10 +137,8 @@ async def list_members(
 ) -> Any:
     """List or export members."""
     if request.accept.best_match(["application/json", "text/csv"]) == "text/csv":
-        caller = request.auth
-        return Csv(
-            caller.database, caller.role, EXPORT, slug, at, after, header=True, file_name=f"{slug}.csv"
-        )
+        copy = partial(request.auth.copy, EXPORT, slug, at, after, header=True)
+        return Csv(copy, file_name=f"{slug}.csv")
     return Json(
         await request.auth.call("http_segment_members", slug=slug, at=at, after=after, max_rows=limit)
     )

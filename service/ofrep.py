@@ -4,7 +4,6 @@ import hashlib
 import re
 from typing import Annotated, Any
 
-import msgspec
 from litestar import Request, Response, post
 from litestar.config.cors import CORSConfig
 from litestar.datastructures import ResponseHeader
@@ -13,9 +12,10 @@ from litestar.openapi.spec import Example
 from litestar.params import Body, HeaderParameter, PathParameter
 
 from service.docs.openapi import problems
-from service.errors import answer_problem
+from service.errors import answer_problem, problem_of
 from service.http.answers import Json
 from service.http.bodies import ApiRequest
+from service.http.problems import Problem
 from service.schemas import Evaluation, Flag, FlagFailure, Flags
 
 USER = Example(summary="A user", value={"context": {"targetingKey": "1000"}})
@@ -126,9 +126,9 @@ def answer_failure(request: Request[Any, Any, Any], error: Exception) -> Respons
     answer = answer_problem(request, error)
     if answer.status_code in (401, 403):
         return answer
-    problem = msgspec.json.decode(answer.content)
+    problem = problem_of(request, error)
     key: str | None = request.path_params.get("key")
-    status: int = problem["status"]
+    status = answer.status_code or 500
     code, details = _code_and_details(problem)
     return Response(
         {
@@ -142,26 +142,26 @@ def answer_failure(request: Request[Any, Any, Any], error: Exception) -> Respons
     )
 
 
-def _code_and_details(problem: dict[str, Any]) -> tuple[str, str]:
-    place = problem.get("errors", [{}])[0]
+def _code_and_details(problem: Problem) -> tuple[str, str]:
+    place = problem.members.get("errors", [{}])[0]
     pointer = place.get("pointer", "")
-    match problem["code"]:
+    match problem.code:
         case "not_found":
-            return "FLAG_NOT_FOUND", problem["detail"]
+            return "FLAG_NOT_FOUND", problem.detail
         case "invalid_value":
-            return "INVALID_CONTEXT", problem["detail"]
+            return "INVALID_CONTEXT", problem.detail
         case "malformed_request" if re.search(
             "missing required field `(context|targetingKey)`", place.get("detail", "")
         ):
-            return "TARGETING_KEY_MISSING", problem["detail"]
+            return "TARGETING_KEY_MISSING", problem.detail
         case "malformed_request" if pointer == "#/context/targetingKey":
             return "INVALID_CONTEXT", NOT_A_USER_ID
         case "malformed_request" if pointer.startswith("#/context"):
-            return "INVALID_CONTEXT", problem["detail"]
+            return "INVALID_CONTEXT", problem.detail
         case "malformed_request" | "unsupported_media_type":
-            return "PARSE_ERROR", problem["detail"]
+            return "PARSE_ERROR", problem.detail
         case _:
-            return "GENERAL", problem["detail"]
+            return "GENERAL", problem.detail
 
 
 def cors(origins: str) -> CORSConfig | None:

@@ -1,5 +1,6 @@
 """The month as a CSV file: a link is made with a key, and opens without one."""
 
+from functools import partial
 from typing import Annotated
 
 from litestar import get, post
@@ -11,9 +12,11 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
 from litestar.params import Body, PathParameter, QueryParameter
 
+from service.database import Caller
 from service.docs.openapi import problems
 from service.http.answers import Csv, Json
 from service.http.bodies import ApiRequest
+from service.http.idempotency import idempotent
 from service.schemas import NewReport, Report
 
 # For those who ask for it. The last part of a large file goes out quickly: level 1 keeps up with COPY.
@@ -41,6 +44,7 @@ REPORT = """
     tags=["Reports"],
     responses=problems(400, 401, 403, 413, 415, 422, 503, 504),
 )
+@idempotent()
 async def create_report(
     request: ApiRequest,
     data: Annotated[NewReport, Body(examples=[ALL_USERS, ONE_USER])],
@@ -48,12 +52,11 @@ async def create_report(
     """Make a link to a report."""
     settings = request.auth.database.settings
     return Json(
-        await request.auth.call(
+        await request.auth.change(
             "http_create_report_link",
             period=data.period,
             user_id=data.user_id,
             base_url=(settings.public_url or str(request.base_url)).rstrip("/"),
-            actor=request.auth.name,
         )
     )
 
@@ -88,11 +91,10 @@ async def get_report(
     header: Annotated[bool, QueryParameter(description="Begin with a line of column names")] = False,
 ) -> Csv:
     """Stream a report."""
-    report_id = file_name.removesuffix(".csv")
     # An editor made the link.
-    return Csv(
-        state.database, "editor", REPORT, report_id, delimiter=";", header=header, file_name="report.csv"
-    )
+    caller = Caller("a link", "editor", state.database)
+    report_id = file_name.removesuffix(".csv")
+    return Csv(partial(caller.copy, REPORT, report_id, delimiter=";", header=header), file_name="report.csv")
 
 
 HANDLERS = [get_report]

@@ -10,6 +10,7 @@ from litestar.params import Body, QueryParameter
 from service.docs.openapi import problems
 from service.http.answers import Json
 from service.http.bodies import ApiRequest
+from service.http.idempotency import idempotent
 from service.schemas import (
     Moment,
     NewRolloutStep,
@@ -56,16 +57,16 @@ NOW = Example(summary="50 % now", value={"percent": 50, "reason": "the first 30 
         ResponseHeader(name="Location", description="Path of the new segment", documentation_only=True)
     ],
 )
+@idempotent()
 async def create_segment(
     request: ApiRequest, data: Annotated[NewSegment, Body(examples=[NEW])]
 ) -> Json[Segment]:
     """Create a segment."""
-    text = await request.auth.call(
+    text = await request.auth.change(
         "http_create_segment",
         slug=data.slug,
         percent=data.percent,
         description=data.description,
-        actor=request.auth.name,
         reason=data.reason,
     )
     return Json(text, (b"location", f"/v1/segments/{data.slug}".encode()))
@@ -109,16 +110,16 @@ async def get_segment(request: ApiRequest, slug: SlugInPath) -> Json[Segment]:
     tags=["Segments"],
     responses=problems(400, 401, 403, 404, 413, 415, 422, 503, 504),
 )
+@idempotent()
 async def update_segment(
     request: ApiRequest, slug: SlugInPath, data: Annotated[SegmentUpdate, Body(examples=[DESCRIBED])]
 ) -> Json[Segment]:
     """Change a segment's description."""
     return Json(
-        await request.auth.call(
+        await request.auth.change(
             "http_update_segment",
             slug=slug,
             description=data.description,
-            actor=request.auth.name,
             reason=data.reason,
         )
     )
@@ -132,9 +133,10 @@ async def update_segment(
     tags=["Deletion"],
     responses=problems(400, 401, 403, 404, 422, 503, 504),
 )
+@idempotent()
 async def delete_segment(request: ApiRequest, slug: SlugInPath, reason: ReasonInQuery = None) -> None:
     """Delete a segment."""
-    await request.auth.call("delete_segment", slug=slug, actor=request.auth.name, reason=reason)
+    await request.auth.change("delete_segment", slug=slug, reason=reason)
 
 
 @put(
@@ -148,17 +150,17 @@ async def delete_segment(request: ApiRequest, slug: SlugInPath, reason: ReasonIn
     tags=["Segments"],
     responses=problems(400, 401, 403, 404, 413, 415, 422, 503, 504),
 )
+@idempotent()
 async def set_rollout(
     request: ApiRequest, slug: SlugInPath, data: Annotated[NewRolloutStep, Body(examples=[PLANNED, NOW])]
 ) -> Json[Rollout]:
     """Set a step of a rollout."""
     return Json(
-        await request.auth.call(
+        await request.auth.change(
             "http_set_rollout",
             slug=slug,
             percent=data.percent,
             starts_at=data.starts_at,
-            actor=request.auth.name,
             reason=data.reason,
         )
     )
@@ -173,6 +175,7 @@ async def set_rollout(
     status_code=200,
     responses=problems(400, 401, 403, 404, 422, 503, 504),
 )
+@idempotent()
 async def cancel_rollout_step(
     request: ApiRequest,
     slug: SlugInPath,
@@ -187,9 +190,7 @@ async def cancel_rollout_step(
 ) -> Json[Rollout]:
     """Cancel a planned step."""
     return Json(
-        await request.auth.call(
-            "http_cancel_rollout_step", slug=slug, starts_at=starts_at, actor=request.auth.name, reason=reason
-        )
+        await request.auth.change("http_cancel_rollout_step", slug=slug, starts_at=starts_at, reason=reason)
     )
 
 

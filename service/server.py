@@ -31,7 +31,7 @@ from granian.net import SocketHolder  # type: ignore[attr-defined]
 from granian.server.embed import Server
 
 from service.http.connections import Farewell
-from service.http.request_ids import log_config
+from service.http.logs import log_config
 from service.settings import Settings, SettingsError
 
 log = logging.getLogger(__name__)
@@ -244,8 +244,6 @@ class Granian(Server):
             ),
             log_level=LogLevels.error,
             log_dictconfig=logs(settings),
-            log_access=settings.access_log,
-            log_access_format='%(addr)s "%(method)s %(path)s %(protocol)s" %(status)d in %(dt_ms).1f ms',
         )
         self._holder = SocketHolder(os.dup(bound.fileno()), False, BACKLOG)  # type: ignore[call-arg]
 

@@ -3,11 +3,15 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
+from contextvars import Context
+
+from prometheus_client import Counter
 
 from service.database import Connection, Database, run
-from service.errors import DATABASE_UNAVAILABLE, Problem
-from service.http.metrics import SHARED_READ_CALLS, SHARED_READS
+from service.http.problems import Problem
 
+SHARED_READS = Counter("segmentation_shared_reads", "Hot reads answered")
+SHARED_READ_CALLS = Counter("segmentation_shared_read_calls", "SQL calls that answered them, many at once")
 # One JSON text for each user.
 READ_USERS = "select segmentation.http_user_segments_each($1)"
 MAX_USERS = 200
@@ -70,7 +74,9 @@ class SharedReads:
         now = loop.time()
         if self._waiting and now > self._since + self._database.settings.acquire_timeout:
             asked, self._waiting = self._waiting, {}
-            _fail(asked, Problem(DATABASE_UNAVAILABLE, "No connection to the database became free in time."))
+            _fail(
+                asked, Problem("database_unavailable", "No connection to the database became free in time.")
+            )
         elif self._waiting and now > self._begun + PATIENCE and self._running < self._most:
             self._begin()
         self._watching = self._running > 0
@@ -80,8 +86,9 @@ class SharedReads:
     def _begin(self) -> None:
         """Let one more connection take what waits."""
         self._running += 1
-        # The set keeps the task from being collected as garbage.
-        task = asyncio.create_task(self._answer_all())
+        # In a context of its own, as it is the work of no one request. The set keeps the task from being
+        # collected as garbage.
+        task = asyncio.create_task(self._answer_all(), context=Context())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

@@ -9,14 +9,8 @@ from typing import NamedTuple
 
 import asyncpg
 
-from service.database import Connection, PooledConnection
-from service.errors import (
-    INVALID_VALUE,
-    MALFORMED_REQUEST,
-    STATEMENT_TIMEOUT,
-    UNSUPPORTED_MEDIA_TYPE,
-    Problem,
-)
+from service.database import AnyConnection
+from service.http.problems import Problem
 
 # No id is as long as this, in bytes: what is longer is no longer kept.
 LONGEST_LINE = 200
@@ -33,7 +27,7 @@ class Patience(NamedTuple):
 
 
 async def copy_in(
-    connection: "Connection | PooledConnection",
+    connection: AnyConnection,
     parts: AsyncIterator[bytes],
     *,
     is_zipped: bool,
@@ -63,7 +57,7 @@ async def copy_in(
 
 
 def _too_late() -> Problem:
-    return Problem(STATEMENT_TIMEOUT, "The whole body did not come in time. Nothing was changed.")
+    return Problem("statement_timeout", "The whole body did not come in time. Nothing was changed.")
 
 
 class UserIdLines:
@@ -113,7 +107,7 @@ class UserIdLines:
                 if now() >= end:
                     raise _too_late() from None
                 raise Problem(
-                    MALFORMED_REQUEST, f"No part of the body came for {self._patience.each:g} seconds."
+                    "malformed_request", f"No part of the body came for {self._patience.each:g} seconds."
                 ) from None
             if part is None:
                 return
@@ -134,22 +128,22 @@ class UserIdLines:
                     lines = unzip.decompress(left, 2**20)
                 except zlib.error:
                     raise Problem(
-                        MALFORMED_REQUEST, "The body is not gzip, as Content-Encoding says."
+                        "malformed_request", "The body is not gzip, as Content-Encoding says."
                     ) from None
                 yield lines
                 left = unzip.unused_data if unzip.eof else unzip.unconsumed_tail
         if not unzip.eof:
-            raise Problem(MALFORMED_REQUEST, "The body ends before its gzip stream does.")
+            raise Problem("malformed_request", "The body ends before its gzip stream does.")
 
     def bad_line(self, error: asyncpg.PostgresError) -> Problem:
         """Say which line PostgreSQL could not take; it names it in the context of its error."""
         found = re.search(r", line (\d+)", str(getattr(error, "context", "")))
         if not found:
-            return Problem(INVALID_VALUE, f"The body is not one user id a line: {error.args[0]}.")
+            return Problem("invalid_value", f"The body is not one user id a line: {error.args[0]}.")
         line = int(found[1]) + self._skipped
         reason = _REASONS.get(error.sqlstate or "", str(error.args[0]))
         return Problem(
-            INVALID_VALUE,
+            "invalid_value",
             f"Line {line} is not a user id: {reason}. Nothing was changed.",
             hint="Send one user id a line, from 1 to 9223372036854775807.",
             line=line,
@@ -175,7 +169,7 @@ def is_zipped(encoding: str) -> bool:
             return True
         case other:
             raise Problem(
-                UNSUPPORTED_MEDIA_TYPE,
+                "unsupported_media_type",
                 f"The body has the encoding {other}.",
                 hint="Send it plain or as gzip.",
             )

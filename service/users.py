@@ -9,6 +9,7 @@ from litestar.params import Body, QueryParameter
 from service.docs.openapi import problems
 from service.http.answers import Json
 from service.http.bodies import ApiRequest
+from service.http.idempotency import idempotent
 from service.schemas import (
     At,
     Explanation,
@@ -58,12 +59,13 @@ async def get_user_segments(request: ApiRequest, user_id: UserId, at: At = None)
     tags=["Users"],
     responses=problems(400, 401, 403, 413, 415, 422, 503, 504),
 )
+@idempotent()
 async def change_user_segments(
     request: ApiRequest, user_id: UserId, data: Annotated[UserChange, Body(examples=[ADD, REMOVE])]
 ) -> Json[UserChanged]:
     """Change a user's segments."""
     return Json(
-        await request.auth.call(
+        await request.auth.change(
             "http_change_user_segments",
             user_id=user_id,
             add=data.add,
@@ -71,7 +73,6 @@ async def change_user_segments(
             expires_at=data.expires_at,
             ttl_seconds=data.ttl_seconds,
             starts_at=data.starts_at,
-            actor=request.auth.name,
             reason=data.reason,
         )
     )
@@ -123,7 +124,6 @@ async def get_user_history(
     description="At most 10,000 users, answered in the order asked for. Role: reader.",
     tags=["Users"],
     status_code=200,
-    opt={"reads_only": True},
     responses=problems(400, 401, 413, 415, 422, 503, 504),
 )
 async def get_users_segments(
@@ -142,6 +142,7 @@ async def get_users_segments(
     status_code=204,
     responses=problems(400, 401, 403, 422, 503, 504),
 )
+@idempotent()
 async def register_user(request: ApiRequest, user_id: UserId) -> None:
     """Register a user."""
     await request.auth.call("register_users", user_ids=[user_id])
@@ -155,9 +156,10 @@ async def register_user(request: ApiRequest, user_id: UserId) -> None:
     tags=["Deletion"],
     responses=problems(400, 401, 403, 404, 422, 503, 504),
 )
+@idempotent()
 async def forget_user(request: ApiRequest, user_id: UserId, reason: ReasonInQuery = None) -> None:
     """Erase a user."""
-    await request.auth.call("forget_user", user_id=user_id, actor=request.auth.name, reason=reason)
+    await request.auth.change("forget_user", user_id=user_id, reason=reason)
 
 
 HANDLERS = [

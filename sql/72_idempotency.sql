@@ -4,12 +4,15 @@
 -- Both calls stand in the transaction of the write: claim first, then the write, then keep. A lock that ends
 -- with the transaction says that the same request is still running, so a crash leaves nothing stuck. Failures
 -- are not kept: they changed nothing, and the next try may succeed.
---
--- In calling order: claim_idempotency_key, keep_answer; purge_expired forgets what is a day old.
 
+-- Before request_fingerprint was a parameter.
+drop function if exists segmentation.claim_idempotency_key(text, text);
+
+-- The fingerprint of an upload is not known before it has come: the claim is then made without, and once more with it.
 create or replace function segmentation.claim_idempotency_key (
-  api_key         text,
-  idempotency_key text
+  api_key             text,
+  idempotency_key     text,
+  request_fingerprint bytea default null
 )
   returns table (fingerprint bytea, status smallint, location text, answer text)
   language plpgsql
@@ -17,37 +20,47 @@ create or replace function segmentation.claim_idempotency_key (
   set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
+declare
+  kept segmentation.idempotency_keys;
 begin
-  -- What has been answered is answered to any number at once; of those who do it there is one.
-  return query
-  select i.fingerprint, i.status, i.location, i.answer
+  -- A stored answer needs no lock, and is given to any number at once. Only one transaction may do the write.
+  select i.* into kept
   from segmentation.idempotency_keys as i
   where i.api_key = claim_idempotency_key.api_key
     and i.idempotency_key = claim_idempotency_key.idempotency_key
     and i.created_at > segmentation.clock() - interval '24 hours';
-  if found then
-    return;
+  if not found then
+    if not pg_try_advisory_xact_lock(
+      hashtextextended(claim_idempotency_key.api_key || ' ' || claim_idempotency_key.idempotency_key, 0))
+    then
+      raise exception 'a request with this Idempotency-Key is still running'
+        using errcode = 'object_in_use', hint = 'Wait a moment, then send it again with the same key.';
+    end if;
+    delete from segmentation.idempotency_keys as i
+    where i.api_key = claim_idempotency_key.api_key
+      and i.idempotency_key = claim_idempotency_key.idempotency_key
+      and i.created_at <= segmentation.clock() - interval '24 hours';
+    select i.* into kept
+    from segmentation.idempotency_keys as i
+    where i.api_key = claim_idempotency_key.api_key
+      and i.idempotency_key = claim_idempotency_key.idempotency_key;
+    if not found then
+      return;
+    end if;
   end if;
-  if not pg_try_advisory_xact_lock(
-    hashtextextended(claim_idempotency_key.api_key || ' ' || claim_idempotency_key.idempotency_key, 0))
-  then
-    raise exception 'a request with this Idempotency-Key is still running'
-      using errcode = 'object_in_use', hint = 'Wait a moment, then send it again with the same key.';
+  if kept.fingerprint <> claim_idempotency_key.request_fingerprint then
+    raise exception 'this Idempotency-Key was used for another request'
+      using
+        errcode = 'invalid_parameter_value',
+        detail = json_build_object('code', 'idempotency_key_reused'),
+        hint = 'Take a new key for each new request.';
   end if;
-  delete from segmentation.idempotency_keys as i
-  where i.api_key = claim_idempotency_key.api_key
-    and i.idempotency_key = claim_idempotency_key.idempotency_key
-    and i.created_at <= segmentation.clock() - interval '24 hours';
-  return query
-  select i.fingerprint, i.status, i.location, i.answer
-  from segmentation.idempotency_keys as i
-  where i.api_key = claim_idempotency_key.api_key
-    and i.idempotency_key = claim_idempotency_key.idempotency_key;
+  return query select kept.fingerprint, kept.status, kept.location, kept.answer;
 end
 $$;
 
-comment on function segmentation.claim_idempotency_key(text, text) is
-  'Hold an Idempotency-Key until the end of the transaction; the answer kept for it, if there is one. Example: select * from claim_idempotency_key(''web-shop'', ''order-17'');';
+comment on function segmentation.claim_idempotency_key(text, text, bytea) is
+  'Hold an Idempotency-Key until the end of the transaction; the answer kept for it, if there is one; fails if that was of another request. Example: select * from claim_idempotency_key(''web-shop'', ''order-17'');';
 
 create or replace function segmentation.keep_answer (
   api_key         text,

@@ -56,7 +56,7 @@ to segmentation_reader;
 -- Change users, and take reports away.
 grant execute on function
   segmentation.begin_import(text),
-  segmentation.claim_idempotency_key(text, text),
+  segmentation.claim_idempotency_key(text, text, bytea),
   segmentation.change_segment_members(text, bigint[], text, timestamptz, timestamptz, text, text),
   segmentation.change_user_segments(bigint, text[], text[], timestamptz, timestamptz, text, text),
   segmentation.create_report_link(text, bigint, interval, text),

@@ -18,7 +18,8 @@ import msgspec
 
 from service.cli.commands import Failed
 from service.database import STATUS, Connection, Database
-from service.errors import CANNOT_CONNECT, NEXT_STEP, Problem
+from service.errors import CANNOT_CONNECT, NEXT_STEP
+from service.http.problems import Problem
 from service.settings import SettingsError, read_settings
 
 if TYPE_CHECKING:

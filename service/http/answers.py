@@ -2,16 +2,16 @@
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
-import anyio
-from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from litestar import Request, Response, Router
 from litestar.handlers import HTTPRouteHandler, route
 from litestar.types import HTTPScope, Message, Receive, Scope, Send
 
-from service.database import Database
+from service.http.bodies import Limits
+from service.http.metrics import TRANSFER_BYTES
 
 T = TypeVar("T")
 
@@ -19,8 +19,6 @@ log = logging.getLogger(__name__)
 
 # Who is in what is nobody's to keep: neither a browser's nor a proxy's.
 NO_STORE = (b"cache-control", b"no-store")
-# Buffers between PostgreSQL and a client: when they are full, PostgreSQL waits.
-BUFFERS = 4
 
 
 class Json(Response[T], Generic[T]):
@@ -40,15 +38,12 @@ class _Answer:
     __slots__ = ("body", "start")
 
     def __init__(self, status: int | None, body: bytes, headers: tuple[tuple[bytes, bytes], ...]) -> None:
+        length = str(len(body)).encode()
+        content = [(b"content-type", b"application/json"), (b"content-length", length)] if body else []
         self.start: Any = {
             "type": "http.response.start",
             "status": status,
-            "headers": [
-                (b"content-type", b"application/json"),
-                (b"content-length", str(len(body)).encode()),
-                NO_STORE,
-                *headers,
-            ],
+            "headers": [*content, NO_STORE, *headers],
         }
         self.body: Message = {"type": "http.response.body", "body": body, "more_body": False}
 
@@ -78,19 +73,13 @@ def with_options(handlers: list[HTTPRouteHandler]) -> list[HTTPRouteHandler]:
 
 
 class Csv(Response[bytes]):
-    """The rows of a query, copied to the client as they come from PostgreSQL."""
+    """Rows, copied to the client as they come from PostgreSQL."""
 
-    def __init__(
-        self, database: Database, role: str, query: str, *arguments: Any, file_name: str, **options: Any
-    ) -> None:
-        """Send what this query finds as this role, to be saved under this name; options are those of COPY."""
-        self.database = database
-        self.role = role
-        self.query = query
-        self.arguments = arguments
-        self.options = options
-        self.started = False
-        self.start: Any = {
+    def __init__(self, copy: Callable[..., Awaitable[None]], file_name: str) -> None:
+        """Send what copy(output=…) gives to output, to be saved under this name."""
+        self._copy = copy
+        self._started = False
+        self._start: Any = {
             "type": "http.response.start",
             "status": 200,
             "headers": [
@@ -106,55 +95,42 @@ class Csv(Response[bytes]):
 
     async def __call__(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
         """Send until the rows end or the client goes away; either way the connection is given back."""
-        filled, buffers = anyio.create_memory_object_stream[bytes](BUFFERS)
-        copying = asyncio.create_task(self._copy(filled))
-        sending = asyncio.create_task(self._send(send, buffers, copying))
+        limits: Limits = scope["litestar_app"].state.limits
+        counter = TRANSFER_BYTES.labels(scope["path_template"], "out")
+
+        async def pass_on(part: bytes, *, more: bool = True) -> None:
+            if not self._started:
+                self._started = True
+                await send(self._start)
+            counter.inc(len(part))
+            try:
+                async with asyncio.timeout(limits.patience):
+                    await send({"type": "http.response.body", "body": part, "more_body": more})
+            except TimeoutError:
+                raise TimeoutError(f"the client took nothing for {limits.patience:g} seconds") from None
+
+        async def transfer() -> None:
+            # Awaited for each part, so that PostgreSQL waits for the client.
+            await self._copy(output=pass_on)
+            await pass_on(b"", more=False)
+
+        transferring = asyncio.create_task(transfer())
         gone = asyncio.create_task(_disconnected(receive))
         try:
-            await asyncio.wait({sending, gone}, return_when=asyncio.FIRST_COMPLETED)
-            if sending.done():
-                sending.result()
+            await asyncio.wait({transferring, gone}, return_when=asyncio.FIRST_COMPLETED)
+            if transferring.done():
+                transferring.result()
         except Exception as error:
             # Before the first byte it is an answer of its own. After it, all that is left is to end without
             # the last chunk: the server closes the connection, and the client sees that rows are missing.
-            if not self.started:
+            if not self._started:
                 raise
             log.warning("%s %s was broken off: %r", scope["method"], scope["path_template"], error)
         finally:
-            for task in (gone, sending, copying):
+            for task in (gone, transferring):
                 task.cancel()
                 with suppress(asyncio.CancelledError, Exception):
                     await task
-            filled.close()
-            buffers.close()
-
-    async def _copy(self, filled: MemoryObjectSendStream[bytes]) -> None:
-        with filled:
-            async with self.database.bulk(self.role) as connection:
-                await connection.copy_from_query(
-                    self.query, *self.arguments, output=filled.send, format="csv", **self.options
-                )
-
-    async def _send(
-        self, send: Send, buffers: MemoryObjectReceiveStream[bytes], copying: asyncio.Task[None]
-    ) -> None:
-        patience = self.database.settings.stall_timeout
-        async for buffer in buffers:
-            await self._start(send)
-            try:
-                async with asyncio.timeout(patience):
-                    await send({"type": "http.response.body", "body": buffer, "more_body": True})
-            except TimeoutError:
-                raise TimeoutError(f"the client took nothing for {patience:g} seconds") from None
-        # Raises whatever ended the rows too early.
-        await copying
-        await self._start(send)
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-    async def _start(self, send: Send) -> None:
-        if not self.started:
-            self.started = True
-            await send(self.start)
 
 
 async def _disconnected(receive: Receive) -> None:

@@ -1,65 +1,63 @@
-"""Request bodies, read strictly by their schema."""
+"""Request bodies: read strictly by their schema, within limits of size and time."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Coroutine
-from contextlib import suppress
+from collections.abc import AsyncGenerator
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, NamedTuple
 
 import msgspec
 from litestar import Request
 from litestar.datastructures import State
 from litestar.exceptions import InternalServerException
 
-from service.errors import MALFORMED_REQUEST, UNSUPPORTED_MEDIA_TYPE, Problem, late_body, malformed_body
-from service.http.auth import Caller
-
-T = TypeVar("T")
+from service.http.metrics import TRANSFER_BYTES
+from service.http.problems import Problem, late_body, malformed_body
 
 
-class ApiRequest(Request[str, Caller, State]):
+class Limits(NamedTuple):
+    """How many seconds a client may keep the service waiting, and how many a whole transfer may take."""
+
+    patience: float
+    transfer: float
+
+
+class ApiRequest(Request[str, Any, State]):
     """A request whose body is decoded by the very type of its handler's data, with no conversions."""
+
+    # Of all that was read, where somebody wants to know.
+    digest: Any = None
 
     async def stream(self) -> AsyncGenerator[bytes, None]:
         """Yield the body as it comes, or say that it will not come."""
         try:
             async for part in super().stream():
+                if self.digest:
+                    self.digest.update(part)
                 yield part
         except InternalServerException:
-            raise Problem(MALFORMED_REQUEST, "The client went away before the body's end.") from None
+            raise Problem("malformed_request", "The client went away before the body's end.") from None
+
+    async def upload(self) -> AsyncGenerator[bytes, None]:
+        """Yield a body of any length as it comes, and count it."""
+        counter = TRANSFER_BYTES.labels(self.scope["path_template"], "in")
+        async for part in self.stream():
+            counter.inc(len(part))
+            yield part
 
     async def body(self) -> bytes:
         """Wait for the body, but not for ever."""
-        patience = self.app.state.database.settings.stall_timeout
+        limits: Limits = self.app.state.limits
         try:
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(limits.patience):
                 return await super().body()
         except TimeoutError:
-            raise late_body(patience) from None
-
-    async def while_client_waits(self, work: Coroutine[Any, Any, T]) -> T:
-        """Do what takes long once the body is there, and cancel it if the client goes away meanwhile."""
-        working, going = asyncio.create_task(work), asyncio.create_task(self._gone())
-        try:
-            await asyncio.wait({working, going}, return_when=asyncio.FIRST_COMPLETED)
-            if working.done():
-                return working.result()
-            raise Problem(MALFORMED_REQUEST, "The client went away before the answer.")
-        finally:
-            for task in (working, going):
-                task.cancel()
-                with suppress(asyncio.CancelledError, Exception):
-                    await task
-
-    async def _gone(self) -> None:
-        while (await self.receive())["type"] != "http.disconnect":
-            pass
+            raise late_body(limits.patience) from None
 
     async def json(self) -> Any:
         """Decode the body, or say which place of it is wrong."""
         if self.content_type[0] not in ("application/json", ""):
             raise Problem(
-                UNSUPPORTED_MEDIA_TYPE,
+                "unsupported_media_type",
                 f"The body has the type {self.content_type[0]}.",
                 hint="Send JSON and say Content-Type: application/json.",
             )

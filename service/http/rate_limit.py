@@ -1,48 +1,57 @@
-"""How many requests a minute an API key may send, if that is limited at all."""
+"""How many requests per minute a caller may send."""
 
 from time import time
-from typing import Any
 
-from litestar import Request
-from litestar.middleware.base import DefineMiddleware
-from litestar.middleware.rate_limit import CacheObject, RateLimitConfig, RateLimitMiddleware
-from litestar.stores.base import Store
+from litestar.enums import ScopeType
+from litestar.middleware import ASGIMiddleware
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.settings import Settings
+from service.http.problems import Problem
 
 MINUTE = 60
 
 
-class CountInMinute(RateLimitMiddleware):
-    """Litestar's own rate limit, which keeps the time of every request; their number is enough, and costs the same
-    however many there are."""
+class RateLimit(ASGIMiddleware):
+    """Counts the requests of each caller in the running minute.
 
-    async def retrieve_cached_history(self, key: str, store: Store) -> CacheObject:
-        """As many as were counted in the minute that runs."""
-        now = int(time())
-        number, end = map(int, (await store.get(key) or b"0 0").split())
-        # Of a history only the length is asked for.
-        return CacheObject(range(number), end) if end > now else CacheObject(range(0), now + MINUTE)  # type: ignore[arg-type]
+    Litestar's own keeps the time of each request as JSON: 500 µs per request where 3,000 came before it in this
+    minute, twice what a hot read takes in all. A number is enough, and takes 2 µs.
+    """
 
-    async def set_cached_history(self, key: str, cache_object: CacheObject, store: Store) -> None:
-        """Count one more."""
-        number = len(cache_object.history) + 1
-        cache_object.history = range(number)  # type: ignore[assignment]
-        await store.set(key, b"%d %d" % (number, cache_object.reset), expires_in=MINUTE)
+    scopes = (ScopeType.HTTP,)
 
+    def __init__(self, per_minute: int) -> None:
+        """Let so many pass."""
+        self._per_minute = per_minute
 
-def rate_limit(settings: Settings) -> list[DefineMiddleware]:
-    """A limit by the name of the key; nothing at all where there is no limit."""
-    if not settings.rate_limit_per_minute:
-        return []
-    config = RateLimitConfig(
-        rate_limit=("minute", settings.rate_limit_per_minute),
-        identifier_for_request=_name_of_key,
-        middleware_class=CountInMinute,
-    )
-    return [config.middleware]
+    async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
+        """Count this one; say in every answer how many are left."""
+        # By name: how many came, and when that minute ends. Not kept here: Litestar copies middleware for each route.
+        counted: dict[str, tuple[int, float]] = scope["litestar_app"].state.requests_counted
+        name, now = scope["user"], time()
+        number, end = counted.get(name, (0, 0.0))
+        if end <= now:
+            number, end = 0, now + MINUTE
+        seconds = max(1, round(end - now))
+        left = max(0, self._per_minute - number - 1)
+        headers = {
+            "RateLimit-Limit": str(self._per_minute),
+            "RateLimit-Remaining": str(left),
+            "RateLimit-Reset": str(seconds),
+        }
+        if number >= self._per_minute:
+            raise Problem(
+                "rate_limited",
+                f"The API key {name} may send {self._per_minute} requests a minute.",
+                hint=f"Wait {seconds} seconds, and spread requests, or ask for many things in one call.",
+                headers=headers | {"Retry-After": str(seconds)},
+            )
+        counted[name] = (number + 1, end)
 
+        async def send_on(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                more = [(header.lower().encode(), value.encode()) for header, value in headers.items()]
+                message["headers"] = [*message["headers"], *more]
+            await send(message)
 
-def _name_of_key(request: Request[Any, Any, Any]) -> str:
-    name: str = request.auth.name
-    return name
+        await next_app(scope, receive, send_on)

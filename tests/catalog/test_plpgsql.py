@@ -30,9 +30,6 @@ FINDINGS = """
       f.function, f.relation, fatal_errors => false, extra_warnings => true,
       performance_warnings => false, security_warnings => true,
       oldtable => f.old_rows, newtable => f.new_rows) as c
-    -- A service of an earlier version still gives it.
-    where (f.function::text, c.message) not in (
-      ('keep_answer(text,text,bytea,text,integer,text,text)', 'unused parameter "path"'))
     order by 1, 2
 """
 

@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -16,10 +15,9 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind
 
 from service.app import create_app
-from service.http.tracing import Tracing, name_of
+from service.http.tracing import Tracing
 from service.settings import Settings, is_traced
 from tests.conftest import Database
-from tests.expect import wait_until
 from tests.http.conftest import Api, Service
 from tests.launcher import Server
 
@@ -37,19 +35,25 @@ class Spans:
         """The spans that ended since the last call, by their start, without look-ups of keys."""
         found = sorted(self._exporter.get_finished_spans(), key=lambda span: span.start_time or 0)
         self._exporter.clear()
-        return [span for span in found if span.name != "segmentation.authenticate_api_key"]
+        return [span for span in found if not calls(span, "authenticate_api_key")]
 
     def one_request(self) -> tuple[ReadableSpan, list[ReadableSpan]]:
         """The span of the one request, and those of its statements."""
         spans = self.take()
         (server,) = (span for span in spans if span.kind is SpanKind.SERVER)
-        statements = [span for span in spans if span is not server]
+        assert server.context
+        # What the service asks for itself, such as to be told of changed keys, is of no request.
+        statements = [span for span in spans if span.parent and span is not server]
         for span in statements:
             assert span.kind is SpanKind.CLIENT
-            assert span.parent and server.context
-            assert span.parent.span_id == server.context.span_id
+            assert span.parent and span.parent.span_id == server.context.span_id
             assert span.context and span.context.trace_id == server.context.trace_id
         return server, statements
+
+
+def calls(span: ReadableSpan, function: str) -> bool:
+    """Whether this is the span of a statement that calls a function."""
+    return f"segmentation.{function}(" in str((span.attributes or {}).get("db.query.text"))
 
 
 @pytest.fixture
@@ -70,7 +74,7 @@ def api(spans: Spans, database_url: str, db: Database) -> Iterator[Api]:
 
 def test_a_request_is_a_span_by_its_route_with_its_statements_inside(api: Api, spans: Spans) -> None:
     for method, path, route, statements, sent in [
-        ("GET", "/v1/users/77/segments", "/v1/users/{user_id}/segments", ["http_user_segments_each"], None),
+        ("GET", "/v1/users/77/history", "/v1/users/{user_id}/history", ["http_user_history"], None),
         ("POST", "/v1/segments", "/v1/segments", ["http_create_segment"], {"slug": "SECRET"}),
         ("GET", "/v1/segments/SECRET/growth", "/v1/segments/{slug}/growth", ["http_segment_growth"], None),
         (
@@ -87,7 +91,8 @@ def test_a_request_is_a_span_by_its_route_with_its_statements_inside(api: Api, s
         assert server.name == f"{method} {route}"
         assert server.attributes
         assert server.attributes["http.route"] == route
-        assert [span.name for span in inside] == [f"segmentation.{name}" for name in statements]
+        assert len(inside) == len(statements)
+        assert all(calls(span, name) for span, name in zip(inside, statements, strict=True))
 
 
 def test_transfers_and_transactions_are_traced_statement_by_statement(api: Api, spans: Spans) -> None:
@@ -95,17 +100,10 @@ def test_transfers_and_transactions_are_traced_statement_by_statement(api: Api, 
     spans.take()
     headers = {"Content-Type": "text/csv", "Idempotency-Key": "once"}
     assert api.send("POST", "/v1/segments/A/members", content=b"1\n2\n", headers=headers).is_success
-    names = [span.name for span in spans.one_request()[1]]
-    assert [name for name in names if name.startswith(("segmentation.", "copy"))] == [
-        "segmentation.claim_idempotency_key",
-        "segmentation.begin_import",
-        "copy import",
-        "segmentation.http_finish_import",
-        "segmentation.keep_answer",
-    ]
-    assert (names[0], names[-1]) == ("begin", "commit")
-    assert api.send("GET", "/v1/segments/A/members", headers={"Accept": "text/csv"}).text == "user_id\n1\n2\n"
-    assert "segmentation.segment_members" in [span.name for span in spans.one_request()[1]]
+    told = spans.one_request()[1]
+    functions = ["claim_idempotency_key", "begin_import", "http_finish_import", "keep_answer"]
+    assert [name for span in told for name in functions if calls(span, name)] == functions
+    assert (told[0].name, told[-1].name) == ("BEGIN;", "COMMIT;")
 
 
 def test_the_trace_of_the_caller_goes_on(api: Api, spans: Spans) -> None:
@@ -118,58 +116,32 @@ def test_the_trace_of_the_caller_goes_on(api: Api, spans: Spans) -> None:
 
 
 def test_a_caller_who_does_not_sample_is_obeyed(api: Api, spans: Spans) -> None:
-    assert api.send("GET", "/v1/users/1/segments", headers={"traceparent": f"{CALLER[:-1]}0"}).is_success
-    assert spans.take() == []
+    assert api.send("GET", "/v1/users/1/history", headers={"traceparent": f"{CALLER[:-1]}0"}).is_success
+    assert [
+        span for span in spans.take() if calls(span, "http_user_history") or span.kind is SpanKind.SERVER
+    ] == []
 
 
-def test_a_shared_read_is_linked_with_every_request_it_answers(
-    api: Api, spans: Spans, db: Database, connect: Callable[..., Database]
-) -> None:
-    number = 5
-    blocker = connect()
-    with ThreadPoolExecutor(number + 1) as pool:
-        with blocker.connection.transaction():
-            # The first call waits for the table; meanwhile the others gather for the next call.
-            blocker.rows("lock table segmentation.users")
-            asked = [pool.submit(api.send, "GET", "/v1/users/1/segments")]
-            wait_until(lambda: waiting_calls(db) == 1)
-            asked += [pool.submit(api.send, "GET", f"/v1/users/{1 + k % 3}/segments") for k in range(number)]
-            reads: Any = api.client.app.state.reads
-            wait_until(lambda: sum(map(len, reads._waiting.values())) == number)
-        assert all(answer.result().status_code == 200 for answer in asked)
-    assert reads._asking == {}
+def test_a_shared_read_is_a_trace_of_its_own_since_it_answers_many_requests(api: Api, spans: Spans) -> None:
+    assert api.send("GET", "/v1/users/1/segments").is_success
     found = spans.take()
-    servers = {span.context.span_id: span for span in found if span.kind is SpanKind.SERVER and span.context}
-    first, second = (span for span in found if span.kind is SpanKind.CLIENT)
-    assert len(servers) == number + 1
-    assert (len(first.links), len(second.links)) == (0, number - 1)
-    linked = {link.context.span_id for link in second.links}
-    parents = {span.parent.span_id for span in (first, second) if span.parent}
-    assert linked | parents == servers.keys()
-    for span_id in linked:
-        assert [link.context for link in servers[span_id].links] == [second.context]
-
-
-def waiting_calls(db: Database) -> int:
-    """How many hot reads wait for a lock."""
-    return int(
-        db.value(
-            "select count(*) from pg_stat_activity where datname = current_database()"
-            " and wait_event_type = 'Lock' and query like '%%http_user_segments_each%%'"
-        )
-    )
+    (server,) = (span for span in found if span.kind is SpanKind.SERVER)
+    (statement,) = (span for span in found if calls(span, "http_user_segments_each"))
+    assert statement.parent is None
+    assert server.context and statement.context
+    assert statement.context.trace_id != server.context.trace_id
 
 
 def test_errors_are_told_by_their_code_and_nothing_else(api: Api, spans: Spans, db: Database) -> None:
     api.send("PATCH", "/v1/users/1/segments", json={"add": ["SECRET"]})
     server, (statement,) = spans.one_request()
-    assert statement.attributes and statement.attributes["db.response.status_code"] == "23503"
+    assert statement.attributes and statement.attributes["error.type"] == "ForeignKeyViolationError"
     assert not statement.status.is_ok
     assert server.attributes and server.attributes["http.response.status_code"] == 422
     assert statement.events == () == server.events
     db.rows("alter function segmentation.http_user_segments_each rename to hidden")
     api.send("GET", "/v1/users/1/segments")
-    server, _ = spans.one_request()
+    (server,) = (span for span in spans.take() if span.kind is SpanKind.SERVER)
     assert not server.status.is_ok
 
 
@@ -193,15 +165,6 @@ def test_no_span_holds_a_key_a_path_a_query_a_body_or_an_argument(api: Api, span
     text = "\n".join(span.to_json() for span in found)
     for secret in ("SECRET", "987654321", "9876D", "2026-11-01T00", api.headers["Authorization"].split()[1]):
         assert secret not in text
-
-
-def test_statements_are_named_by_their_function() -> None:
-    assert name_of("select segmentation.http_segment(slug => $1)") == "segmentation.http_segment"
-    assert name_of("select x from segmentation.clock() as now, segmentation.authenticate_api_key($1)") == (
-        "segmentation.authenticate_api_key"
-    )
-    assert name_of("BEGIN;") == "begin"
-    assert name_of("select 'SECRET'") is None
 
 
 def test_the_standard_variables_switch_it_on_and_off() -> None:
@@ -274,12 +237,10 @@ def test_the_server_sends_its_spans_to_where_the_environment_says(
     }
     assert names == {"shop-segments"}
     spans = [span for r in resources for scope in r.scope_spans for span in scope.spans]
-    assert {span.name for span in spans} == {
-        "GET /v1/users/{user_id}/segments",
-        "segmentation.authenticate_api_key",
-        "segmentation.http_user_segments_each",
-    }
-    assert {span.trace_id.hex() for span in spans} == {CALLER[3:35]}
+    (request,) = (span for span in spans if span.kind == 2)
+    assert request.name == "GET /v1/users/{user_id}/segments"
+    assert request.trace_id.hex() == CALLER[3:35]
+    assert any("authenticate_api_key" in str(span) for span in spans if span.trace_id == request.trace_id)
 
 
 def test_a_collector_that_is_away_is_no_trouble(run_server: Callable[..., Server], db: Database) -> None:
@@ -293,6 +254,7 @@ def test_a_collector_that_is_away_is_no_trouble(run_server: Callable[..., Server
 def test_an_exporter_that_is_not_there_is_told_in_one_line(run_server: Callable[..., Server]) -> None:
     server = run_server(live=False, OTEL_TRACES_EXPORTER="jaeger")
     said = server.ended()
-    assert said.startswith("error: OTEL_TRACES_EXPORTER='jaeger' is not installed")
+    assert said.startswith("error: the settings of tracing (OTEL_…) are not valid: ")
+    assert "jaeger" in said
     assert len(said.splitlines()) == 1
     assert server.process.returncode == 1

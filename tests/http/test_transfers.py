@@ -19,7 +19,6 @@ import pytest
 
 from tests import expect
 from tests.conftest import Database, database_of_module
-from tests.expect import slug_held, waiting
 from tests.launcher import Server
 
 MILLION = 1_000_000
@@ -473,28 +472,6 @@ def test_an_upload_whose_connection_to_postgresql_is_lost_changes_nothing_and_sa
     assert (response.status, json.load(response)["code"]) == (503, "database_unavailable")
     upload.close()
     assert server.imports("LOST", "1000\n")["changed"] == 1
-
-
-@pytest.mark.parametrize("more", [[], ["Idempotency-Key: left"]])
-def test_an_import_whose_client_goes_away_is_cancelled_and_changes_nothing(
-    server: Client, db: Database, more: list[str]
-) -> None:
-    db.rows(
-        "select create_segment('LEFT') where not exists (select from list_segments() where slug = 'LEFT')"
-    )
-    with slug_held(db, "LEFT"):
-        upload = server.begin_upload("Content-Length: 5", *more, slug="LEFT")
-        upload.sendall(b"1000\n")
-        # All of the body has come; what is left is the change itself.
-        wait_until(lambda: waiting(db) == 1)
-        upload.close()
-        # Sooner than the lock is given up by itself.
-        expect.wait_until(lambda: waiting(db) == 0, seconds=3)
-        wait_until(lambda: transfers(db) == 0)
-    assert db.column("select user_id from segment_members('LEFT')") == []
-    again = {"Idempotency-Key": "left"} if more else {}
-    assert server.imports("LEFT", "1000\n", **again)["changed"] == 1
-    assert server.imports("LEFT", "1000\n", "?operation=remove")["changed"] == 1
 
 
 # --------------------------------------------------------------------------------------- many at once

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from service.errors import INTERNAL_ERROR, kind_of_sqlstate
+from service.errors import code_of
 from tests.conftest import NOON, Clock, Database
 from tests.expect import histories_add_up, periods_never_overlap
 
@@ -104,7 +104,7 @@ BEYOND = {"ensure_history_partitions"}
 def is_expected(sqlstate: str | None) -> bool:
     """Whether this is an error that the README lists, and one that a caller's values can cause."""
     assert sqlstate is not None
-    return kind_of_sqlstate(sqlstate) is not INTERNAL_ERROR and sqlstate[:2] in ("22", "23", "54", "55", "P0")
+    return code_of(sqlstate) != "internal_error" and sqlstate[:2] in ("22", "23", "54", "55", "P0")
 
 
 @pytest.mark.parametrize("role", ["reader", "editor", "admin"])

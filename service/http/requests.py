@@ -1,0 +1,61 @@
+"""What happens to every request, whatever it asks for: it gets an id, HEAD is answered as GET, and its end is observed."""
+
+import re
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
+from random import getrandbits
+from time import perf_counter
+from typing import Any
+
+from litestar.enums import ScopeType
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
+
+REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="-")
+VALID_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
+# What an answer says it is, it is: no browser is to guess and run it.
+NO_SNIFFING = (b"x-content-type-options", b"nosniff")
+
+# Called at the end of each request with its scope, the status of its answer, and how many seconds it took.
+Observer = Callable[[Any, int, float], None]
+
+
+def new_request_id() -> bytes:
+    """An id for a request that brought none."""
+    return b"%032x" % getrandbits(128)
+
+
+class EveryRequest:
+    """Wraps all of the app, so that answers to unknown paths are not left out."""
+
+    def __init__(self, app: ASGIApp, observers: Sequence[Observer] = ()) -> None:
+        """Tell these observers of the end of each request."""
+        self._app = app
+        self._observers = observers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on under its id: its own X-Request-ID if that is a good one."""
+        if scope["type"] != ScopeType.HTTP:
+            return await self._app(scope, receive, send)
+        request_id = b""
+        for name, value in scope["headers"]:
+            if name == b"x-request-id" and VALID_ID.fullmatch(value):
+                request_id = value
+        if not request_id:
+            request_id = new_request_id()
+        REQUEST_ID.set(request_id.decode())
+        status = 500
+
+        async def send_on(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], NO_SNIFFING, (b"x-request-id", request_id)]
+            await send(message)
+
+        began = perf_counter()
+        try:
+            await self._app(scope, receive, send_on)
+        finally:
+            seconds = perf_counter() - began
+            for observe in self._observers:
+                observe(scope, status, seconds)
