@@ -361,7 +361,7 @@ class Members(Answer):
 
     segment: Slug
     members: list[Member]
-    next_after: Annotated[Id | None, Meta(description="after of the next page; none: this is the last")]
+    next_after: Annotated[str | None, Meta(description="after of the next page; none: this is the last")]
 
 
 class Imported(Answer):

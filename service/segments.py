@@ -86,7 +86,7 @@ async def list_segments(
     limit: Annotated[int, QueryParameter(description="At most so many")] = 100,
 ) -> Json[Segments]:
     """List one page of segments."""
-    return Json(await request.auth.call("http_segments", after=after, max_rows=limit))
+    return Json(await request.auth.call("http_list_segments", after=after, max_rows=limit))
 
 
 @get(
@@ -99,7 +99,7 @@ async def list_segments(
 )
 async def get_segment(request: ApiRequest, slug: SlugInPath) -> Json[Segment]:
     """Show one segment."""
-    return Json(await request.auth.call("http_segment", slug=slug))
+    return Json(await request.auth.call("http_get_segment", slug=slug))
 
 
 @patch(

@@ -138,4 +138,4 @@ end
 $$;
 
 comment on function segmentation.require_at_most(text, bigint, bigint) is
-  'Fails when more is asked for than one call takes. Example: select require_at_most(''limit'', 100, 1000);';
+  'For the service: fails when more is asked for than one call takes. Example: select require_at_most(''limit'', 100, 1000);';

@@ -77,4 +77,4 @@ as $$
 $$;
 
 comment on function segmentation.rfc3339(timestamptz) is
-  'A moment as RFC 3339 text in UTC; null for infinity. Example: select rfc3339(now());';
+  'For the service: a moment as RFC 3339 text in UTC; null for infinity. Example: select rfc3339(now());';

@@ -67,4 +67,4 @@ end
 $$;
 
 comment on function segmentation.assert_bucket_vectors() is
-  'Fails when bucket() does not give its golden values on this server. Example: select assert_bucket_vectors();';
+  'For the service: fails when bucket() does not give its golden values on this server. Example: select assert_bucket_vectors();';

@@ -12,7 +12,7 @@
 -- salt is for those who compute buckets elsewhere.
 create or replace view segmentation.living_segments as
 select
-  s.slug, s.description, coalesce(r.percent, 0) as percent, s.created_at, s.salt
+  s.slug, s.description, trim_scale(coalesce(r.percent, 0)) as percent, s.created_at, s.salt
 from segmentation.segments as s
 left join lateral (
   select r.percent
@@ -239,7 +239,8 @@ comment on function segmentation.get_segment(text) is
 
 create or replace function segmentation.list_segments (
   after    text default null,
-  max_rows integer default 100
+  max_rows integer default 100,
+  search   text default null
 )
   returns setof segmentation.living_segments
   language plpgsql
@@ -247,20 +248,20 @@ create or replace function segmentation.list_segments (
   security definer
   set search_path = pg_catalog, pg_temp
 as $$
-#variable_conflict use_column
 begin
   perform segmentation.require_rows(list_segments.max_rows);
   return query
   select l.*
   from segmentation.living_segments as l
   where l.slug > coalesce(list_segments.after, '') collate "C"
+    and position(lower(coalesce(list_segments.search, '')) in lower(l.slug)) > 0
   order by l.slug
   limit list_segments.max_rows;
 end
 $$;
 
-comment on function segmentation.list_segments(text, integer) is
-  'The living segments by slug, a page at a time: give the last slug seen as after. Example: select * from list_segments(after => ''AVITO_DISCOUNT_30'', max_rows => 10);';
+comment on function segmentation.list_segments(text, integer, text) is
+  'The living segments by slug, a page at a time: give the last slug seen as after. With search only those whose slug has this in it, in upper or lower case. Example: select * from list_segments(after => ''AVITO_DISCOUNT_30'', max_rows => 10); select * from list_segments(search => ''discount'');';
 
 create or replace function segmentation.update_segment (
   slug        text,

@@ -126,7 +126,7 @@ declare
   found_id integer := segmentation.segment_id_of(rollout_steps.slug);
 begin
   return query
-  select r.percent, r.starts_at, r.ends_at, r.actor, r.reason
+  select trim_scale(r.percent), r.starts_at, r.ends_at, r.actor, r.reason
   from segmentation.rollouts as r
   where r.segment_id = found_id
   order by r.starts_at;

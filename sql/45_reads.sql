@@ -118,7 +118,7 @@ end
 $$;
 
 comment on function segmentation.http_user_segments(bigint, timestamptz) is
-  'Answers GET /v1/users/{user_id}/segments, the hot read.';
+  'For the service: GET /v1/users/{user_id}/segments, the hot read.';
 
 -- The same without time travel, for those who may ask for the present only.
 create or replace function segmentation.http_user_segments_now (
@@ -135,7 +135,7 @@ end
 $$;
 
 comment on function segmentation.http_user_segments_now(bigint) is
-  'Answers GET /v1/users/{user_id}/segments for an evaluator, who may not give another moment than now.';
+  'For the service: GET /v1/users/{user_id}/segments for an evaluator, who may not give another moment than now.';
 
 -- The same for all users who wait at the same moment, one text each.
 create or replace function segmentation.http_user_segments_each (
@@ -164,7 +164,7 @@ end
 $$;
 
 comment on function segmentation.http_user_segments_each(bigint[]) is
-  'Answers GET /v1/users/{user_id}/segments for several users who wait at the same moment, one text each.';
+  'For the service: GET /v1/users/{user_id}/segments for several users who wait at the same moment, one text each.';
 
 create or replace function segmentation.users_segments (
   user_ids bigint[]
@@ -176,7 +176,6 @@ create or replace function segmentation.users_segments (
   -- A list's length differs from call to call; the plan does not.
   set plan_cache_mode = force_generic_plan
 as $$
-#variable_conflict use_column
 declare
   moment timestamptz;
 begin
@@ -201,7 +200,6 @@ create or replace function segmentation.user_segments (
   security definer
   set search_path = pg_catalog, pg_temp
 as $$
-#variable_conflict use_column
 declare
   now timestamptz;
 begin
@@ -237,7 +235,6 @@ create or replace function segmentation.explain_membership (
   security definer
   set search_path = pg_catalog, pg_temp
 as $$
-#variable_conflict use_column
 declare
   found_id integer := segmentation.segment_id_of(explain_membership.slug, explain_membership.at);
   now timestamptz;
@@ -254,9 +251,9 @@ begin
     upper(span.period),
     why.actor,
     why.reason,
-    round(segmentation.bucket(explain_membership.user_id, s.salt) / 1000.0, 3),
+    trim_scale(segmentation.bucket(explain_membership.user_id, s.salt) / 1000.0),
     coalesce((
-      select r.percent
+      select trim_scale(r.percent)
       from segmentation.rollouts as r
       where r.segment_id = s.segment_id
         and segmentation.in_force(
@@ -310,6 +307,80 @@ $$;
 comment on function segmentation.explain_membership(bigint, text, timestamptz) is
   'Whether a user is in a segment, now or at a moment, and why: the source, since and until when this answer holds, who caused it, the user''s bucket (in while below the rollout''s percent). Example: select * from explain_membership(1000, ''AVITO_VOICE_MESSAGES'');';
 
+create or replace function segmentation.user_overrides (
+  user_id bigint
+)
+  returns table (segment text, kind text, since timestamptz, until timestamptz, actor text, reason text)
+  language plpgsql
+  security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  now timestamptz;
+begin
+  perform segmentation.register_unknown_users(array[user_overrides.user_id]);
+  now := segmentation.clock();
+  return query
+  select s.slug, segmentation.source(m.included, not m.included, false), m.starts_at, m.ends_at, m.actor, m.reason
+  from segmentation.memberships as m
+  join segmentation.segments as s on s.segment_id = m.segment_id
+  where m.user_id = user_overrides.user_id and m.ends_at > now and s.deleted_at = 'infinity'
+  order by s.slug;
+end
+$$;
+
+comment on function segmentation.user_overrides(bigint) is
+  'What was set by hand for a user, live and planned, each with its own end, whatever the rollouts say. Example: select * from user_overrides(1000);';
+
+create or replace function segmentation.ending_soon (
+  within   interval,
+  slug     text default null,
+  max_rows integer default null
+)
+  returns table (
+    user_id bigint, segment text, kind text, since timestamptz, until timestamptz, actor text, reason text
+  )
+  language plpgsql
+  stable
+  security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  found_id integer := case when ending_soon.slug is not null then segmentation.segment_id_of(ending_soon.slug) end;
+  now timestamptz := segmentation.clock();
+  horizon timestamptz;
+begin
+  if ending_soon.max_rows is not null then
+    perform segmentation.require_rows(ending_soon.max_rows);
+  end if;
+  begin
+    horizon := now + ending_soon.within;
+  exception
+    when datetime_field_overflow then null;
+  end;
+  if (horizon > now) is not true then
+    raise exception 'within % is not a valid time from now on', coalesce(ending_soon.within::text, 'null')
+      using
+        errcode = 'invalid_parameter_value',
+        detail = json_build_object('within', ending_soon.within::text),
+        hint = 'Give a time above zero, such as interval ''7 days''.';
+  end if;
+  return query
+  select
+    m.user_id, s.slug, segmentation.source(m.included, not m.included, false),
+    m.starts_at, m.ends_at, m.actor, m.reason
+  from segmentation.memberships as m
+  join segmentation.segments as s on s.segment_id = m.segment_id
+  where m.ends_at > now and m.ends_at <= horizon and m.ends_at < 'infinity' and s.deleted_at = 'infinity'
+    and (found_id is null or m.segment_id = found_id)
+  order by m.ends_at, m.user_id, s.slug
+  limit ending_soon.max_rows;
+end
+$$;
+
+comment on function segmentation.ending_soon(interval, text, integer) is
+  'What was set by hand and ends within a time from now, of all segments or of one; the first to end first. Example: select * from ending_soon(interval ''7 days''); select * from ending_soon(interval ''7 days'', ''AVITO_DISCOUNT_30'', max_rows => 100);';
+
 create or replace function segmentation.user_history (
   user_id   bigint,
   from_time timestamptz default '-infinity',
@@ -320,7 +391,6 @@ create or replace function segmentation.user_history (
   security definer
   set search_path = pg_catalog, pg_temp
 as $$
-#variable_conflict use_column
 declare
   now timestamptz;
 begin

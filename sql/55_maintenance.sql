@@ -89,7 +89,7 @@ end
 $$;
 
 comment on function segmentation.note_upkeep(text, bigint) is
-  'Note that a task of the upkeep ended well, and how many rows it moved; service_status() shows it. Example: select note_upkeep(''sweep'', 0);';
+  'For the service: note that a task of the upkeep ended well, and how many rows it moved; service_status() shows it. Example: select note_upkeep(''sweep'', 0);';
 
 -- Bounded twice, in rows a transaction and in time a run, because pg_cron queues a run for every minute
 -- missed. The lock is held a batch at a time: of two sweeps that overlap one goes on and one ends at once.

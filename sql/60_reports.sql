@@ -315,7 +315,7 @@ end
 $$;
 
 comment on function segmentation.report_page(timestamptz, timestamptz, bigint, bigint) is
-  'One page of a report, see linked_pages. Example: select * from report_page(''2026-11-01Z'', ''2026-12-01Z'', 0, 5000);';
+  'For the service: one page of a report, see linked_pages. Example: select * from report_page(''2026-11-01Z'', ''2026-12-01Z'', 0, 5000);';
 
 create or replace function segmentation.history_report (
   period  text,
@@ -341,7 +341,7 @@ end
 $$;
 
 comment on function segmentation.history_report(text, bigint) is
-  'Who got in or out of which segment in a month (UTC), of all known users or of one; by user, time, segment. Example: \copy (select * from history_report(''2026-11'')) to ''november.csv'' csv delimiter '';''';
+  'Who got in or out of which segment in a month (UTC), of all known users or of one; by user, time, segment. Example: \copy (select * from history_report(''2026-11'')) to ''nov.csv'' csv delimiter '';''';
 
 create or replace function segmentation.create_report_link (
   period     text,
@@ -407,4 +407,4 @@ end
 $$;
 
 comment on function segmentation.linked_pages(text) is
-  'The pages of the report that a link''s id opens. Example: select line.* from linked_pages(''…'') as page cross join lateral report_page(from_time, to_time, after_id, up_to_id) as line;';
+  'For the service: the pages of the report that a link''s id opens. Example: select line.* from linked_pages(''…'') as page cross join lateral report_page(from_time, to_time, after_id, up_to_id) as line;';

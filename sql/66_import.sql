@@ -36,7 +36,6 @@ create or replace function segmentation.finish_import (
   security definer
   set search_path = pg_catalog, pg_temp
 as $$
-#variable_conflict use_column
 begin
   -- A relation of that name that the caller made could run the caller's code with the owner's rights.
   if not exists (

@@ -100,7 +100,7 @@ begin
     select
       m.position::integer, m.at, s.segment_id, s.salt,
       coalesce(r.threshold, 0) as threshold,
-      case when s.segment_id is not null then coalesce(r.percent, 0) end as percent
+      case when s.segment_id is not null then trim_scale(coalesce(r.percent, 0)) end as percent
     from unnest(moments) with ordinality as m (at, position)
     left join segmentation.segments as s
       on s.slug = segment_growth.slug collate "C" and s.created_at <= m.at and m.at < s.deleted_at

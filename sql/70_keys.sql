@@ -86,7 +86,7 @@ end
 $$;
 
 comment on function segmentation.authenticate_api_key(bytea) is
-  'Whose key has this SHA-256 digest; no row if nobody''s, expired or revoked. Example: select * from authenticate_api_key(sha256(''seg_…''));';
+  'For the service: whose key has this SHA-256 digest; no row if nobody''s, expired or revoked. Example: select * from authenticate_api_key(sha256(''seg_…''));';
 
 create or replace function segmentation.list_api_keys ()
   returns table (name text, role text, created_at timestamptz, expires_at timestamptz, revoked_at timestamptz)

@@ -60,7 +60,7 @@ end
 $$;
 
 comment on function segmentation.claim_idempotency_key(text, text, bytea) is
-  'Hold an Idempotency-Key until the end of the transaction; the answer kept for it, if there is one; fails if that was of another request. Example: select * from claim_idempotency_key(''web-shop'', ''order-17'');';
+  'For the service: hold an Idempotency-Key until the end of the transaction; the answer kept for it, if there is one; fails if that was of another request. Example: select * from claim_idempotency_key(''web-shop'', ''order-17'');';
 
 create or replace function segmentation.keep_answer (
   api_key         text,
@@ -83,7 +83,7 @@ begin
     raise exception 'this is not a valid answer to keep'
       using
         errcode = 'invalid_parameter_value',
-        detail = json_build_object('status', status),
+        detail = json_build_object('status', status, 'path', path),
         hint = 'All but path and location are needed; a fingerprint has 32 bytes, a status kept is from 200 to 299.';
   end if;
   -- An answer about one user says so first, see http_change_user_segments. The path, which an earlier service gives, is
@@ -97,4 +97,4 @@ end
 $$;
 
 comment on function segmentation.keep_answer(text, text, bytea, text, integer, text, text) is
-  'Keep the answer of a write for whoever repeats it with the same Idempotency-Key. Example: select keep_answer(''web-shop'', ''order-17'', sha256(''PATCH …''), ''/v1/users/1000/segments'', 200, null, ''{}'');';
+  'For the service: keep the answer of a write for whoever repeats it with the same Idempotency-Key. Example: select keep_answer(''web-shop'', ''order-17'', sha256(''PATCH …''), ''/v1/users/1000/segments'', 200, null, ''{}'');';

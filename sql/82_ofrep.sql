@@ -15,7 +15,6 @@ create or replace function segmentation.ofrep_evaluations (
   -- A list's length differs from call to call; the plan does not.
   set plan_cache_mode = force_generic_plan
 as $$
-#variable_conflict use_column
 declare
   moment timestamptz := segmentation.clock();
   member_of text[];
@@ -73,7 +72,7 @@ end
 $$;
 
 comment on function segmentation.ofrep_flag(bigint, text) is
-  'POST /ofrep/v1/evaluate/flags/{key}: whether a user is in a segment right now, as OFREP says it. Example: select ofrep_flag(1000, ''AVITO_VOICE_MESSAGES'');';
+  'For the service: POST /ofrep/v1/evaluate/flags/{key}: whether a user is in a segment right now, as OFREP says it. Example: select ofrep_flag(1000, ''AVITO_VOICE_MESSAGES'');';
 
 create or replace function segmentation.ofrep_flags (
   user_id bigint,
@@ -89,12 +88,8 @@ declare
     ofrep_flags.slugs,
     array(select s.slug from segmentation.segments as s where s.deleted_at = 'infinity'));
 begin
-  if cardinality(ofrep_flags.slugs) > 1000 then
-    raise exception '% flags at once are too many', cardinality(ofrep_flags.slugs)
-      using
-        errcode = 'invalid_parameter_value',
-        detail = json_build_object('flags', cardinality(ofrep_flags.slugs), 'at_most', 1000),
-        hint = 'Name at most 1000, or none to get all.';
+  if cardinality(ofrep_flags.slugs) > 0 then
+    perform segmentation.require_at_most('flags', cardinality(ofrep_flags.slugs), 1000);
   end if;
   return (
     select json_build_object('flags', coalesce(
@@ -113,4 +108,4 @@ end
 $$;
 
 comment on function segmentation.ofrep_flags(bigint, text[]) is
-  'POST /ofrep/v1/evaluate/flags: every segment, or those named, as a boolean flag of a user right now, by slug. Example: select ofrep_flags(1000); select ofrep_flags(1000, array[''AVITO_VOICE_MESSAGES'']);';
+  'For the service: POST /ofrep/v1/evaluate/flags: every segment, or those named, as a boolean flag of a user right now, by slug. Example: select ofrep_flags(1000); select ofrep_flags(1000, array[''AVITO_VOICE_MESSAGES'']);';

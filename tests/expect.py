@@ -153,7 +153,7 @@ LOCK = 4711
 def replace_list(db: Database, body: str) -> None:
     """Replace what GET /v1/segments calls by this plpgsql."""
     db.rows(
-        f"""create or replace function segmentation.http_segments(after text default null, max_rows integer default 100) returns json
+        f"""create or replace function segmentation.http_list_segments(after text default null, max_rows integer default 100, search text default null) returns json
         language plpgsql as $$ begin {body} return '{{"segments":[],"next_after":null}}'; end $$"""
     )
 

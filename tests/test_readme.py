@@ -59,11 +59,10 @@ def described(kind: Any) -> str:
 
 def functions(db: Database) -> str:
     """All functions that people call, from their own comments."""
-    rows = []
-    for function in db.rows("select role, manual from manual()"):
-        call, *lines = function.manual.splitlines()
-        what = " ".join(line.strip() for line in lines if line.startswith("    "))
-        rows.append((f"`{call}`", function.role, what))
+    rows = [
+        (f"`{function.call}`", function.role, function.what)
+        for function in db.rows("select role, call, what from segmentation.functions_for_people()")
+    ]
     return table(("function", "role", "what"), *rows)
 
 

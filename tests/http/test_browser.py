@@ -158,7 +158,7 @@ def test_a_wrong_key_is_told_so(docs: Docs, url: str, db: Database) -> None:
             docs.enter(key)
         assert '"code":"unauthorized"' in docs.execute(block, 401)
     docs.enter(db.value("select create_api_key('shop', 'reader')"))
-    assert docs.execute(block, 200).startswith('{"segments" : []')
+    assert docs.execute(block, 200).startswith('{"segments":[]')
     block.locator(".opblock-summary-control").click()
     expect(block.locator(".execute")).not_to_be_visible()
     # Chromium logs each of them by itself.

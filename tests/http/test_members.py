@@ -118,7 +118,7 @@ def test_pages_follow_each_other_by_after(db: Database, reader: Api) -> None:
     assert found == [*range(1, 251), LARGEST]
     assert pages == 6
     assert len(ids(page(reader))) == 100
-    assert page(reader).next_after == 100
+    assert page(reader).next_after == "100"
 
 
 def test_a_page_holds_1_to_10000(db: Database, reader: Api) -> None:

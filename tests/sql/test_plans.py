@@ -121,7 +121,7 @@ def test_users_are_found_by_index(plans_of: Callable[[str], list[str]], call: st
 def test_a_change_of_a_segment_looks_at_no_user(plans_of: Callable[[str], list[str]]) -> None:
     for call in (
         "set_rollout('SEGMENT_1', 1 + 98 * random()::numeric(4, 3))",
-        "segmentation.http_segment('SEGMENT_1')",
+        "segmentation.http_get_segment('SEGMENT_1')",
         "delete_segment('SEGMENT_40')",
     ):
         first = call if "delete" not in call else "get_segment('SEGMENT_39')"
