@@ -12,6 +12,7 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import namedtuple_row
 from pytest_postgresql import factories
+from pytest_postgresql.executors import NoopExecutor
 
 from service.migrate import migrate
 from tests.launcher import Server
@@ -49,7 +50,17 @@ postgresql_noproc = factories.postgresql_noproc(
     options=OPTIONS,
     load=[load_schema],
 )
-postgresql = factories.postgresql("postgresql_noproc")
+
+
+@contextmanager
+def clone(maintenance: psycopg.Connection, template: str, name: str) -> Iterator[str]:
+    """The URL of a database like the template, for a while."""
+    maintenance.execute(f"drop database if exists {name} with (force)".encode())
+    maintenance.execute(f"create database {name} template {template} strategy file_copy".encode())
+    try:
+        yield url_of(name)
+    finally:
+        maintenance.execute(f"drop database {name} with (force)".encode())
 
 
 class Database:
@@ -90,10 +101,25 @@ class Database:
         ]
 
 
+@pytest.fixture(scope="session")
+def maintenance(postgresql_noproc: NoopExecutor) -> Iterator[psycopg.Connection]:
+    """A connection that makes and drops databases."""
+    with psycopg.connect(url_of("postgres"), autocommit=True) as connection:
+        yield connection
+
+
+@pytest.fixture(scope="session")
+def template(postgresql_noproc: NoopExecutor) -> str:
+    """The migrated database whose clones the tests get; a module may have one of its own, with data."""
+    return postgresql_noproc.template_dbname
+
+
+# The plugin's own fixture would connect five times for each test.
 @pytest.fixture
-def database_url(postgresql: psycopg.Connection) -> str:
+def database_url(maintenance: psycopg.Connection, template: str) -> Iterator[str]:
     """The superuser's URL of this test's own database."""
-    return url_of(postgresql.info.dbname)
+    with clone(maintenance, template, "segmentation_test") as url:
+        yield url
 
 
 @pytest.fixture
@@ -162,19 +188,6 @@ def run_server(database_url: str) -> Iterator[Callable[..., Server]]:
             return server
 
         yield run
-
-
-@contextmanager
-def database_of_module(postgresql_noproc: Any, suffix: str) -> Iterator[str]:
-    """The URL of a database that the tests of one file share."""
-    name = f"{postgresql_noproc.dbname}_{suffix}"
-    with psycopg.connect(url_of("postgres"), autocommit=True) as server:
-        server.execute(f"drop database if exists {name} with (force)")
-        server.execute(f"create database {name} template {postgresql_noproc.template_dbname}")
-        try:
-            yield url_of(name)
-        finally:
-            server.execute(f"drop database if exists {name} with (force)")
 
 
 @pytest.fixture

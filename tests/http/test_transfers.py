@@ -15,10 +15,11 @@ from http.client import HTTPConnection, HTTPException, HTTPResponse, IncompleteR
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from tests import expect
-from tests.conftest import Database, database_of_module
+from tests.conftest import Database, clone
 from tests.launcher import Server
 
 MILLION = 1_000_000
@@ -39,9 +40,9 @@ ENDING = "AVITO_VOICE_MESSAGES;add;2026-11-20T12:00:00.000000Z"
 
 
 @pytest.fixture(scope="module")
-def database_url(postgresql_noproc: Any) -> Iterator[str]:
+def database_url(maintenance: psycopg.Connection, template: str) -> Iterator[str]:
     """One database for all tests of this file: a million users, and a segment that all of them are in."""
-    with database_of_module(postgresql_noproc, "transfers") as url:
+    with clone(maintenance, template, "segmentation_test_transfers") as url:
         filled = Database(url)
         filled.rows("select create_segment('EVERYBODY', 100)")
         filled.rows(

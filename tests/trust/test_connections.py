@@ -12,9 +12,10 @@ from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
+import psycopg
 import pytest
 
-from tests.conftest import Database, database_of_module
+from tests.conftest import Database, clone
 from tests.launcher import Server
 
 LIVE = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -48,9 +49,9 @@ def memory(server: Server) -> int:
 
 
 @pytest.fixture(scope="module")
-def database_url(postgresql_noproc: Any) -> Iterator[str]:
+def database_url(maintenance: psycopg.Connection, template: str) -> Iterator[str]:
     """One database for all tests of this file."""
-    with database_of_module(postgresql_noproc, "connections") as url:
+    with clone(maintenance, template, "segmentation_test_connections") as url:
         yield url
 
 
