@@ -1,27 +1,33 @@
 """Serves: python -m service. Given a command, does that instead: python -m service --help."""
 
-import asyncio
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
-from service.app import create_app, load_tracing
-from service.health import NotFit, check_database
-from service.server import AppFactory, serve
-from service.settings import SettingsError, is_traced, read_settings
+if TYPE_CHECKING:
+    from service.server import AppFactory
 
 
-def main(create_app: AppFactory = create_app) -> None:
+def main(factory: "AppFactory | None" = None) -> None:
     """Check the settings and the database, then serve until told to stop."""
+    # Imported only here, so that a command need not wait for the server's libraries.
+    import asyncio
+
+    from service.app import create_app, load_tracing
+    from service.health import NotFit, check_database
+    from service.server import serve
+    from service.settings import SettingsError, is_traced, read_settings
+
     try:
         settings = read_settings()
         if is_traced():
             load_tracing()
         asyncio.run(check_database(settings))
         with shared_metrics(settings.workers):
-            serve(settings, create_app)
+            serve(settings, factory or create_app)
     except (SettingsError, NotFit) as error:
         sys.exit(f"error: {error}")
 

@@ -108,7 +108,7 @@ def test_a_segment_without_members_has_an_empty_page(reader: Api) -> None:
 def test_pages_follow_each_other_by_after(db: Database, reader: Api) -> None:
     add(db, *range(1, 251), LARGEST)
     found: list[int] = []
-    after: int | None = 0
+    after: str | None = "0"
     pages = 0
     while after is not None:
         answer = page(reader, f"?after={after}&limit=50")
