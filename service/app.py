@@ -20,10 +20,10 @@ from service.http.bodies import ApiRequest, Limits
 from service.http.connections import Connections
 from service.http.logs import log_request
 from service.http.metrics import count_request
+from service.http.parameters import DECODERS, ParameterSchemas, known_parameters_only
 from service.http.problems import malformed
 from service.http.rate_limit import RateLimit
 from service.http.requests import EveryRequest
-from service.schemas import Moment, MomentSchema
 from service.settings import Settings, SettingsError, is_traced, read_settings
 from service.shared_reads import SharedReads
 
@@ -94,10 +94,11 @@ def create_app(settings: Settings | None = None, tracing: "Tracing | None" = Non
         request_class=ApiRequest,
         request_max_body_size=settings.max_body_bytes,
         exception_handlers={Exception: answer_problem},
-        type_decoders=[(lambda type_: type_ is Moment, Moment.read)],
-        plugins=[MomentSchema(), CommandLine()],
+        guards=[known_parameters_only],
+        type_decoders=DECODERS,
+        plugins=[ParameterSchemas(), CommandLine()],
         openapi_config=openapi.CONFIG,
-        cors_config=ofrep.cors(settings.cors_origins),
+        cors_config=ofrep.cors(settings.cors_origins, settings.cors_headers),
         logging_config=None,
     )
     asgi = Connections(app.asgi_handler, refuse)

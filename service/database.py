@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from datetime import UTC
 from functools import cache, partial
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
@@ -53,7 +54,7 @@ class Database:
                 min_size=0,
                 max_size=getattr(self.settings, f"{name}_pool_size"),
                 max_inactive_connection_lifetime=0,
-                init=_send_numbers_as_text,
+                init=_send_as_text,
                 reset=_leave_as_it_is,
                 **self.connect_arguments(name),
             )
@@ -270,8 +271,15 @@ def session_name() -> str:
     return f"segmentation service {REQUEST_ID.get()}"[:63]
 
 
-async def _send_numbers_as_text(connection: Connection) -> None:
-    """Give PostgreSQL the digits that the client wrote: 33.3, not the binary fraction next to it, and 30."""
+async def _send_as_text(connection: Connection) -> None:
+    """Give PostgreSQL what the client wrote: 33.3, not the binary fraction next to it; the last microsecond of the
+    year 9999, which asyncpg takes for infinity. A moment that is in no year from 1 to 9999 of UTC is refused."""
+    await connection.set_type_codec(
+        "timestamptz",
+        schema="pg_catalog",
+        encoder=lambda moment: moment.astimezone(UTC).isoformat(),
+        decoder=str,
+    )
     await connection.set_type_codec(
         "numeric", schema="pg_catalog", encoder=lambda number: str(number).removesuffix(".0"), decoder=str
     )
@@ -290,4 +298,7 @@ def _unsendable(error: asyncpg.DataError, arguments: dict[str, Any]) -> Problem 
     value = arguments[name]
     if isinstance(value, list):
         value = next((item for item in value if isinstance(item, int) and abs(item) >= 2**63), None)
-    return Problem("invalid_value", f"{name} {value} is not possible: {found[2]}.", **{name: value})
+    # As JSON knows it.
+    value = int(value) if isinstance(value, int) else value and str(value)
+    member: dict[str, Any] = {name: value}
+    return Problem("invalid_value", f"{name} {value} is not possible: {found[2]}.", **member)

@@ -19,12 +19,13 @@ from litestar.params import HeaderParameter, QueryParameter
 
 from service.docs.openapi import problems
 from service.http.answers import Csv, Json
-from service.http.bodies import ApiRequest
+from service.http.bodies import ApiRequest, is_zipped
 from service.http.idempotency import idempotent
+from service.http.parameters import Digits, Moment
 from service.http.problems import Problem
 from service.reports import GZIP
-from service.schemas import At, Imported, Members, Moment, ReasonInQuery, SlugInPath
-from service.uploads import Patience, copy_in, is_zipped
+from service.schemas import NO_ID, PAGE, At, Imported, Members, ReasonInQuery, SlugInPath
+from service.uploads import Patience, copy_in
 
 LINES = Example(summary="User ids", value="user_id\n1000\n1002\n")
 
@@ -128,8 +129,8 @@ async def import_members(
 async def list_members(
     request: ApiRequest,
     slug: SlugInPath,
-    after: Annotated[int, QueryParameter(description="Ids above this one")] = 0,
-    limit: Annotated[int, QueryParameter(description="At most so many on a page: 1 to 10000")] = 100,
+    after: Annotated[Digits, QueryParameter(description="Ids above this one")] = NO_ID,
+    limit: Annotated[Digits, QueryParameter(description="At most so many on a page: 1 to 10000")] = PAGE,
     at: At = None,
     accept: Annotated[
         str, HeaderParameter(name="Accept", description="application/json, or text/csv for all ids")

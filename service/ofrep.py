@@ -16,7 +16,7 @@ from service.errors import answer_problem, problem_of
 from service.http.answers import Json
 from service.http.bodies import ApiRequest
 from service.http.problems import Problem
-from service.schemas import Evaluation, Flag, FlagFailure, Flags
+from service.schemas import Evaluation, EvaluationOfMany, Flag, FlagFailure, Flags
 
 USER = Example(summary="A user", value={"context": {"targetingKey": "1000"}})
 USER_AND_FLAGS = Example(
@@ -38,7 +38,7 @@ def failures(**statuses: str) -> dict[int, ResponseSpec]:
 
 
 @post(
-    "/ofrep/v1/evaluate/flags/{key:str}",
+    "/ofrep/v1/evaluate/flags/{key:path}",
     operation_id="evaluateFlag",
     summary="Is a user in a segment? As a boolean flag",
     description=(
@@ -70,7 +70,11 @@ async def evaluate_flag(
     data: Annotated[Evaluation, Body(examples=[USER])],
 ) -> Json[Flag]:
     """Evaluate one flag."""
-    return Json(await request.auth.call("ofrep_flag", user_id=int(data.context.targeting_key), slug=key))
+    return Json(
+        await request.auth.call(
+            "ofrep_flag", user_id=int(data.context.targeting_key), slug=key.removeprefix("/")
+        )
+    )
 
 
 @post(
@@ -99,7 +103,7 @@ async def evaluate_flag(
 )
 async def evaluate_flags(
     request: ApiRequest,
-    data: Annotated[Evaluation, Body(examples=[USER, USER_AND_FLAGS])],
+    data: Annotated[EvaluationOfMany, Body(examples=[USER, USER_AND_FLAGS])],
     if_none_match: Annotated[
         str, HeaderParameter(name="If-None-Match", description="The ETag of the answer that the client has")
     ] = "",
@@ -128,6 +132,8 @@ def answer_failure(request: Request[Any, Any, Any], error: Exception) -> Respons
         return answer
     problem = problem_of(request, error)
     key: str | None = request.path_params.get("key")
+    # A path may hold a slash, which comes with one in front.
+    key = key and str(key).removeprefix("/")
     status = answer.status_code or 500
     code, details = _code_and_details(problem)
     return Response(
@@ -164,14 +170,19 @@ def _code_and_details(problem: Problem) -> tuple[str, str]:
             return "GENERAL", problem.detail
 
 
-def cors(origins: str) -> CORSConfig | None:
+def cors(origins: str, headers: str) -> CORSConfig | None:
     """What browsers of these origins may do."""
     if not origins:
         return None
     return CORSConfig(
         allow_origins=[origin.strip() for origin in origins.split(",")],
         allow_methods=["POST"],
-        allow_headers=["Authorization", "X-API-Key", "Content-Type", "If-None-Match"],
+        allow_headers=[
+            *("Authorization", "X-API-Key", "Content-Type", "If-None-Match", "X-Request-ID"),
+            # A page that is traced sends these with every request.
+            *("traceparent", "tracestate", "baggage"),
+            *(header.strip() for header in headers.split(",") if header.strip()),
+        ],
         expose_headers=["ETag", "Retry-After", "X-Request-ID"],
     )
 

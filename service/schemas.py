@@ -4,11 +4,11 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 import msgspec
-from litestar.openapi.spec import Example, OpenAPIFormat, OpenAPIType, Schema
+from litestar.openapi.spec import Example
 from litestar.params import PathParameter, QueryParameter
-from litestar.plugins import OpenAPISchemaPlugin
-from litestar.typing import FieldDefinition
 from msgspec import UNSET, Meta, Struct, UnsetType
+
+from service.http.parameters import Digits, Moment
 
 Slug = Annotated[
     str,
@@ -28,38 +28,13 @@ Reason = Annotated[
 ]
 
 
-class Moment(datetime):
-    """A time in a query string: RFC 3339 with its offset, nothing else."""
-
-    @classmethod
-    def read(cls, _: type, text: str) -> "Moment":
-        """Refuse what datetime would guess at, such as a bare number."""
-        try:
-            moment = msgspec.convert(text, Annotated[datetime, Meta(tz=True)])
-        except msgspec.ValidationError:
-            raise ValueError(
-                f"{text!r} is not an RFC 3339 time with its offset, such as 2026-11-20T12:00:00Z (a + is %2B in a URL)"
-            ) from None
-        return cls.fromisoformat(moment.isoformat())
-
-
-class MomentSchema(OpenAPISchemaPlugin):
-    """How the documentation shows a Moment."""
-
-    @staticmethod
-    def is_plugin_supported_type(value: Any) -> bool:
-        """Moments only."""
-        return value is Moment
-
-    def to_openapi_schema(self, field_definition: FieldDefinition, schema_creator: Any) -> Schema:
-        """A string, as everywhere."""
-        return Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.DATE_TIME)
-
-
 # ---------------------------------------------------------------------------------------- parameters
 
+# Plain numbers, which the description of the calls shows.
+PAGE: Any = 100
+NO_ID: Any = 0
 UserId = Annotated[
-    int,
+    Digits,
     PathParameter(
         description="Id of the user: 1 to 9223372036854775807",
         examples=[Example(summary="A user", value=1000)],
@@ -361,7 +336,13 @@ class Members(Answer):
 
     segment: Slug
     members: list[Member]
-    next_after: Annotated[str | None, Meta(description="after of the next page; none: this is the last")]
+    next_after: Annotated[
+        str | None,
+        Meta(
+            description="after of the next page, as text, since JavaScript rounds large numbers; none: this is the last",
+            examples=["1000"],
+        ),
+    ]
 
 
 class Imported(Answer):
@@ -394,15 +375,24 @@ class EvaluationContext(Struct, kw_only=True):
         Annotated[str, Meta(pattern=r"^[1-9][0-9]{0,18}(?!\n)$")] | int,
         Meta(description="Id of the user, as digits or a number", examples=["1000"]),
     ] = msgspec.field(name="targetingKey")
-    flags: Annotated[
-        list[str] | None, Meta(description="Only these, at most 1000, where all are asked for")
-    ] = None
 
 
 class Evaluation(Struct, kw_only=True):
     """The body of an evaluation."""
 
     context: EvaluationContext
+
+
+class ContextOfMany(EvaluationContext):
+    """Who asks, and for which flags."""
+
+    flags: Annotated[list[str] | None, Meta(description="Only these, at most 1000; none: all")] = None
+
+
+class EvaluationOfMany(Struct, kw_only=True):
+    """The body of an evaluation of many flags."""
+
+    context: ContextOfMany
 
 
 class FlagMetadata(Answer):

@@ -11,8 +11,9 @@ from service.docs.openapi import problems
 from service.http.answers import Json
 from service.http.bodies import ApiRequest
 from service.http.idempotency import idempotent
+from service.http.parameters import Digits, Moment
 from service.schemas import (
-    Moment,
+    PAGE,
     NewRolloutStep,
     NewSegment,
     ReasonInQuery,
@@ -83,7 +84,7 @@ async def create_segment(
 async def list_segments(
     request: ApiRequest,
     after: Annotated[str | None, QueryParameter(description="Slugs after this one")] = None,
-    limit: Annotated[int, QueryParameter(description="At most so many")] = 100,
+    limit: Annotated[Digits, QueryParameter(description="At most so many")] = PAGE,
 ) -> Json[Segments]:
     """List one page of segments."""
     return Json(await request.auth.call("http_list_segments", after=after, max_rows=limit))

@@ -89,6 +89,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     cors_origins: Annotated[
         str, Meta(description="Origins of browser clients of OFREP, comma-separated, or *; empty: none")
     ] = ""
+    cors_headers: Annotated[
+        str, Meta(description="More request headers that these browser clients may send, comma-separated")
+    ] = ""
     shared_reads: Annotated[
         PoolSize, Meta(description="Connections for the hot read; each call answers all reads that wait")
     ] = 2

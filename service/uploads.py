@@ -3,19 +3,20 @@
 import asyncio
 import codecs
 import re
-import zlib
 from collections.abc import AsyncIterator
 from typing import NamedTuple
 
 import asyncpg
 
 from service.database import AnyConnection
+from service.http.bodies import unzipped
 from service.http.problems import Problem
 
 # No id is as long as this, in bytes: what is longer is no longer kept.
 LONGEST_LINE = 200
 # To COPY, \. is the end of all lines; to PostgreSQL 16, 1_000 and 0x10 are numbers. A question mark is neither.
 NO_DIGITS = bytes.maketrans(b"\\_xXoObB", b"????????")
+HEADER = re.compile(rb'"?(user_?)?id"?', re.IGNORECASE)
 QUOTED = re.compile(rb'^"([0-9]+)"$', re.MULTILINE)
 
 
@@ -74,21 +75,31 @@ class UserIdLines:
     async def __aiter__(self) -> AsyncIterator[bytes]:
         """Yield whole lines, as many at a time as came together."""
         rest = b""
-        async for part in self._unzipped() if self._zipped else self._parts():
-            lines, newline, rest = (rest + part).rpartition(b"\n")
-            if newline:
-                yield self._plain(lines + newline)
-            if len(rest) > LONGEST_LINE:
-                rest = b"?"
-        if rest:
-            yield self._plain(rest + b"\n")
+        async for part in unzipped(self._parts()) if self._zipped else self._parts():
+            whole = rest + part
+            ended = whole[: whole.rfind(b"\n") + 1]
+            # Blank lines may be the file's end: they are kept back, unless there are many.
+            content = ended.rstrip()
+            if len(ended) - len(content) > LONGEST_LINE:
+                content = ended
+            unfinished = whole[len(ended) :]
+            if len(unfinished) > LONGEST_LINE:
+                unfinished = b"?"
+            rest = ended[len(content) :] + unfinished
+            # The header ends with a line after it.
+            if content and (self._begun or b"\n" in content):
+                yield self._plain(content)
+            else:
+                rest = content + rest
+        if rest.strip():
+            yield self._plain(rest.rstrip(b"\r\n") + b"\n")
 
     def _plain(self, lines: bytes) -> bytes:
         if not self._begun:
             self._begun = True
             lines = lines.removeprefix(codecs.BOM_UTF8)
             first, _, others = lines.partition(b"\n")
-            if first.strip().strip(b'"') == b"user_id":
+            if HEADER.fullmatch(first.strip()):
                 self._skipped = 1
                 lines = others
         lines = lines.replace(b"\r\n", b"\n")
@@ -115,26 +126,6 @@ class UserIdLines:
                 raise _too_late()
             yield part
 
-    async def _unzipped(self) -> AsyncIterator[bytes]:
-        # A gzip file may be several, one after the other.
-        unzip = zlib.decompressobj(wbits=31)
-        async for part in self._parts():
-            left = part
-            while left:
-                if unzip.eof:
-                    unzip = zlib.decompressobj(wbits=31)
-                try:
-                    # A small part may unzip to a huge one: a megabyte at a time.
-                    lines = unzip.decompress(left, 2**20)
-                except zlib.error:
-                    raise Problem(
-                        "malformed_request", "The body is not gzip, as Content-Encoding says."
-                    ) from None
-                yield lines
-                left = unzip.unused_data if unzip.eof else unzip.unconsumed_tail
-        if not unzip.eof:
-            raise Problem("malformed_request", "The body ends before its gzip stream does.")
-
     def bad_line(self, error: asyncpg.PostgresError) -> Problem:
         """Say which line PostgreSQL could not take; it names it in the context of its error."""
         found = re.search(r", line (\d+)", str(getattr(error, "context", "")))
@@ -158,18 +149,3 @@ _REASONS = {
     "22P04": "it has more than one column, or a carriage return inside",
     "22021": "it is not UTF-8 text",
 }
-
-
-def is_zipped(encoding: str) -> bool:
-    """Whether Content-Encoding says gzip; what is neither gzip nor plain is refused."""
-    match encoding.strip().lower():
-        case "identity" | "":
-            return False
-        case "gzip" | "x-gzip":
-            return True
-        case other:
-            raise Problem(
-                "unsupported_media_type",
-                f"The body has the encoding {other}.",
-                hint="Send it plain or as gzip.",
-            )

@@ -10,10 +10,10 @@ from service.docs.openapi import problems
 from service.http.answers import Json
 from service.http.bodies import ApiRequest
 from service.http.idempotency import idempotent
+from service.http.parameters import Moment
 from service.schemas import (
     At,
     Explanation,
-    Moment,
     ReasonInQuery,
     SlugInPath,
     UserChange,

@@ -1,7 +1,9 @@
 """Request bodies: read strictly by their schema, within limits of size and time."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+import codecs
+import zlib
+from collections.abc import AsyncGenerator, AsyncIterator
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -9,9 +11,10 @@ import msgspec
 from litestar import Request
 from litestar.datastructures import State
 from litestar.exceptions import InternalServerException
+from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 
 from service.http.metrics import TRANSFER_BYTES
-from service.http.problems import Problem, late_body, malformed_body
+from service.http.problems import Problem, late_body, malformed, malformed_body
 
 
 class Limits(NamedTuple):
@@ -61,13 +64,73 @@ class ApiRequest(Request[str, Any, State]):
                 f"The body has the type {self.content_type[0]}.",
                 hint="Send JSON and say Content-Type: application/json.",
             )
-        body = await self.body()
+        body = b"".join([part async for part in self._plain(await self.body())])
         try:
-            return _decoder(self.route_handler.parsed_data_field.annotation).decode(body)  # type: ignore[union-attr]
+            return _decoder(self.route_handler.parsed_data_field.annotation).decode(  # type: ignore[union-attr]
+                body.removeprefix(codecs.BOM_UTF8)
+            )
         except ValueError as error:
             raise malformed_body(error) from None
+        except RecursionError:
+            raise malformed("It is nested too deeply", pointer="#") from None
+
+    async def _plain(self, body: bytes) -> AsyncIterator[bytes]:
+        """The body, unzipped if it was sent so, within the limit of its length."""
+        if not is_zipped(self.headers.get("content-encoding", "")):
+            yield body
+            return
+        left = self.route_handler.resolve_request_max_body_size() or len(body)
+
+        async def whole() -> AsyncIterator[bytes]:
+            yield body
+
+        async for part in unzipped(whole()):
+            left -= len(part)
+            if left < 0:
+                raise RequestEntityTooLarge
+            yield part
 
 
 @cache
 def _decoder(schema: Any) -> msgspec.json.Decoder[Any]:
     return msgspec.json.Decoder(schema)
+
+
+def is_zipped(encoding: str) -> bool:
+    """Whether a body with this Content-Encoding is gzip; other encodings are refused."""
+    match encoding.strip().lower():
+        case "identity" | "":
+            return False
+        case "gzip" | "x-gzip":
+            return True
+        case other:
+            raise Problem(
+                "unsupported_media_type",
+                f"The body has the encoding {other}.",
+                hint="Send it plain or as gzip.",
+                headers={"Accept-Encoding": "gzip"},
+            )
+
+
+async def unzipped(parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """What is in a gzip file, which may be several, one after the other, with zeros behind."""
+    unzip = zlib.decompressobj(wbits=31)
+    async for part in parts:
+        left = part
+        while left:
+            if unzip.eof:
+                left = left.lstrip(b"\0")
+                if not left:
+                    break
+                unzip = zlib.decompressobj(wbits=31)
+            try:
+                # A small part may unzip to a huge one: a megabyte at a time, beside the event loop.
+                content = await asyncio.to_thread(unzip.decompress, left, 2**20)
+            except zlib.error:
+                raise Problem(
+                    "malformed_request", "The body is not gzip, as Content-Encoding says."
+                ) from None
+            yield content
+            left = unzip.unused_data if unzip.eof else unzip.unconsumed_tail
+    if not unzip.eof:
+        raise Problem("malformed_request", "The body ends before its gzip stream does.")

@@ -125,9 +125,9 @@ def test_a_page_holds_1_to_10000(db: Database, reader: Api) -> None:
     add(db, 1, 2)
     assert ids(page(reader, "?limit=1")) == [1]
     assert ids(page(reader, "?limit=10000")) == [1, 2]
-    for limit in (0, -1, 10001, 2**31 - 1):
+    for limit in (0, 10001, 2**31 - 1):
         reader.is_refused("GET", f"{PATH}?limit={limit}", 422, "invalid_value")
-    for malformed in ("ten", "1.5", ""):
+    for malformed in ("ten", "1.5", "-1", ""):
         reader.is_refused("GET", f"{PATH}?limit={malformed}", 400, "malformed_request")
     for huge in (2**31, 2**63, 10**30):
         reader.is_refused("GET", f"{PATH}?limit={huge}", 422, "invalid_value")
@@ -427,6 +427,8 @@ def test_a_bad_line_is_named_wherever_it_stands(editor: Api, unchanged: Callable
     good = [str(number).encode() for number in range(1, 50001)]
     for bad in (b"x", b"\\.", b"\xff", b"\x00", b"", b"1,2", b'"1'):
         for place in (1, 2, 1000, 49999, 50000):
+            if not bad and place == 50000:
+                continue  # a blank line at the end is no line
             body = b"\n".join([*good[: place - 1], bad, *good[place:]]) + b"\n"
             for sent, headers in ((body, CSV), (gzip.compress(body, 1), CSV | {"Content-Encoding": "gzip"})):
                 problem = editor.is_refused("POST", PATH, 422, "invalid_value", content=sent, headers=headers)

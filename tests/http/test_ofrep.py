@@ -172,7 +172,7 @@ def test_a_request_that_is_no_evaluation_is_refused_in_words_of_the_protocol(rea
         for too_large in ("9223372036854775808", 2**63, 2**64):
             fails(reader, path, 400, "INVALID_CONTEXT", json=context(too_large))
         fails(reader, path, 400, "INVALID_CONTEXT", json={"context": "1000"})
-        fails(reader, path, 400, "INVALID_CONTEXT", json=context(flags="ROLLING"))
+    fails(reader, FLAGS, 400, "INVALID_CONTEXT", json=context(flags="ROLLING"))
     fails(reader, FLAGS, 400, "INVALID_CONTEXT", json=context(flags=["\0"]))
     fails(reader, FLAGS, 400, "GENERAL", json=context(filler="x" * 2**20))
 

@@ -103,7 +103,7 @@ def test_a_step_that_is_not_planned_cannot_be_cancelled(admin: Api) -> None:
 
 
 def test_a_user_id_that_cannot_be_is_named(admin: Api) -> None:
-    for user_id in ("0", "-1", "9223372036854775808", "-9223372036854775809", "1" + "0" * 30):
+    for user_id in ("0", "9223372036854775808", "1" + "0" * 30):
         for method, path, body in [
             ("GET", "/segments", None),
             ("GET", "/segments?at=2026-11-20T12:00:00Z", None),
@@ -122,7 +122,7 @@ def test_a_user_id_that_cannot_be_is_named(admin: Api) -> None:
 
 
 def test_a_user_id_is_a_number(admin: Api) -> None:
-    for user_id in ("abc", "1.5", "0x10", "1_000", "%20", "%00", "٣", "007", "null"):
+    for user_id in ("abc", "-1", "1.5", "0x10", "1_000", "%20", "%00", "٣", "007", "null"):
         problem = admin.is_refused("GET", f"/v1/users/{user_id}/segments", 400, "malformed_request")
         assert [error["parameter"] for error in problem["errors"]] == ["user_id"]
 
@@ -133,7 +133,7 @@ def test_more_than_10000_users_at_once_are_too_many(reader: Api) -> None:
 
 
 def test_a_page_has_at_least_one_row(reader: Api) -> None:
-    for limit in ("0", "-1", "99999999999"):
+    for limit in ("0", "99999999999"):
         reader.is_refused("GET", f"/v1/segments?limit={limit}", 422, "invalid_value")
 
 

@@ -1,0 +1,100 @@
+"""Parameters in paths and queries, read strictly: what is mistyped is refused, not guessed at or overlooked."""
+
+import re
+from collections import Counter
+from datetime import datetime
+from functools import cache
+from typing import Annotated, Any
+from urllib.parse import parse_qsl
+
+import msgspec
+from litestar.connection import ASGIConnection
+from litestar.handlers import BaseRouteHandler
+from litestar.openapi.spec import OpenAPIFormat, OpenAPIType, Schema
+from litestar.params import QueryParameter
+from litestar.plugins import OpenAPISchemaPlugin
+from litestar.typing import FieldDefinition
+from msgspec import Meta
+
+from service.http.problems import malformed_at
+
+# As long as any number that a person means; int() itself takes signs, underscores and other alphabets' digits.
+DIGITS = re.compile(r"0|[1-9][0-9]{0,99}")
+
+
+class Digits(int):
+    """A whole number, written as digits and nothing else."""
+
+    @classmethod
+    def read(cls, _: type, text: str) -> "Digits":
+        """Refuse 1.0, 1e3, +1, 01."""
+        # A default is a number already.
+        if not DIGITS.fullmatch(str(text)):
+            raise ValueError(f"{text!r} is not a whole number in digits")
+        return cls(text)
+
+
+class Moment(datetime):
+    """A time: RFC 3339 with its offset, nothing else."""
+
+    @classmethod
+    def read(cls, _: type, text: str) -> "Moment":
+        """Refuse what datetime would guess at, such as a bare number."""
+        try:
+            moment = msgspec.convert(text, Annotated[datetime, Meta(tz=True)])
+        except msgspec.ValidationError:
+            raise ValueError(
+                f"{text!r} is not an RFC 3339 time with its offset, such as 2026-11-20T12:00:00Z (a + is %2B in a URL)"
+            ) from None
+        return cls.fromisoformat(moment.isoformat())
+
+
+TYPES: dict[Any, Schema] = {
+    Digits: Schema(type=OpenAPIType.INTEGER),
+    Moment: Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.DATE_TIME),
+}
+DECODERS: Any = [(lambda type_, kind=kind: type_ is kind, kind.read) for kind in TYPES]
+
+
+class ParameterSchemas(OpenAPISchemaPlugin):
+    """How the documentation shows these types."""
+
+    @staticmethod
+    def is_plugin_supported_type(value: Any) -> bool:
+        """These types only."""
+        return value in TYPES
+
+    def to_openapi_schema(self, field_definition: FieldDefinition, schema_creator: Any) -> Schema:
+        """An integer or a time, as everywhere."""
+        return TYPES[field_definition.annotation]
+
+
+async def known_parameters_only(
+    connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler
+) -> None:
+    """A guard of all calls: a parameter that is not there, or is given twice, would be lost."""
+    query = connection.scope["query_string"]
+    if not query or not handler.resolve_include_in_schema():  # type: ignore[attr-defined]
+        return
+    known = _query_parameters(handler)
+    given = Counter(name for name, _ in parse_qsl(query.decode("latin-1"), keep_blank_values=True))
+    there_are = f"there are {', '.join(known)}" if known else "there are none"
+    errors = [
+        {"detail": "It is given more than once", "parameter": name}
+        if name in known
+        else {"detail": f"There is no such parameter; {there_are}", "parameter": name}
+        for name, number in given.items()
+        if name not in known or number > 1
+    ]
+    if errors:
+        raise malformed_at(errors)
+
+
+@cache
+def _query_parameters(handler: BaseRouteHandler) -> list[str]:
+    fields = handler.parsed_fn_signature.parameters
+    return [
+        field.kwarg_definition.name or name
+        for name, field in fields.items()
+        if isinstance(field.kwarg_definition, QueryParameter)
+    ]
