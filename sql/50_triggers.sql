@@ -75,6 +75,16 @@ begin
           hint = 'The past is settled. Leave starts_at out to start now, or give a moment to come.';
     end if;
   end loop;
+  -- Plain DML makes its users known too. The functions have locked theirs, which are known, and have named the actor.
+  if current_setting('segmentation.actor', true) <> '' then
+    return null;
+  end if;
+  insert into segmentation.users (user_id)
+  select distinct n.user_id
+  from new_rows as n
+  where not exists (select from segmentation.users as u where u.user_id = n.user_id)
+  order by n.user_id
+  on conflict (user_id) do nothing;
   return null;
 end
 $$;

@@ -1,5 +1,8 @@
 -- An import of any length, in three steps of one transaction: begin_import makes a temporary table, COPY fills
 -- it, finish_import changes all its users at once, by the rules of change_segment_members.
+--
+-- Nothing counts while COPY runs: a row trigger would cost more than COPY itself. The service counts what it sends;
+-- for \copy in psql, where the ids come from the person's own machine, finish_import counts and refuses.
 
 create or replace function segmentation.begin_import (
   slug text

@@ -43,6 +43,20 @@ def test_an_insert_is_an_assignment_from_now_on_by_the_login(db: Database, clock
     assert events(db, 1002) == [("A", "add", clock.now, "assigned", "postgres", None)]
 
 
+def test_an_insert_makes_its_users_known(db: Database, clock: Clock) -> None:
+    db.rows(
+        "insert into segmentation.memberships (user_id, segment_id) values (1002, 1), (1002, 2), (1000, 2)"
+    )
+    assert [tuple(row) for row in db.rows("select * from segmentation.users order by user_id")] == [
+        (1000, NOON),
+        (1002, clock.now),
+    ]
+    stats = db.row("select assigned, members from segment_stats('A')")
+    assert tuple(stats) == (2, 2)
+    growth = db.row("select users, members, actual_percent from segment_growth('A') order by at desc limit 1")
+    assert growth.members <= growth.users
+
+
 def test_a_delete_is_a_removal_now_by_the_login_for_the_reason_set(db: Database, clock: Clock) -> None:
     db.rows("set segmentation.reason = 'cleaned up'")
     db.rows("delete from segmentation.memberships")
