@@ -22,6 +22,7 @@ from service.http.logs import log_request
 from service.http.metrics import count_request
 from service.http.parameters import DECODERS, ParameterSchemas, known_parameters_only
 from service.http.problems import malformed
+from service.http.proxies import behind_proxies
 from service.http.rate_limit import RateLimit
 from service.http.requests import EveryRequest
 from service.settings import Settings, SettingsError, is_traced, read_settings
@@ -101,11 +102,12 @@ def create_app(settings: Settings | None = None, tracing: "Tracing | None" = Non
         cors_config=ofrep.cors(settings.cors_origins, settings.cors_headers),
         logging_config=None,
     )
-    asgi = Connections(app.asgi_handler, refuse)
-    app.asgi_handler = EveryRequest(
+    asgi: ASGIApp = Connections(app.asgi_handler, refuse)
+    asgi = EveryRequest(
         tracing.requests(asgi) if tracing else asgi,
         [count_request, *([log_request] if settings.access_log else [])],
     )
+    app.asgi_handler = behind_proxies(asgi, settings.trusted_proxies, settings.root_path)
     app.state.requests_counted = {}
     app.state.running = set()
     app.state.limits = Limits(settings.stall_timeout, settings.transfer_timeout)

@@ -110,6 +110,7 @@ def answer_problem(request: Request[Any, Any, Any], error: Exception) -> Respons
     elif kind.status > 500:
         log.warning("%s: %s: %s", where, kind.code, error.__cause__ or error)
     standard = problem_body(kind, problem.detail) | ({"hint": problem.hint} if problem.hint else {})
+    standard["type"] = f"{request.scope.get('app_root_path', '')}{standard['type']}"
     return Response(
         msgspec.json.encode({**standard, **problem.members, **standard}),
         status_code=kind.status,

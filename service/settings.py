@@ -1,12 +1,17 @@
 """The settings, all in one place: environment variables named as the fields, in capitals."""
 
 import os
+import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import click
 import msgspec
 from msgspec import Meta
+
+from service.http.proxies import trusted_networks
 
 Seconds = Annotated[float, Meta(gt=0, le=86400)]
 PoolSize = Annotated[int, Meta(ge=1, le=1000)]
@@ -86,6 +91,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     public_url: Annotated[
         str, Meta(description="Where clients reach the service, for links; empty: as the request came")
     ] = ""
+    root_path: Annotated[
+        str,
+        Meta(
+            pattern=r"^(/[A-Za-z0-9._~-]+)*$",
+            description="Path under which a proxy serves it, such as /segmentation; empty: none",
+        ),
+    ] = ""
+    trusted_proxies: Annotated[
+        str,
+        Meta(
+            description="Addresses and networks, comma-separated, whose X-Forwarded-For and -Proto count; empty: none"
+        ),
+    ] = ""
     cors_origins: Annotated[
         str, Meta(description="Origins of browser clients of OFREP, comma-separated, or *; empty: none")
     ] = ""
@@ -119,9 +137,45 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
                     f"{name} is not valid: give one such as {EXAMPLE}; in names and passwords, %40 stands for @, %2F for /."
                 ) from None
             raise SettingsError(f"{name}={environment[name]!r} is not valid: {error}.") from None
+    if "database_url" not in given and (file := environment.get("DATABASE_URL_FILE")):
+        return read_settings({**environment, "DATABASE_URL": _read(file)})
     if "database_url" not in given:
         raise SettingsError(f"DATABASE_URL is not set: give it, such as {EXAMPLE}.")
-    return Settings(**given)
+    settings = Settings(**given)
+    _check_addresses(settings)
+    return settings
+
+
+def _read(file: str) -> str:
+    try:
+        return Path(file).read_text().strip()
+    except OSError as error:
+        raise SettingsError(f"DATABASE_URL_FILE={file!r} cannot be read: {error.strerror}.") from None
+
+
+def _check_addresses(settings: Settings) -> None:
+    """Refuse what would become wrong links, or trust in nobody."""
+    if settings.public_url and not _is_url(settings.public_url):
+        raise SettingsError(
+            f"PUBLIC_URL={settings.public_url!r} is not valid: give one such as https://segments.example.com."
+        )
+    try:
+        trusted_networks(settings.trusted_proxies or "*")
+    except ValueError as error:
+        raise SettingsError(
+            f"TRUSTED_PROXIES={settings.trusted_proxies!r} is not valid: {error}; give addresses such as 127.0.0.1,10.0.0.0/8."
+        ) from None
+
+
+def _is_url(text: str) -> bool:
+    try:
+        url = urlsplit(text)
+        is_host = bool(re.fullmatch(HOST, url.netloc)) and bool(url.hostname) and url.port != 0
+    except ValueError:
+        return False
+    # Quoted where need be, and nothing behind the path.
+    is_plain = bool(re.fullmatch(r"[A-Za-z0-9:/._~%\[\]-]+", text))
+    return url.scheme in ("http", "https") and is_host and is_plain
 
 
 def is_traced(environment: Mapping[str, str] = os.environ) -> bool:

@@ -1,5 +1,7 @@
 """Settings: from the environment, and a wrong one is named."""
 
+from pathlib import Path
+
 import msgspec
 import pytest
 
@@ -88,3 +90,68 @@ def test_a_url_that_cannot_be_one_is_told_so_with_an_example(url: str) -> None:
     ) as caught:
         read_settings({"DATABASE_URL": url})
     assert "sec" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "http://127.0.0.1:8080",
+        "https://segments.example.com",
+        "https://tools.example/segments/",
+        "http://[::1]:80",
+    ],
+)
+def test_a_public_url_is_where_clients_reach_the_service(url: str) -> None:
+    assert read_settings({**URL, "PUBLIC_URL": url}).public_url == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "segments.example.com",
+        "//segments.example.com",
+        "ftp://segments.example.com",
+        "https://",
+        "https:///reports",
+        "https://:443",
+        "https://segments.example.com:99999",
+        "https://segments.example.com:https",
+        "https://user@segments.example.com",
+        "https://segments.example.com?x=1",
+        "https://segments.example.com/#top",
+        "https://segments.example.com/a b",
+        "https://segments.example.com/\n",
+        "javascript:alert(1)",
+    ],
+)
+def test_what_is_no_url_is_refused(url: str) -> None:
+    with pytest.raises(SettingsError, match=r"^PUBLIC_URL=.* is not valid: give one such as https://"):
+        read_settings({**URL, "PUBLIC_URL": url})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("TRUSTED_PROXIES", "proxy.example.com"),
+        ("TRUSTED_PROXIES", "10.0.0.1/8"),
+        ("TRUSTED_PROXIES", "127.0.0.1,"),
+        ("ROOT_PATH", "segmentation"),
+        ("ROOT_PATH", "/segmentation/"),
+        ("ROOT_PATH", "/a b"),
+    ],
+)
+def test_what_is_no_address_or_path_is_refused(name: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=f"^{name}='{value}' is not valid: "):
+        read_settings({**URL, name: value})
+
+
+def test_the_url_may_be_in_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "url"
+    with pytest.raises(SettingsError, match=r"^DATABASE_URL_FILE=.* cannot be read: No such file"):
+        read_settings({"DATABASE_URL_FILE": str(file)})
+    file.write_text(f"{URL['DATABASE_URL']}\n")
+    assert read_settings({"DATABASE_URL_FILE": str(file)}) == read_settings(URL)
+    # The variable itself comes first.
+    file.write_text("postgresql://other/segmentation")
+    assert read_settings({**URL, "DATABASE_URL_FILE": str(file)}) == read_settings(URL)
