@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psycopg
 import pytest
 
-from tests.conftest import Database, database_of_module
+from tests.conftest import Database, clone
 from tests.http.documented import calls, success
 from tests.launcher import Server, free_port
 from tests.readmes import block
@@ -95,9 +96,9 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def database_url(postgresql_noproc: Any) -> Iterator[str]:
+def database_url(maintenance: psycopg.Connection, template: str) -> Iterator[str]:
     """One database for all tests of this file."""
-    with database_of_module(postgresql_noproc, "proxies") as url:
+    with clone(maintenance, template, "segmentation_test_proxies") as url:
         yield url
 
 
