@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import logging
 import re
+from base64 import urlsafe_b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC
@@ -36,6 +37,9 @@ KEEP = "select segmentation.keep_answer($1, $2, $3, $4, $5, $6, $7)"
 AUTHENTICATE = """
     select name, role, extract(epoch from least(expires_at, now + interval '1 day') - now)::float8
     from segmentation.clock() as now, segmentation.authenticate_api_key($1)"""
+
+
+OPEN_LINK = "select actor, role, period, user_id from segmentation.open_report_link($1)"
 
 
 class Database:
@@ -122,7 +126,16 @@ class Database:
     async def find_caller(self, key: bytes) -> "tuple[Caller, float] | None":
         """Whose API key this is, and for how many seconds it is valid, up to a day."""
         rows = await self.fetch("reader", AUTHENTICATE, hashlib.sha256(key).digest())
-        return next(((Caller(name, role, self), seconds) for name, role, seconds in rows), None)
+        # Only who has the key can open what is sealed by it: the database has a digest of another text.
+        seal = urlsafe_b64encode(hashlib.sha256(b"sealed by " + key).digest())
+        return next(((Caller(name, role, self, seal), seconds) for name, role, seconds in rows), None)
+
+    async def find_link(self, link_id: bytes) -> "tuple[Caller, dict[str, Any]]":
+        """Whose link this is, and which report it opens. Only its digest is sent."""
+        ((name, role, period, user_id),) = await self.fetch(
+            "reader", OPEN_LINK, hashlib.sha256(link_id).digest()
+        )
+        return Caller(name, role, self), {"period": period, "user_id": user_id}
 
     async def listen(self, channel: str, hear: Callable[[], None]) -> None:
         """For ever, call hear at each notice on a channel, and after each time without a connection."""
@@ -155,6 +168,8 @@ class Caller(NamedTuple):
     name: str
     role: str
     database: Database
+    # Encrypts what only this caller may read again.
+    seal: bytes = b""
     # The transaction that all calls are part of, if there is one.
     connection: "PooledConnection | None" = None
 
@@ -180,11 +195,20 @@ class Caller(NamedTuple):
                 await connection.execute(BECOME, f"segmentation_{self.role}", session_name())
             yield self._replace(connection=connection)
 
-    async def copy(self, query: str, *arguments: Any, output: Any, **options: Any) -> None:
-        """Copy the rows of a query as CSV to output, which is awaited for each part."""
+    async def copy(
+        self, function: str, columns: str, arguments: dict[str, Any], *, output: Any, **options: Any
+    ) -> None:
+        """Copy the rows that a function returns as CSV to output, which is awaited for each part."""
+        named = ", ".join(f"{name} => ${number}" for number, name in enumerate(arguments, 1))
+        query = f"select {columns} from segmentation.{function}({named})"
         async with self.transaction(bulk=True) as within:
             assert within.connection
-            await within.connection.copy_from_query(query, *arguments, output=output, format="csv", **options)
+            try:
+                await within.connection.copy_from_query(
+                    query, *arguments.values(), output=output, format="csv", **options
+                )
+            except asyncpg.DataError as error:
+                raise _unsendable(error, arguments) or error from None
 
     async def once(self, work: "Callable[[Caller], Awaitable[T]]", *, bulk: bool) -> T:
         """Do some work with a caller all of whose calls are one transaction."""

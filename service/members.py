@@ -54,9 +54,6 @@ def _csv() -> OpenAPIMediaType:
     return OpenAPIMediaType(schema=Schema(type=OpenAPIType.STRING), examples={"ids": LINES})
 
 
-EXPORT = "select user_id from segmentation.segment_members($1, $2, $3)"
-
-
 @post(
     "/v1/segments/{slug:str}/members",
     operation_id="importMembers",
@@ -138,7 +135,13 @@ async def list_members(
 ) -> Any:
     """List or export members."""
     if request.accept.best_match(["application/json", "text/csv"]) == "text/csv":
-        copy = partial(request.auth.copy, EXPORT, slug, at, after, header=True)
+        copy = partial(
+            request.auth.copy,
+            "segment_members",
+            "user_id",
+            {"slug": slug, "at": at, "after": after},
+            header=True,
+        )
         return Csv(copy, file_name=f"{slug}.csv")
     return Json(
         await request.auth.call("http_segment_members", slug=slug, at=at, after=after, max_rows=limit)

@@ -259,6 +259,7 @@ create or replace function segmentation.report_pages (
 )
   returns table (from_time timestamptz, to_time timestamptz, after_id bigint, up_to_id bigint)
   language plpgsql
+  security definer
   set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
@@ -293,6 +294,9 @@ begin
   end loop;
 end
 $$;
+
+comment on function segmentation.report_pages(text, bigint) is
+  'For the service: the pages of a report. Example: select * from report_pages(''2026-11'', null);';
 
 create or replace function segmentation.report_page (
   from_time timestamptz,
@@ -382,7 +386,54 @@ $$;
 comment on function segmentation.create_report_link(text, bigint, interval, text) is
   'An unguessable id that opens one month''s report until it expires. Example: select * from create_report_link(''2026-11'');';
 
--- Joined with report_page, a page at a time, the report goes out while it is made.
+-- What a link opens, and for whom: the key that made it, which may have been revoked since. The service gives the
+-- digest of the id, so that the id itself is in no statement and in no log.
+create or replace function segmentation.open_report_link (
+  id_digest bytea
+)
+  returns table (actor text, role text, period text, user_id bigint)
+  language plpgsql
+  stable
+  security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  return query
+  select l.actor, coalesce(k.role, 'editor'), l.period, l.user_id
+  from segmentation.report_links as l
+  left join segmentation.api_keys as k on k.name = l.actor
+  where l.id_digest = open_report_link.id_digest and segmentation.clock() < l.expires_at
+    and coalesce(segmentation.clock() < k.expires_at and segmentation.clock() < k.revoked_at, true);
+  if not found then
+    raise exception 'this report link is unknown or has expired'
+      using errcode = 'no_data_found', hint = 'Ask for a new one: POST /v1/reports.';
+  end if;
+end
+$$;
+
+comment on function segmentation.open_report_link(bytea) is
+  'For the service: whose link this is, and which report it opens. Example: select * from open_report_link(sha256(''…''));';
+
+-- PostgreSQL inlines this function, so that each page goes out while the next one is found.
+create or replace function segmentation.report_rows (
+  period  text,
+  user_id bigint default null
+)
+  returns setof segmentation.report_line
+  language sql
+  stable
+as $$
+  select line.*
+  from segmentation.report_pages(report_rows.period, report_rows.user_id) as page
+  cross join lateral segmentation.report_page(
+    page.from_time, page.to_time, page.after_id, page.up_to_id) as line
+$$;
+
+comment on function segmentation.report_rows(text, bigint) is
+  'For the service: history_report, page by page. Example: select * from report_rows(''2026-11'');';
+
+-- For services of version 1.0.0.
 create or replace function segmentation.linked_pages (
   id text
 )

@@ -42,6 +42,7 @@ grant execute on function
   segmentation.http_user_segments(bigint, timestamptz),
   segmentation.http_user_segments_each(bigint[]),
   segmentation.http_users_segments(bigint[]),
+  segmentation.open_report_link(bytea),
   segmentation.list_segments(text, integer, text),
   segmentation.manual(text),
   segmentation.require_at_most(text, bigint, bigint),
@@ -76,7 +77,9 @@ grant execute on function
   segmentation.keep_answer(text, text, bytea, text, integer, text, text),
   segmentation.linked_pages(text),
   segmentation.register_users(bigint[]),
-  segmentation.report_page(timestamptz, timestamptz, bigint, bigint)
+  segmentation.report_page(timestamptz, timestamptz, bigint, bigint),
+  segmentation.report_pages(text, bigint),
+  segmentation.report_rows(text, bigint)
 to segmentation_editor;
 
 -- Change segments and keys, erase, and tend.

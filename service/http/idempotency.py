@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable
 from functools import partial, wraps
 from typing import Any, NamedTuple
 
+from cryptography.fernet import Fernet
+
 from service.http.answers import Json
 from service.http.bodies import ApiRequest, Limits
 from service.http.problems import Problem, late_body, malformed
@@ -24,10 +26,11 @@ class Kept(NamedTuple):
     text: str
 
 
-def idempotent(*, upload: bool = False) -> Callable[[Handler], Handler]:
+def idempotent(*, upload: bool = False, secret: bool = False) -> Callable[[Handler], Handler]:
     """Let a handler be sent the same write again: key, effect and answer are one transaction.
 
-    An upload is of any length and is read while it comes, so its fingerprint is known in the end only.
+    An upload is of any length and is read while it comes, so its fingerprint is known in the end only. An answer
+    that holds a secret is kept encrypted by the API key, which its caller alone has.
     """
 
     def decorate(handler: Handler) -> Handler:
@@ -37,7 +40,7 @@ def idempotent(*, upload: bool = False) -> Callable[[Handler], Handler]:
             if not given:
                 return await handler(request=request, **arguments)
             do = partial(handler, request=request, **arguments)
-            return await _Write(request, _read_key(given), do, upload=upload).answer()
+            return await _Write(request, _read_key(given), do, upload=upload, secret=secret).answer()
 
         return handle
 
@@ -45,12 +48,13 @@ def idempotent(*, upload: bool = False) -> Callable[[Handler], Handler]:
 
 
 class _Write:
-    def __init__(self, request: ApiRequest, key: str, do: Handler, *, upload: bool) -> None:
+    def __init__(self, request: ApiRequest, key: str, do: Handler, *, upload: bool, secret: bool) -> None:
         self._request = request
         self._caller = request.auth
         self._key = key
         self._do = do
         self._upload = upload
+        self._secret = secret
         # The writes that run in this process. Between two tries of one, the database holds no claim of it.
         self._running: set[tuple[str, str]] = request.app.state.running
         self._is_running = False
@@ -73,8 +77,12 @@ class _Write:
         if self._upload:
             # It comes at the client's pace: no connection waits for it.
             await self._caller.claim(self._key, await self._fingerprint())
+        text = answer.text
+        # Kept by an earlier version, it is plain.
+        if self._secret and not text.startswith("{"):
+            text = Fernet(self._caller.seal).decrypt(text).decode()
         location = [(b"location", answer.location.encode())] if answer.location else []
-        return Json(answer.text, (b"idempotency-replayed", b"true"), *location)
+        return Json(text, (b"idempotency-replayed", b"true"), *location)
 
     async def _attempt(self, within: Any) -> Any:
         kept = await within.claim(self._key, None if self._upload else await self._fingerprint())
@@ -90,7 +98,10 @@ class _Write:
             self._request.scope["auth"] = self._caller
         status = self._request.route_handler.status_code
         location = dict(answer.extra_headers).get(b"location", b"").decode() if answer else ""
-        kept = Kept(status, location or None, answer.body.decode() if answer else "")
+        body = answer.body if answer else b""
+        if self._secret:
+            body = Fernet(self._caller.seal).encrypt(body)
+        kept = Kept(status, location or None, body.decode())
         await within.keep(self._key, await self._fingerprint(), self._request.scope["path"], kept)
         return answer
 

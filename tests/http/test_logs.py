@@ -79,14 +79,14 @@ def test_neither_key_nor_body_nor_link_is_logged(
     reader: Api, db: Database, lines: list[str], service: Service
 ) -> None:
     db.rows("alter function segmentation.http_users_segments rename to hidden")
-    db.rows("alter function segmentation.linked_pages rename to hidden_report")
+    db.rows("alter function segmentation.open_report_link rename to hidden_report")
     reader.send("POST", "/v1/users/segments", json={"user_ids": [987654321]})
-    reader.client.get("/v1/reports/secretsecret.csv")
+    reader.client.get(f"/v1/reports/{'5ec2e7' + '0' * 58}.csv")
     text = "\n".join(lines)
     assert text.count("failed") == 2
     assert reader.headers["Authorization"].split()[1] not in text
     assert "987654321" not in text
-    assert "secretsecret" not in text
+    assert "5ec2e7" not in text
     assert "/v1/reports/{file_name}" in text
 
 

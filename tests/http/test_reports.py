@@ -229,14 +229,6 @@ def test_a_link_nobody_made_is_not_found(service: Service, editor: Api) -> None:
         nobody.is_refused("GET", path, 404, "not_found")
 
 
-def test_a_link_goes_on_working_when_the_key_that_made_it_does_not(
-    service: Service, db: Database, editor: Api
-) -> None:
-    link = order(editor).url
-    db.rows("select revoke_api_key('test-editor')")
-    assert opened(service, link) == ""
-
-
 def test_links_that_have_expired_are_purged(
     db: Database, service: Service, editor: Api, clock: Clock
 ) -> None:

@@ -153,3 +153,31 @@ def test_blanks_around_an_idempotency_key_are_no_part_of_it(editor: Api) -> None
     for key in ("a1", "a1 ", " a1"):
         sent = editor.send("PATCH", PATH, json={"add": ["A"]}, headers={"Idempotency-Key": key})
         assert sent.status_code == 200, sent.text
+
+
+def test_the_secret_of_a_link_stands_in_no_table_and_its_answer_is_given_again(
+    editor: Api, db: Database
+) -> None:
+    body = {"period": "2026-11"}
+    first = editor.send("POST", "/v1/reports", json=body, headers={"Idempotency-Key": "report-1"})
+    secret = first.json()["url"].rpartition("/")[2].removesuffix(".csv")
+    for table in ("idempotency_keys", "report_links"):
+        assert secret not in str(db.rows(f"select t::text from segmentation.{table} as t"))
+    again = editor.send("POST", "/v1/reports", json=body, headers={"Idempotency-Key": "report-1"})
+    assert (again.headers["idempotency-replayed"], again.content) == ("true", first.content)
+    assert editor.client.get(first.json()["url"]).status_code == 200
+
+
+def test_a_link_ends_with_the_key_that_made_it(editor: Api, db: Database) -> None:
+    link = editor.send("POST", "/v1/reports", json={"period": "2026-11"}).json()["url"]
+    assert editor.client.get(link).status_code == 200
+    db.rows("select revoke_api_key('test-editor')")
+    assert editor.client.get(link).status_code == 404
+
+
+def test_what_cannot_be_a_link_costs_the_database_nothing(editor: Api, db: Database) -> None:
+    db.rows("alter function segmentation.open_report_link rename to hidden")
+    for name in ("x.csv", "%00.csv", "a" * 64, "A" * 64 + ".csv", "x" * 50_000):
+        assert editor.client.get(f"/v1/reports/{name}").status_code == 404
+    db.rows("alter function segmentation.hidden rename to open_report_link")
+    assert editor.client.get(f"/v1/reports/{'a' * 64}.csv").status_code == 404
