@@ -98,7 +98,8 @@ def written(block: str, done: list[Step]) -> str:
     text = ""
     for number, step in enumerate(done):
         command = step.command.replace("\n", "\n" + PROMPTS[step.prompt])
-        output = step.printed if "…" in step.printed else step.given
+        # What still agrees stays, so that only what has changed is a difference in git.
+        output = step.printed if agrees(step.printed, step.given) else step.given
         text += "\n".join([step.prompt + command, *output]) + "\n"
         if number + 1 < len(done):
             following = done[number + 1]
