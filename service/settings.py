@@ -123,6 +123,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
     """Read the settings from environment variables, or say which one is wrong."""
+    file = environment.get("DATABASE_URL_FILE")
+    if file and not environment.get("DATABASE_URL"):
+        environment = {**environment, "DATABASE_URL": _read(file)}
     given: dict[str, Any] = {}
     for field in msgspec.structs.fields(Settings):
         name = field.name.upper()
@@ -137,8 +140,6 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
                     f"{name} is not valid: give one such as {EXAMPLE}; in names and passwords, %40 stands for @, %2F for /."
                 ) from None
             raise SettingsError(f"{name}={environment[name]!r} is not valid: {error}.") from None
-    if "database_url" not in given and (file := environment.get("DATABASE_URL_FILE")):
-        return read_settings({**environment, "DATABASE_URL": _read(file)})
     if "database_url" not in given:
         raise SettingsError(f"DATABASE_URL is not set: give it, such as {EXAMPLE}.")
     settings = Settings(**given)

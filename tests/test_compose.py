@@ -105,7 +105,7 @@ def test_its_versions_are_one_and_such_as_are_supported() -> None:
 
 def test_what_it_sets_exists() -> None:
     settings = {field.name.upper() for field in msgspec.structs.fields(Settings)}
-    assert set(SERVICES["service"]["environment"]) <= settings
+    assert set(SERVICES["service"]["environment"]) <= settings | {"DATABASE_URL_FILE"}
     inside = SERVICES["service"]["environment"]["PORT"]
     assert SERVICES["service"]["ports"] == [f"127.0.0.1:${{PORT:-8080}}:{inside}"]
     assert f":{inside}/health/live" in SERVICES["service"]["healthcheck"]["test"][-1]
@@ -202,7 +202,10 @@ def test_its_scripts_migrate_and_serve(volume: Path, database_url: str) -> None:
     assert "the database is at version" in migrated.stdout
     server = Server(
         "",
-        command=["sh", "-euc", script("service").replace("/secrets", str(volume))],
+        command=SERVICES["service"]["command"],
+        DATABASE_URL_FILE=SERVICES["service"]["environment"]["DATABASE_URL_FILE"].replace(
+            "/secrets", str(volume)
+        ),
         PATH=f"{Path(sys.executable).parent}:/usr/bin:/bin",
         WORKERS="2",
     )
