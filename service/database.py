@@ -27,8 +27,10 @@ PooledConnection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 AnyConnection: TypeAlias = "Connection | PooledConnection"
 
 # A pool for each role of API keys, and one for each kind of work that must not wait behind another.
-ROLES = ("reader", "editor", "admin")
-POOLS = (*ROLES, "bulk")
+ROLES = ("evaluator", "reader", "editor", "admin")
+POOLS = (*ROLES, "keys", "heavy", "bulk")
+# Seconds that a call of a key holds a connection while it waits for a lock, before others get a turn.
+LOCK_WAIT = 0.1
 STATUS = "select item, ok, value, hint from segmentation.service_status()"
 BECOME = "select set_config('role', $1, true), set_config('application_name', $2, true)"
 CLAIM = "select status, location, answer from segmentation.claim_idempotency_key($1, $2, $3)"
@@ -49,6 +51,7 @@ class Database:
         """Connect to nothing yet: see open."""
         self.settings = settings
         self.pools: dict[str, asyncpg.Pool[asyncpg.Record]] = {}
+        self._turns: dict[str, asyncio.Semaphore] = {}
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
@@ -60,7 +63,7 @@ class Database:
                 max_inactive_connection_lifetime=0,
                 init=_send_as_text,
                 reset=_leave_as_it_is,
-                **self.connect_arguments(name),
+                **self.connect_arguments(name, is_retried=name in ROLES),
             )
         try:
             yield
@@ -68,10 +71,20 @@ class Database:
             for pool in self.pools.values():
                 await _close(pool)
 
-    def connect_arguments(self, pool: str) -> dict[str, Any]:
-        """What every connection of a pool is made with."""
+    def connect_arguments(self, pool: str, *, is_retried: bool = False) -> dict[str, Any]:
+        """What every connection of a pool is made with; a call that is retried waits for a lock in turns."""
         settings = self.settings
-        longest = settings.transfer_timeout if pool == "bulk" else settings.statement_timeout
+        longest = {"bulk": settings.transfer_timeout, "heavy": settings.heavy_timeout}.get(
+            pool, settings.statement_timeout
+        )
+        # Keys, health and links are looked up as a reader. The others take their role with each transaction.
+        role = {"keys": "segmentation_reader", "heavy": "none", "bulk": "none"}.get(
+            pool, f"segmentation_{pool}"
+        )
+        # What an import waits for may be another import.
+        lock_wait = (
+            longest if pool in ("bulk", "heavy") else LOCK_WAIT if is_retried else settings.lock_timeout
+        )
         return {
             "dsn": settings.database_url,
             "timeout": settings.acquire_timeout,
@@ -79,22 +92,48 @@ class Database:
             "command_timeout": longest + 5,
             "max_cached_statement_lifetime": 0,
             "server_settings": {
-                # A bulk connection takes its role with each transaction.
-                "role": "none" if pool == "bulk" else f"segmentation_{pool}",
+                "role": role,
                 "application_name": f"segmentation service ({pool})",
                 "search_path": "segmentation",
                 "timezone": "UTC",
                 "jit": "off",
                 "statement_timeout": f"{longest * 1000:.0f}",
-                # What an import waits for may be another import.
-                "lock_timeout": f"{(longest if pool == 'bulk' else settings.lock_timeout) * 1000:.0f}",
+                "lock_timeout": f"{lock_wait * 1000:.0f}",
                 "idle_in_transaction_session_timeout": f"{settings.idle_transaction_timeout * 1000:.0f}",
             },
         }
 
     async def call(self, role: str, function: str, **arguments: Any) -> str:
         """Call one SQL function as a role and return the JSON text it built, unparsed."""
-        return await _text_of(partial(self.fetch, role), function, arguments)
+        return await self.in_turns(role, lambda: _text_of(partial(self.fetch, role), function, arguments))
+
+    async def in_turns(self, role: str, attempt: Callable[[], Awaitable[T]]) -> T:
+        """Try, and where something stays locked, give the connection back and try again, until lock_timeout.
+
+        Only half of a pool is for those who try again, so that one locked user never takes all connections.
+        """
+        try:
+            return await attempt()
+        except asyncpg.LockNotAvailableError:
+            pass
+        now = asyncio.get_running_loop().time
+        end = now() + self.settings.lock_timeout
+        half = max(1, self.pools[role].get_max_size() // 2)
+        turns = self._turns.setdefault(role, asyncio.Semaphore(half))
+        pause = LOCK_WAIT
+        while True:
+            try:
+                async with asyncio.timeout_at(end):
+                    await asyncio.sleep(pause)
+                    await turns.acquire()
+            except TimeoutError:
+                raise Problem("busy", "Something else held a lock for too long.") from None
+            try:
+                return await attempt()
+            except asyncpg.LockNotAvailableError:
+                pause = min(2 * pause, 0.5)
+            finally:
+                turns.release()
 
     async def fetch(self, pool: str, statement: str, *arguments: Any) -> list[asyncpg.Record]:
         """Run one statement on a connection of a pool."""
@@ -125,7 +164,7 @@ class Database:
 
     async def find_caller(self, key: bytes) -> "tuple[Caller, float] | None":
         """Whose API key this is, and for how many seconds it is valid, up to a day."""
-        rows = await self.fetch("reader", AUTHENTICATE, hashlib.sha256(key).digest())
+        rows = await self.fetch("keys", AUTHENTICATE, hashlib.sha256(key).digest())
         # Only who has the key can open what is sealed by it: the database has a digest of another text.
         seal = urlsafe_b64encode(hashlib.sha256(b"sealed by " + key).digest())
         return next(((Caller(name, role, self, seal), seconds) for name, role, seconds in rows), None)
@@ -133,7 +172,7 @@ class Database:
     async def find_link(self, link_id: bytes) -> "tuple[Caller, dict[str, Any]]":
         """Whose link this is, and which report it opens. Only its digest is sent."""
         ((name, role, period, user_id),) = await self.fetch(
-            "reader", OPEN_LINK, hashlib.sha256(link_id).digest()
+            "keys", OPEN_LINK, hashlib.sha256(link_id).digest()
         )
         return Caller(name, role, self), {"period": period, "user_id": user_id}
 
@@ -179,6 +218,14 @@ class Caller(NamedTuple):
             return await _text_of(partial(run_within, self.connection), function, arguments)
         return await self.database.call(self.role, function, **arguments)
 
+    async def call_heavy(self, function: str, **arguments: Any) -> str:
+        """Call a function that may take long, on a connection kept apart for such calls."""
+        if self.connection:
+            return await self.call(function, **arguments)
+        async with self.database.transaction("heavy") as connection:
+            await connection.execute(BECOME, f"segmentation_{self.role}", session_name())
+            return await self._replace(connection=connection).call(function, **arguments)
+
     async def change(self, function: str, **arguments: Any) -> str:
         """Call a function that keeps who calls it."""
         return await self.call(function, **arguments, actor=self.name)
@@ -212,8 +259,12 @@ class Caller(NamedTuple):
 
     async def once(self, work: "Callable[[Caller], Awaitable[T]]", *, bulk: bool) -> T:
         """Do some work with a caller all of whose calls are one transaction."""
-        async with self.transaction(bulk=bulk) as within:
-            return await work(within)
+
+        async def attempt() -> T:
+            async with self.transaction(bulk=bulk) as within:
+                return await work(within)
+
+        return await (attempt() if bulk else self.database.in_turns(self.role, attempt))
 
     async def claim(self, key: str, fingerprint: bytes | None) -> Kept | None:
         """Hold an Idempotency-Key until the end of the transaction; the answer kept for it, if there is one."""

@@ -74,6 +74,8 @@ KINDS = [Kind(*row) for row in (
         "The service reads from a standby: changes have to wait."),
     (503, "database_unavailable", "25P03 08 28 3D 53 57P", "The database does not answer",
         "It is away, or all connections were in use for too long. Send it again later."),
+    (503, "disk_full", "53100", "The database's disk is full",
+        "Nothing was changed. Make room on the server of PostgreSQL; reads go on."),
     (503, "not_ready", "", "The service is not ready", "parts lists what is missing, and what to do."),
     (504, "statement_timeout", "57014", "The call took too long",
         "PostgreSQL stopped it; nothing was changed. Ask for less."),

@@ -60,7 +60,7 @@ async def ready(state: State) -> Json[Ready]:
     """Look at every part."""
     database: Database = state.database
     try:
-        rows = await database.fetch("reader", STATUS)
+        rows = await database.fetch("keys", STATUS)
     except (Problem, asyncpg.PostgresError, *CONNECTION_LOST) as error:
         parts = [_away(error)]
     else:
@@ -117,6 +117,8 @@ async def metrics(request: ApiRequest, state: State) -> Response[bytes]:
             gauges.set(f"segmentation_pool_{gauge}", help_text, number, pool=name)
     try:
         rows = await database.fetch(request.auth.role, SERVICE_METRICS)
+    except asyncpg.InsufficientPrivilegeError:
+        raise
     except (Problem, asyncpg.PostgresError, *CONNECTION_LOST):
         rows = []
     gauges.set("segmentation_database_up", "Whether the database answered just now", bool(rows))

@@ -144,7 +144,7 @@ async def list_members(
         )
         return Csv(copy, file_name=f"{slug}.csv")
     return Json(
-        await request.auth.call("http_segment_members", slug=slug, at=at, after=after, max_rows=limit)
+        await request.auth.call_heavy("http_segment_members", slug=slug, at=at, after=after, max_rows=limit)
     )
 
 

@@ -205,7 +205,7 @@ async def cancel_rollout_step(
 )
 async def get_segment_stats(request: ApiRequest, slug: SlugInPath) -> Json[SegmentStats]:
     """Count members."""
-    return Json(await request.auth.call("http_segment_stats", slug=slug))
+    return Json(await request.auth.call_heavy("http_segment_stats", slug=slug))
 
 
 @get(
@@ -239,7 +239,7 @@ async def get_segment_growth(
 ) -> Json[SegmentGrowth]:
     """Count at many moments."""
     return Json(
-        await request.auth.call(
+        await request.auth.call_heavy(
             "http_segment_growth", slug=slug, from_time=from_time, to_time=to_time, step=step
         )
     )
@@ -255,7 +255,7 @@ async def get_segment_growth(
 )
 async def get_segment_history(request: ApiRequest, slug: SlugInPath) -> Json[SegmentHistory]:
     """Tell a segment's history."""
-    return Json(await request.auth.call("http_segment_history", slug=slug))
+    return Json(await request.auth.call_heavy("http_segment_history", slug=slug))
 
 
 HANDLERS = [

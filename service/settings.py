@@ -75,12 +75,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             description="Requests a minute for each API key and worker, before 429; 0: any number",
         ),
     ] = 0
+    evaluator_pool_size: Annotated[PoolSize, Meta(description="Connections for keys with role evaluator")] = 2
     reader_pool_size: Annotated[PoolSize, Meta(description="Connections for keys with role reader")] = 8
     editor_pool_size: Annotated[PoolSize, Meta(description="Connections for keys with role editor")] = 4
     admin_pool_size: Annotated[PoolSize, Meta(description="Connections for keys with role admin")] = 2
+    keys_pool_size: Annotated[
+        PoolSize, Meta(description="Connections to look keys and links up, and for health")
+    ] = 2
+    heavy_pool_size: Annotated[
+        PoolSize, Meta(description="Connections for statistics, growth, members and histories")
+    ] = 2
     bulk_pool_size: Annotated[
         PoolSize, Meta(description="Connections for imports, exports and reports, so that none starves reads")
     ] = 4
+    heavy_timeout: Annotated[Seconds, Meta(description="Seconds that statistics and the like may take")] = 30
     transfer_timeout: Annotated[
         Seconds, Meta(description="Seconds that an import, export or report may take")
     ] = 600

@@ -113,7 +113,9 @@ async def get_user_history(
 ) -> Json[UserHistory]:
     """Tell a user's history."""
     return Json(
-        await request.auth.call("http_user_history", user_id=user_id, from_time=from_time, to_time=to_time)
+        await request.auth.call_heavy(
+            "http_user_history", user_id=user_id, from_time=from_time, to_time=to_time
+        )
     )
 
 

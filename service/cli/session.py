@@ -153,10 +153,10 @@ class Commanded(Database):
             )
         )
 
-    def connect_arguments(self, role: str) -> dict[str, Any]:
+    def connect_arguments(self, pool: str, *, is_retried: bool = False) -> dict[str, Any]:
         """What every connection of a role is made with, under a name of its own."""
-        arguments = super().connect_arguments(role)
-        arguments["server_settings"]["application_name"] = f"segmentation command ({role})"
+        arguments = super().connect_arguments(pool, is_retried=is_retried)
+        arguments["server_settings"]["application_name"] = f"segmentation command ({pool})"
         return arguments
 
     async def do(self, role: str, work: Callable[["Commanded"], Awaitable[T]]) -> T:
