@@ -1,31 +1,41 @@
 -- Segments: created, described, listed, deleted.
 --
--- A slug never changes and belongs to one living segment; deleting sets deleted_at, one row, and the
--- slug may be used again: that is a new segment with a new salt, and the old one's past stays. Writers of
--- overrides hold their segments' slugs shared, delete_segment holds it alone: nobody is added to a
--- segment that has just been deleted.
+-- A slug never changes and belongs to one living segment. Deleting sets deleted_at, one row, and the slug may be used
+-- again: that is a new segment with a new salt, and the old one's past stays.
 --
--- In calling order: living_segments, lock_slugs, segment_id_of, require_known_slug, lock_segment,
--- segment_ids_of; then the public create_segment, get_segment, list_segments, update_segment, delete_segment,
--- segment_history.
+-- Two locks of the segment's row keep changes apart. Writers of overrides share it (FOR KEY SHARE), and deleting takes
+-- it alone (FOR UPDATE): nobody is added to a segment that has just been deleted. PostgreSQL lets further writers in
+-- while a deletion waits for one, so that a forgotten transaction holds up the deletion and nobody else. Whoever
+-- changes the rollout or the description holds it FOR NO KEY UPDATE, which goes together with the writers.
 
 -- salt is for those who compute buckets elsewhere.
 create or replace view segmentation.living_segments as
 select
   s.slug, s.description, trim_scale(coalesce(r.percent, 0)) as percent, s.created_at, s.salt
 from segmentation.segments as s
-left join lateral (
-  select r.percent
-  from segmentation.rollouts as r
-  where r.segment_id = s.segment_id and r.starts_at <= segmentation.clock()
-  order by r.starts_at desc
-  limit 1
-) as r on true
+cross join (select segmentation.clock() as moment) as now
+left join segmentation.rollouts as r
+  on r.segment_id = s.segment_id and segmentation.in_force(r.starts_at, r.ends_at, now.moment, r.decided_at)
 where s.deleted_at = 'infinity';
 
--- Advisory, on the slug: no row is written, and a rollout change never waits for an import. Always in
--- the same order, so that two writers cannot block each other. Each is an entry in the server's table of
--- locks, which all sessions share and which holds some thousands: hence no more than so many.
+-- A transaction that somebody forgot, or that waits and waits, makes others wait. The service's connections have
+-- their limits; people at psql get these, for the transaction in which they change something. Set others with SET.
+create or replace function segmentation.limit_waiting () returns void
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if current_setting('lock_timeout') = '0' then
+    perform set_config('lock_timeout', '5s', true);
+  end if;
+  if current_setting('idle_in_transaction_session_timeout') = '0' then
+    perform set_config('idle_in_transaction_session_timeout', '1min', true);
+  end if;
+end
+$$;
+
+-- Shares the living segments of these slugs until the end of the transaction, or holds them alone. Always in the same
+-- order, so that two writers cannot block each other. A slug that is not there is not locked: segment_ids_of names it.
 create or replace function segmentation.lock_slugs (
   slugs     text[],
   exclusive boolean default false
@@ -35,26 +45,78 @@ create or replace function segmentation.lock_slugs (
   set search_path = pg_catalog, pg_temp
 as $$
 declare
-  slug_key integer;
+  locked bigint;
 begin
-  if cardinality(lock_slugs.slugs) > 1000 then
-    raise exception '% segments at once are too many', cardinality(lock_slugs.slugs)
-      using
-        errcode = 'invalid_parameter_value',
-        detail = json_build_object('segments', cardinality(lock_slugs.slugs), 'at_most', 1000),
-        hint = 'Name at most 1000 in one call; make several.';
-  end if;
-  for slug_key in
-    select distinct hashtext(s.slug) from unnest(lock_slugs.slugs) as s (slug) order by 1
+  perform segmentation.limit_waiting();
+  perform segmentation.require_at_most('segments', cardinality(lock_slugs.slugs), 1000);
   loop
     if lock_slugs.exclusive then
-      perform pg_advisory_xact_lock(hashtext('segmentation.segments'), slug_key);
+      perform
+      from segmentation.segments as s
+      where s.slug = any (lock_slugs.slugs collate "C") and s.deleted_at = 'infinity'
+      order by s.segment_id
+      for update;
     else
-      perform pg_advisory_xact_lock_shared(hashtext('segmentation.segments'), slug_key);
+      perform
+      from segmentation.segments as s
+      where s.slug = any (lock_slugs.slugs collate "C") and s.deleted_at = 'infinity'
+      order by s.segment_id
+      for key share;
     end if;
+    get diagnostics locked = row_count;
+    -- One that was deleted and created anew while we waited is another row: seen by this statement, not by that.
+    exit when locked = (
+      select count(*)
+      from segmentation.segments as s
+      where s.slug = any (lock_slugs.slugs collate "C") and s.deleted_at = 'infinity'
+    );
   end loop;
 end
 $$;
+
+create or replace function segmentation.last_change (
+  segment_id integer
+)
+  returns timestamptz
+  language sql
+  stable
+  set search_path = pg_catalog, pg_temp
+as $$
+  select max(h.changed_at) from segmentation.segment_history as h where h.segment_id = last_change.segment_id
+$$;
+
+-- What a segment was before this moment is settled: no change may begin there. Where the clock has gone back behind the
+-- last change, that change is settled as well.
+create or replace function segmentation.settled_before (
+  segment_id integer
+)
+  returns timestamptz
+  language sql
+  volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+  select greatest(
+    segmentation.earliest_change(),
+    s.created_at,
+    l.changed_at + case when l.changed_at > segmentation.clock() then interval '1 microsecond' else '0' end)
+  from segmentation.segments as s
+  cross join lateral (
+    select max(h.changed_at)
+    from segmentation.segment_history as h
+    where h.segment_id = s.segment_id and h.operation <> 'create'
+  ) as l (changed_at)
+  where s.segment_id = settled_before.segment_id
+$$;
+
+-- The moment of a change of this segment, whose row is locked: not before any earlier change.
+create or replace function segmentation.segment_stamp (
+  segment_id integer
+)
+  returns timestamptz
+  language sql
+  volatile
+  set search_path = pg_catalog, pg_temp
+as $$ select segmentation.stamp(segmentation.last_change(segment_stamp.segment_id)) $$;
 
 -- The segment that a caller names alone: the living one; or, given a moment, the one that was living then
 -- or the first to live after it.
@@ -116,6 +178,7 @@ as $$
 declare
   segment segmentation.segments;
 begin
+  perform segmentation.limit_waiting();
   loop
     select s.* into segment
     from segmentation.segments as s
@@ -177,7 +240,7 @@ as $$
 declare
   new_id integer;
   new_salt bigint;
-  new_created_at timestamptz;
+  moment timestamptz;
 begin
   perform segmentation.require_slug(create_segment.slug);
   perform segmentation.require_percent(create_segment.percent);
@@ -188,11 +251,14 @@ begin
   from segmentation.segments as s
   where s.slug = create_segment.slug collate "C" and s.deleted_at = 'infinity'
   for no key update;
+  select segmentation.stamp(max(s.deleted_at)) into moment
+  from segmentation.segments as s
+  where s.slug = create_segment.slug collate "C" and s.deleted_at < 'infinity';
   perform segmentation.set_actor(create_segment.actor, create_segment.reason);
-  insert into segmentation.segments as s (slug, description)
-  values (create_segment.slug, coalesce(create_segment.description, ''))
+  insert into segmentation.segments as s (slug, description, created_at)
+  values (create_segment.slug, coalesce(create_segment.description, ''), moment)
   on conflict (slug) where deleted_at = 'infinity' do nothing
-  returning s.segment_id, s.salt, s.created_at into new_id, new_salt, new_created_at;
+  returning s.segment_id, s.salt into new_id, new_salt;
   if not found then
     raise exception 'segment "%" exists already', create_segment.slug
       using
@@ -202,10 +268,9 @@ begin
   end if;
   -- No step at all means 0 %.
   if create_segment.percent > 0 then
-    insert into segmentation.rollouts (segment_id, salt, percent, starts_at, actor, reason)
+    insert into segmentation.rollouts (segment_id, salt, percent, starts_at, actor, reason, decided_at)
     values (
-      new_id, new_salt, create_segment.percent, new_created_at,
-      segmentation.actor(), create_segment.reason);
+      new_id, new_salt, create_segment.percent, moment, segmentation.actor(), create_segment.reason, moment);
   end if;
   perform segmentation.unset_actor();
   return query select * from segmentation.get_segment(create_segment.slug);
@@ -310,7 +375,7 @@ begin
   segment := segmentation.lock_segment(delete_segment.slug);
   perform segmentation.set_actor(delete_segment.actor, delete_segment.reason);
   update segmentation.segments as s
-  set deleted_at = segmentation.clock()
+  set deleted_at = segmentation.segment_stamp(segment.segment_id)
   where s.segment_id = segment.segment_id;
   perform segmentation.unset_actor();
 end

@@ -1,11 +1,10 @@
 -- Rollouts: a percentage of all users, changed by writing one step.
 --
--- A step says: from starts_at on, percent % are in. It holds until the next step of the segment begins;
--- ends_at is derived from that (sql/50_triggers.sql keeps it). A ramp is several steps. Steps that have
--- begun are the past and never change; setting and cancelling lock the segment's row first, then read
--- the clock.
---
--- In calling order: set_rollout, cancel_rollout_step, rollout_steps.
+-- A step says: from starts_at on, percent % are in. It holds until the next step of the segment begins; ends_at is
+-- derived from that (sql/50_triggers.sql). A ramp is several steps. Steps that have begun are the past and never
+-- change. Setting and cancelling lock the segment's row first and take their moment then: it is not before any
+-- earlier change of the segment, so a step that is set now replaces the one in force even where the clock has gone
+-- back (sql/10_clock.sql).
 
 create or replace function segmentation.set_rollout (
   slug      text,
@@ -19,7 +18,6 @@ create or replace function segmentation.set_rollout (
   security definer
   set search_path = pg_catalog, pg_temp
 as $$
-#variable_conflict use_column
 declare
   segment segmentation.segments;
   moment timestamptz;
@@ -29,7 +27,7 @@ begin
   perform segmentation.require_percent(set_rollout.percent);
   perform segmentation.require_actor(set_rollout.actor, set_rollout.reason);
   segment := segmentation.lock_segment(set_rollout.slug);
-  moment := segmentation.clock();
+  moment := segmentation.segment_stamp(segment.segment_id);
   step_at := coalesce(set_rollout.starts_at, moment);
   if step_at < moment or not isfinite(step_at) then
     raise exception 'a rollout step cannot start at %', step_at
@@ -51,10 +49,10 @@ begin
           hint = 'Plan the further ones when some of these have begun, or cancel some.';
     end if;
   end if;
-  insert into segmentation.rollouts as r (segment_id, salt, percent, starts_at, actor, reason)
+  insert into segmentation.rollouts as r (segment_id, salt, percent, starts_at, actor, reason, decided_at)
   select
     segment.segment_id, segment.salt, set_rollout.percent, step_at,
-    coalesce(set_rollout.actor, session_user), set_rollout.reason
+    coalesce(set_rollout.actor, session_user), set_rollout.reason, moment
   -- To set the percentage that holds now changes nothing. A planned step is kept even if it repeats the step
   -- before it: an earlier step may still be set or cancelled.
   where step_at > moment or set_rollout.percent is distinct from (
@@ -62,8 +60,10 @@ begin
     from segmentation.rollouts as held
     where held.segment_id = segment.segment_id and segmentation.in_force(held.starts_at, held.ends_at, moment)
   )
-  on conflict (segment_id, starts_at) do update
-    set percent = excluded.percent, actor = excluded.actor, reason = excluded.reason;
+  on conflict on constraint rollouts_pkey do update
+    set
+      percent = excluded.percent, actor = excluded.actor, reason = excluded.reason,
+      decided_at = excluded.decided_at;
   return query select * from segmentation.rollout_steps(set_rollout.slug);
 end
 $$;
@@ -82,10 +82,9 @@ create or replace function segmentation.cancel_rollout_step (
   security definer
   set search_path = pg_catalog, pg_temp
 as $$
-#variable_conflict use_column
 declare
   segment segmentation.segments := segmentation.lock_segment(cancel_rollout_step.slug);
-  moment timestamptz := segmentation.clock();
+  moment timestamptz := segmentation.segment_stamp(segment.segment_id);
 begin
   if cancel_rollout_step.starts_at <= moment then
     raise exception 'the rollout step of % has begun', cancel_rollout_step.starts_at
@@ -98,7 +97,8 @@ begin
   delete from segmentation.rollouts as r
   where r.segment_id = segment.segment_id and r.starts_at = cancel_rollout_step.starts_at;
   if not found then
-    raise exception 'segment "%" has no rollout step that starts at %', segment.slug, coalesce(cancel_rollout_step.starts_at::text, 'null')
+    raise exception 'segment "%" has no rollout step that starts at %',
+      segment.slug, coalesce(cancel_rollout_step.starts_at::text, 'null')
       using
         errcode = 'no_data_found',
         detail = json_build_object('segment', segment.slug, 'starts_at', cancel_rollout_step.starts_at),
@@ -121,7 +121,6 @@ create or replace function segmentation.rollout_steps (
   security definer
   set search_path = pg_catalog, pg_temp
 as $$
-#variable_conflict use_column
 declare
   found_id integer := segmentation.segment_id_of(rollout_steps.slug);
 begin

@@ -210,28 +210,51 @@ $$;
 
 -- rollouts ------------------------------------------------------------------------------------------
 
--- What has begun is settled; then every step ends where the next one of its segment begins.
-create or replace function segmentation.settle_rollouts (
+-- Every step ends where the next one of its segment begins, or with its segment. Where that has been done and not just
+-- planned, the step is over for good, whatever the clock says: decided_at is then its end.
+create or replace function segmentation.derive_step_ends (
   segment_ids integer[]
 )
   returns void
-  language sql
+  language plpgsql
   set search_path = pg_catalog, pg_temp
 as $$
+begin
+  -- A transaction that changes steps of the same segments is waited for, and its steps are then seen.
+  perform
+  from segmentation.segments as s
+  where s.segment_id = any (derive_step_ends.segment_ids)
+  order by s.segment_id
+  for no key update;
   update segmentation.rollouts as r
-  set ends_at = derived.ends_at
+  set ends_at = d.ends_at, decided_at = d.decided_at
   from (
     select
       o.segment_id, o.starts_at,
-      least(lead(o.starts_at) over (partition by o.segment_id order by o.starts_at), s.deleted_at) as ends_at
-    from segmentation.rollouts as o
+      least(o.next_start, s.deleted_at) as ends_at,
+      greatest(
+        o.decided_at,
+        case
+          when o.next_start is null then nullif(s.deleted_at, 'infinity')
+          when o.next_start <= o.next_decision then o.next_start
+        end) as decided_at
+    from (
+      select
+        n.segment_id, n.starts_at, n.decided_at,
+        lead(n.starts_at) over steps as next_start,
+        lead(n.decided_at) over steps as next_decision
+      from segmentation.rollouts as n
+      where n.segment_id = any (derive_step_ends.segment_ids)
+      window steps as (partition by n.segment_id order by n.starts_at)
+    ) as o
     join segmentation.segments as s on s.segment_id = o.segment_id
-    where o.segment_id = any (settle_rollouts.segment_ids)
-  ) as derived
-  where r.segment_id = derived.segment_id and r.starts_at = derived.starts_at
-    and r.ends_at <> derived.ends_at
+  ) as d
+  where r.segment_id = d.segment_id and r.starts_at = d.starts_at
+    and (r.ends_at, r.decided_at) is distinct from (d.ends_at, d.decided_at);
+end
 $$;
 
+-- What has begun is settled.
 create or replace function segmentation.refuse_past_step (
   segment_id integer,
   starts_at  timestamptz
@@ -241,11 +264,15 @@ create or replace function segmentation.refuse_past_step (
   set search_path = pg_catalog, pg_temp
 as $$
 begin
-  raise exception 'the rollout step of % of segment_id % has begun', starts_at, segment_id
-    using
-      errcode = 'object_not_in_prerequisite_state',
-      detail = json_build_object('segment_id', segment_id, 'starts_at', starts_at),
-      hint = 'The past is settled. To change the present call set_rollout(slug, percent): it begins a new step.';
+  if refuse_past_step.starts_at < segmentation.settled_before(refuse_past_step.segment_id) then
+    raise exception 'the rollout step of % of segment_id % has begun',
+      refuse_past_step.starts_at, refuse_past_step.segment_id
+      using
+        errcode = 'object_not_in_prerequisite_state',
+        detail = json_build_object(
+          'segment_id', refuse_past_step.segment_id, 'starts_at', refuse_past_step.starts_at),
+        hint = 'The past is settled. To change the present call set_rollout(slug, percent): it begins a new step.';
+  end if;
 end
 $$;
 
@@ -255,12 +282,12 @@ create or replace function segmentation.rollouts_after_insert () returns trigger
 as $$
 begin
   perform segmentation.refuse_past_step(n.segment_id, n.starts_at)
-  from new_rows as n
-  where n.starts_at < segmentation.earliest_change();
-  insert into segmentation.segment_history (segment_id, changed_at, operation, percent, starts_at, actor, reason)
-  select n.segment_id, segmentation.clock(), 'set_rollout', n.percent, n.starts_at, n.actor, n.reason
   from new_rows as n;
-  perform segmentation.settle_rollouts(array(select distinct n.segment_id from new_rows as n));
+  insert into segmentation.segment_history (segment_id, changed_at, operation, percent, starts_at, actor, reason)
+  select
+    n.segment_id, segmentation.segment_stamp(n.segment_id), 'set_rollout', n.percent, n.starts_at, n.actor, n.reason
+  from new_rows as n;
+  perform segmentation.derive_step_ends(array(select distinct n.segment_id from new_rows as n));
   return null;
 end
 $$;
@@ -270,36 +297,34 @@ create or replace function segmentation.rollouts_after_update () returns trigger
   set search_path = pg_catalog, pg_temp
 as $$
 begin
-  -- Its own doing, when settle_rollouts moves an end, is nothing new.
-  if not exists (
-    select segment_id, percent, starts_at, ends_at, actor, reason from new_rows
-    except
-    select segment_id, percent, starts_at, ends_at, actor, reason from old_rows
-  ) then
+  -- derive_step_ends updates this table too, and so runs this trigger again, and again for what that run may update. It
+  -- writes only what is wrong: the last UPDATE changes no row.
+  if not exists (select from new_rows) then
     return null;
   end if;
-  perform segmentation.refuse_past_step(c.segment_id, c.starts_at)
+  -- The old form of what was changed, and the new one of what was changed or moved. An end is derived, not changed.
+  perform segmentation.refuse_past_step(o.segment_id, o.starts_at)
   from (
-    select segment_id, percent, starts_at, actor, reason from old_rows
+    select c.segment_id, c.salt, c.percent, c.starts_at, c.actor, c.reason from old_rows as c
     except
-    select segment_id, percent, starts_at, actor, reason from new_rows
-  ) as c
-  where c.starts_at < segmentation.earliest_change();
+    select c.segment_id, c.salt, c.percent, c.starts_at, c.actor, c.reason from new_rows as c
+  ) as o;
   perform segmentation.refuse_past_step(n.segment_id, n.starts_at)
-  from new_rows as n
-  where n.starts_at < segmentation.earliest_change()
-    and not exists (
-      select from old_rows as o where o.segment_id = n.segment_id and o.starts_at = n.starts_at
-    );
-  insert into segmentation.segment_history (segment_id, changed_at, operation, percent, starts_at, actor, reason)
-  select c.segment_id, segmentation.clock(), 'set_rollout', c.percent, c.starts_at, c.actor, c.reason
   from (
-    select segment_id, percent, starts_at, actor, reason from new_rows
+    select c.segment_id, c.salt, c.percent, c.starts_at, c.actor, c.reason from new_rows as c
     except
-    select segment_id, percent, starts_at, actor, reason from old_rows
-  ) as c;
-  perform segmentation.settle_rollouts(array(
-    select segment_id from old_rows union select segment_id from new_rows));
+    select c.segment_id, c.salt, c.percent, c.starts_at, c.actor, c.reason from old_rows as c
+  ) as n;
+  insert into segmentation.segment_history (segment_id, changed_at, operation, percent, starts_at, actor, reason)
+  select
+    n.segment_id, segmentation.segment_stamp(n.segment_id), 'set_rollout', n.percent, n.starts_at, n.actor, n.reason
+  from (
+    select c.segment_id, c.percent, c.starts_at, c.actor, c.reason from new_rows as c
+    except
+    select c.segment_id, c.percent, c.starts_at, c.actor, c.reason from old_rows as c
+  ) as n;
+  perform segmentation.derive_step_ends(
+    array(select o.segment_id from old_rows as o union select n.segment_id from new_rows as n));
   return null;
 end
 $$;
@@ -310,25 +335,45 @@ create or replace function segmentation.rollouts_after_delete () returns trigger
 as $$
 begin
   perform segmentation.refuse_past_step(o.segment_id, o.starts_at)
-  from old_rows as o
-  where o.starts_at < segmentation.earliest_change();
+  from old_rows as o;
   insert into segmentation.segment_history (segment_id, changed_at, operation, percent, starts_at, actor, reason)
   select
-    o.segment_id, segmentation.clock(), 'cancel_rollout_step', o.percent, o.starts_at,
+    o.segment_id, segmentation.segment_stamp(o.segment_id), 'cancel_rollout_step', o.percent, o.starts_at,
     segmentation.actor(), segmentation.actor_reason()
   from old_rows as o;
-  perform segmentation.settle_rollouts(array(select distinct o.segment_id from old_rows as o));
+  perform segmentation.derive_step_ends(array(select distinct o.segment_id from old_rows as o));
   return null;
 end
 $$;
 
 -- segments ------------------------------------------------------------------------------------------
 
+-- A segment begins now, after any earlier one of its slug has ended.
 create or replace function segmentation.segments_after_insert () returns trigger
   language plpgsql
   set search_path = pg_catalog, pg_temp
 as $$
+declare
+  wrong record;
 begin
+  select n.slug, n.created_at into wrong
+  from new_rows as n
+  cross join lateral (
+    select max(s.deleted_at)
+    from segmentation.segments as s
+    where s.slug = n.slug and s.segment_id <> n.segment_id and s.deleted_at < 'infinity'
+  ) as before (deleted_at)
+  where n.deleted_at < 'infinity'
+    or n.created_at < greatest(segmentation.earliest_change(), before.deleted_at)
+    or n.created_at > segmentation.stamp(before.deleted_at)
+  limit 1;
+  if found then
+    raise exception 'segment "%" cannot begin at % or be over already', wrong.slug, wrong.created_at
+      using
+        errcode = 'object_not_in_prerequisite_state',
+        detail = json_build_object('segment', wrong.slug, 'created_at', wrong.created_at),
+        hint = 'A segment begins now: leave created_at and deleted_at out, or call create_segment(slug).';
+  end if;
   insert into segmentation.segment_history (segment_id, changed_at, operation, description, actor, reason)
   select
     n.segment_id, n.created_at, 'create', nullif(n.description, ''),
@@ -350,12 +395,17 @@ begin
   from old_rows as o
   full join new_rows as n on n.segment_id = o.segment_id
   where (o.slug, o.salt, o.created_at) is distinct from (n.slug, n.salt, n.created_at)
-    or (o.deleted_at <> n.deleted_at
-      and (o.deleted_at < 'infinity'
-        or not n.deleted_at between segmentation.earliest_change() and segmentation.clock()))
+    or (
+      o.deleted_at <> n.deleted_at
+      and (
+        o.deleted_at < 'infinity'
+        or n.deleted_at < segmentation.settled_before(n.segment_id)
+        or n.deleted_at > segmentation.segment_stamp(n.segment_id)
+      )
+    )
   limit 1;
   if found then
-    raise exception 'segment "%" cannot be changed so', wrong.slug
+    raise exception 'segment "%" cannot be changed like this', wrong.slug
       using
         errcode = 'object_not_in_prerequisite_state',
         detail = json_build_object('segment', wrong.slug),
@@ -369,7 +419,7 @@ begin
   join old_rows as o on o.segment_id = n.segment_id
   cross join lateral (
     values
-      (o.description <> n.description, segmentation.clock(), 'describe', n.description),
+      (o.description <> n.description, segmentation.segment_stamp(n.segment_id), 'describe', n.description),
       (o.deleted_at <> n.deleted_at, n.deleted_at, 'delete', null)
   ) as c (applies, changed_at, operation, description)
   where c.applies;
@@ -377,8 +427,8 @@ begin
   delete from segmentation.rollouts as r
   using new_rows as n
   where r.segment_id = n.segment_id and r.starts_at >= n.deleted_at;
-  perform segmentation.settle_rollouts(array(
-    select n.segment_id from new_rows as n where n.deleted_at < 'infinity' and not n.swept));
+  perform segmentation.derive_step_ends(
+    array(select n.segment_id from new_rows as n where n.deleted_at < 'infinity' and not n.swept));
   return null;
 end
 $$;

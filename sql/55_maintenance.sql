@@ -91,8 +91,8 @@ $$;
 comment on function segmentation.note_upkeep(text, bigint) is
   'For the service: note that a task of the upkeep ended well, and how many rows it moved; service_status() shows it. Example: select note_upkeep(''sweep'', 0);';
 
--- Bounded twice, in rows a transaction and in time a run, because pg_cron queues a run for every minute
--- missed. The lock is held a batch at a time: of two sweeps that overlap one goes on and one ends at once.
+-- Bounded twice, in rows per transaction and in time per run, because pg_cron queues a run for every minute
+-- missed. Two sweeps at once need no lock: each takes rows that the other does not hold.
 -- No definer and no SET clause here: a procedure that commits may have neither.
 create or replace procedure segmentation.sweep (
   batch_rows  integer default 5000,
@@ -106,7 +106,6 @@ declare
   total bigint := 0;
 begin
   loop
-    exit when not pg_catalog.pg_try_advisory_xact_lock(pg_catalog.hashtext('segmentation.sweep'), 0);
     moved := segmentation.expire_memberships(sweep.batch_rows);
     total := total + moved;
     if moved < sweep.batch_rows then
@@ -138,7 +137,8 @@ begin
   if to_regclass('segmentation.' || partition_name) is not null then
     return false;
   end if;
-  perform pg_advisory_xact_lock(hashtext('segmentation.membership_history'), 0);
+  -- One transaction at a time. Attaching takes this lock anyway; readers and writers of other months go on.
+  lock table segmentation.membership_history in share update exclusive mode;
   -- Asked of the catalog: what to_regclass remembers may be older than the lock.
   if exists (
     select

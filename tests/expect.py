@@ -138,12 +138,12 @@ def where_mentioned(db: Database, text: str) -> set[str]:
 @contextmanager
 def slug_held(db: Database, slug: str) -> Iterator[None]:
     """Hold a slug: everybody who changes its members waits."""
-    both = "hashtext('segmentation.segments'), hashtext(%s)"
-    db.rows(f"select pg_advisory_lock({both})", slug)
-    try:
+    with psycopg.connect(db.url) as holder:
+        holder.execute(
+            "select from segmentation.segments where slug = %s and deleted_at = 'infinity' for update", [slug]
+        )
         yield
-    finally:
-        db.rows(f"select pg_advisory_unlock({both})", slug)
+        holder.rollback()
 
 
 # The advisory lock that a replaced call waits for.

@@ -176,3 +176,76 @@ def test_changes_of_different_segments_do_not_wait_for_each_other(db: Database, 
         other.rows(f"select {change}")
     one.rows("commit")
     assert db.column("select slug from list_segments()") == ["A", "D", "E"]
+
+
+def test_a_deletion_that_waits_for_a_forgotten_transaction_holds_up_nobody_else(
+    db: Database, session: Open, waits: Waits, consistent: Consistent
+) -> None:
+    for slug in ("A", "B"):
+        db.rows("select create_segment(%s)", slug)
+    forgotten, deleter, writer = session(), session(), session(lock_timeout="1s")
+    forgotten.rows("begin")
+    forgotten.rows("select change_user_segments(1000, '{A}')")
+    running = deleter.start("select delete_segment('A')")
+    waits(deleter, running)
+    for change in (
+        "change_user_segments(1002, '{A,B}')",
+        "change_segment_members('A', '{1004,1006}')",
+        "set_rollout('A', 10)",
+        "update_segment('A', 'new')",
+    ):
+        writer.rows(f"select {change}")
+    forgotten.rows("commit")
+    running.result()
+    assert [event[1:] for event in db.events_of(1002) if event[0] == "A"] == [
+        ("add", "assigned"),
+        ("remove", "segment_deleted"),
+    ]
+    consistent()
+
+
+def test_no_login_can_lock_out_writers_by_an_advisory_lock(db: Database, session: Open) -> None:
+    """Any login may take any advisory lock: none of ours makes a writer, the sweep or a deletion wait."""
+    db.rows("select create_segment('A', 10)")
+    taken = session()
+    watcher = session()
+    changes = (
+        "select change_user_segments(1000, '{A}')",
+        "select change_user_segments(1000, '{}', '{A}')",
+        "select set_rollout('A', 20)",
+        "call sweep()",
+        "select ensure_history_partitions(6)",
+        "select delete_segment('A')",
+    )
+    for change in changes:
+        if not change.startswith("call"):
+            taken.rows("begin")
+        taken.rows(change)
+        assert watcher.rows("select objid from pg_locks where locktype = 'advisory'") == [], change
+        if not change.startswith("call"):
+            taken.rows("rollback")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "change_user_segments(1000, '{A}')",
+        "change_segment_members('A', '{1000}')",
+        "set_rollout('A', 10)",
+        "update_segment('A', 'new')",
+        "delete_segment('A')",
+    ],
+)
+def test_a_forgotten_transaction_of_a_person_ends_by_itself(db: Database, session: Open, change: str) -> None:
+    db.rows("select create_segment('A')")
+    person, service = session(), session(lock_timeout="777ms")
+    for one in (person, service):
+        one.rows("begin")
+    person.rows(f"select {change}")
+    assert person.value("show idle_in_transaction_session_timeout") == "1min"
+    assert person.value("show lock_timeout") == "5s"
+    person.rows("rollback")
+    service.rows(f"select {change}")
+    assert service.value("show lock_timeout") == "777ms"
+    service.rows("rollback")
+    assert person.value("show idle_in_transaction_session_timeout") == "0"

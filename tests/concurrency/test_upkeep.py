@@ -41,17 +41,6 @@ def test_two_batches_at_once_take_different_rows(db: Database, session: Open, co
     consistent()
 
 
-def test_a_second_sweep_ends_at_once_while_the_first_runs(db: Database, session: Open) -> None:
-    one, other = session(), session(lock_timeout="1s")
-    one.rows("begin")
-    one.rows("select pg_advisory_xact_lock(hashtext('segmentation.sweep'), 0)")
-    other.rows("call sweep()")
-    assert moved(db) == 0
-    one.rows("rollback")
-    other.rows("call sweep()")
-    assert moved(db) == 100
-
-
 def test_many_sweeps_at_once_move_every_row_once(db: Database, session: Open, consistent: Consistent) -> None:
     running = [session().start("call sweep(batch_rows => 3)") for _ in range(4)]
     for future in running:

@@ -129,7 +129,7 @@ def test_a_rollout_raised_in_the_middle_of_a_removal_makes_no_second_period(
         db.rows(f"drop table {partition}")
     holder, raiser, remover = session(), session(), session()
     holder.rows("begin")
-    holder.rows("select pg_advisory_xact_lock(hashtext('segmentation.membership_history'), 0)")
+    holder.rows("lock table segmentation.membership_history in share update exclusive mode")
     raiser.rows("begin")
     raiser.rows("select set_rollout('A', 100)")
     running = remover.start(REMOVE)

@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
+from psycopg.errors import ObjectNotInPrerequisiteState
 
 from tests.conftest import NOON, Clock, Database
 from tests.expect import first, histories_add_up, inside, periods_never_overlap, replayed
@@ -177,4 +179,97 @@ def test_a_plain_delete_after_it_is_recorded(db: Database, clock: Clock, go_back
     db.rows("delete from segmentation.memberships")
     assert not is_in(db)
     assert [event[1] for event in db.events_of(USER)] == ["add", "remove"]
+    in_order(db)
+
+
+def percent(db: Database, user_id: int = USER) -> int:
+    """The percentage of A, the same however it is asked for; of 0 or 100, the user agrees."""
+    told = {
+        db.value("select percent from get_segment('A')"),
+        db.value("select percent from list_segments()"),
+        db.value("select rollout_percent from explain_membership(%s, 'A')", user_id),
+    }
+    (answer,) = told
+    if answer in (0, 100):
+        assert is_in(db, user_id) == (answer == 100)
+    return int(answer)
+
+
+def test_a_rollout_stays_as_it_was_set(db: Database, clock: Clock, go_back: Callable[[], None]) -> None:
+    db.rows("select create_segment('A')")
+    db.segments_of(USER)
+    clock.advance(hours=1)
+    for wanted in (100, 0, 30, 100, 0):
+        db.rows("select set_rollout('A', %s)", wanted)
+        assert percent(db) == wanted
+        go_back()
+        assert percent(db) == wanted
+    assert db.column("select percent from rollout_steps('A')") == [100, 0, 30, 100, 0]
+    assert [event[1] for event in db.events_of(USER) if event[0] == "A"][:2] == ["add", "remove"]
+    at = db.column("select at from segment_history('A')")
+    assert at == sorted(at)
+    in_order(db)
+
+
+def test_a_planned_step_comes_when_the_clock_says_so_and_can_be_cancelled(
+    db: Database, clock: Clock, go_back: Callable[[], None]
+) -> None:
+    db.rows("select create_segment('A')")
+    db.segments_of(USER)
+    clock.advance(hours=1)
+    db.rows("select set_rollout('A', 100)")
+    for day in (1, 2):
+        db.rows("select set_rollout('A', %s, %s)", 10 * day, NOON + timedelta(days=day))
+    go_back()
+    assert percent(db) == 100
+    db.rows("select cancel_rollout_step('A', %s)", NOON + timedelta(days=1))
+    with pytest.raises(ObjectNotInPrerequisiteState):
+        db.rows(
+            "select cancel_rollout_step('A', (select max(starts_at) from rollout_steps('A') where percent = 100))"
+        )
+    go_back()
+    assert percent(db) == 100
+    clock.set(NOON + timedelta(days=2))
+    assert percent(db) == 20
+    in_order(db)
+
+
+def test_a_step_that_was_set_cannot_be_typed_away(
+    db: Database, clock: Clock, go_back: Callable[[], None]
+) -> None:
+    db.rows("select create_segment('A', 10)")
+    clock.advance(hours=1)
+    db.rows("select set_rollout('A', 100)")
+    go_back()
+    for statement in (
+        "delete from segmentation.rollouts where percent = 100",
+        "update segmentation.rollouts set percent = 50 where percent = 100",
+        "insert into segmentation.rollouts (segment_id, salt, percent)"
+        " select segment_id, salt, 50 from segmentation.segments",
+    ):
+        with pytest.raises(ObjectNotInPrerequisiteState):
+            db.rows(statement)
+    assert percent(db) == 100
+
+
+def test_a_segment_created_and_deleted_again_and_again(
+    db: Database, clock: Clock, go_back: Callable[[], None]
+) -> None:
+    for _ in range(3):
+        db.rows("select create_segment('A', 100)")
+        assert percent(db) == 100
+        go_back()
+        assert percent(db) == 100
+        db.rows("select update_segment('A', 'described')")
+        go_back()
+        db.rows("select delete_segment('A')")
+        assert db.segments_of(USER) == []
+        go_back()
+        assert db.segments_of(USER) == []
+        assert db.rows("select * from list_segments()") == []
+    lives = db.rows("select created_at, deleted_at from segmentation.segments order by segment_id")
+    assert all(life.created_at < life.deleted_at for life in lives)
+    assert all(before.deleted_at <= after.created_at for before, after in pairwise(lives))
+    at = db.column("select at from segment_history('A')")
+    assert at == sorted(at) and len(at) == 12
     in_order(db)
