@@ -30,6 +30,7 @@ from service.shared_reads import SharedReads
 
 if TYPE_CHECKING:
     from click import Group
+    from litestar.handlers import HTTPRouteHandler
 
     from service.http.tracing import Tracing
 
@@ -114,7 +115,7 @@ def create_app(settings: Settings | None = None, tracing: "Tracing | None" = Non
     app.state.database = database
     app.state.reads = reads
     app.state.api_keys = keys
-    app.state.openapi = openapi.describe(app)
+    app.state.openapi = openapi.describe(app, _all_handlers())
     return app
 
 
@@ -123,6 +124,20 @@ def refuse(scope: Scope, fault: str) -> ASGIApp:
     request = ApiRequest(scope)
     answer: ASGIApp = answer_problem(request, malformed(fault)).to_asgi_response(None, request)
     return answer
+
+
+def _all_handlers() -> "list[HTTPRouteHandler]":
+    """In the order of the documentation."""
+    return [
+        *segments.HANDLERS,
+        *users.HANDLERS,
+        *members.HANDLERS,
+        *reports.HANDLERS_WITH_KEY,
+        *reports.HANDLERS,
+        *ofrep.HANDLERS,
+        *health.HANDLERS,
+        *health.HANDLERS_WITH_KEY,
+    ]
 
 
 @cache

@@ -10,6 +10,7 @@ from litestar.datastructures import State
 from litestar.openapi import ResponseSpec
 from litestar.openapi.spec import Example
 
+from service import __version__
 from service.database import STATUS, Database
 from service.docs.openapi import problems
 from service.errors import CANNOT_CONNECT, CONNECTION_LOST, NEXT_STEP
@@ -94,7 +95,7 @@ def _away(error: Exception) -> dict[str, Any]:
     ),
     tags=["Health"],
     responses={
-        **problems(401, 503),
+        **problems(503),
         200: ResponseSpec(
             str,
             media_type="text/plain",
@@ -121,6 +122,7 @@ async def metrics(request: ApiRequest, state: State) -> Response[bytes]:
         raise
     except (Problem, asyncpg.PostgresError, *CONNECTION_LOST):
         rows = []
+    gauges.set("segmentation_build_info", "The release that runs", 1, version=__version__)
     gauges.set("segmentation_database_up", "Whether the database answered just now", bool(rows))
     for name, help_text, value in rows:
         gauges.set(f"segmentation_{name}", help_text, value)

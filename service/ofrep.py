@@ -11,10 +11,10 @@ from litestar.openapi import ResponseSpec
 from litestar.openapi.spec import Example
 from litestar.params import Body, HeaderParameter, PathParameter
 
-from service.docs.openapi import problems
 from service.errors import answer_problem, problem_of
 from service.http.answers import Json
 from service.http.bodies import ApiRequest
+from service.http.files import is_matched
 from service.http.problems import Problem
 from service.schemas import Evaluation, EvaluationOfMany, Flag, FlagFailure, Flags
 
@@ -26,7 +26,6 @@ USER_AND_FLAGS = Example(
 NOT_A_USER_ID = (
     "targetingKey is the id of a user: a whole number from 1 to 9223372036854775807, as digits or a number"
 )
-SECURITY: list[dict[str, list[str]]] = [{"apiKey": []}, {"xApiKey": []}]
 
 
 def failures(**statuses: str) -> dict[int, ResponseSpec]:
@@ -46,10 +45,8 @@ def failures(**statuses: str) -> dict[int, ResponseSpec]:
         "assignment, exclusion or rollout step behind the value is in force. Role: reader."
     ),
     tags=["OpenFeature"],
-    security=SECURITY,
     status_code=200,
     responses={
-        **problems(401),
         **failures(
             _400="PARSE_ERROR, TARGETING_KEY_MISSING, INVALID_CONTEXT, GENERAL",
             _404="FLAG_NOT_FOUND",
@@ -86,13 +83,11 @@ async def evaluate_flag(
         "Send the `ETag` back as `If-None-Match`: 304 means that nothing has changed. Role: reader."
     ),
     tags=["OpenFeature"],
-    security=SECURITY,
     status_code=200,
     response_headers=[
         ResponseHeader(name="ETag", description="Of this very answer", documentation_only=True)
     ],
     responses={
-        **problems(401),
         304: ResponseSpec(None, description="As the client has it", generate_examples=False),
         **failures(
             _400="PARSE_ERROR, TARGETING_KEY_MISSING, INVALID_CONTEXT, GENERAL",
@@ -118,11 +113,6 @@ async def evaluate_flags(
         headers = {"ETag": etag, "Cache-Control": "no-store"}
         return Response(None, status_code=304, headers=headers)  # type: ignore[arg-type]
     return Json(text, (b"etag", etag.encode()))
-
-
-def is_matched(etag: str, if_none_match: str) -> bool:
-    """Whether If-None-Match names this ETag: alone, in a list, weak or strong; a star names all."""
-    return if_none_match.strip() == "*" or etag in re.findall(r'"[^"]*"', if_none_match)
 
 
 def answer_failure(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:

@@ -38,7 +38,6 @@ LINK = re.compile(r"([0-9a-f]{64})\.csv")
         "be guessed and works for a day. Role: editor."
     ),
     tags=["Reports"],
-    responses=problems(400, 401, 403, 413, 415, 422, 503, 504),
 )
 @idempotent(secret=True)
 async def create_report(
@@ -69,7 +68,7 @@ async def create_report(
     security=[{}],
     middleware=[GZIP],
     responses={
-        **problems(400, 404, 422, 503, 504),
+        **problems(404),
         200: ResponseSpec(
             str,
             media_type="text/csv",

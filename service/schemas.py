@@ -71,7 +71,10 @@ class UserChange(Body):
     remove: Annotated[Slugs, Meta(description="Segments to be out of")] = []
     expires_at: Annotated[Time | None, Meta(description="When the added ones end; none: never")] = None
     ttl_seconds: Annotated[
-        float | None, Meta(description="Instead of expires_at: after how many seconds they end")
+        float | None,
+        Meta(
+            description="Instead of expires_at: they end after so many seconds, above 0; 0.5 is half a second"
+        ),
     ] = None
     starts_at: Annotated[Time | None, Meta(description="When the added ones start; none: now")] = None
     reason: Reason | None = None

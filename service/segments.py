@@ -7,7 +7,6 @@ from litestar.datastructures import ResponseHeader
 from litestar.openapi.spec import Example
 from litestar.params import Body, QueryParameter
 
-from service.docs.openapi import problems
 from service.http.answers import Json
 from service.http.bodies import ApiRequest
 from service.http.idempotency import idempotent
@@ -53,7 +52,6 @@ NOW = Example(summary="50 % now", value={"percent": 50, "reason": "the first 30 
     summary="Create a segment",
     description="Its rollout starts at once, with percent of all users, also of those never seen before. Role: admin.",
     tags=["Segments"],
-    responses=problems(400, 401, 403, 409, 413, 415, 422, 429, 503, 504),
     response_headers=[
         ResponseHeader(name="Location", description="Path of the new segment", documentation_only=True)
     ],
@@ -79,7 +77,6 @@ async def create_segment(
     summary="List segments",
     description="By slug, a page at a time: next_after of one page is after of the next. Role: reader.",
     tags=["Segments"],
-    responses=problems(400, 401, 422, 503, 504),
 )
 async def list_segments(
     request: ApiRequest,
@@ -96,7 +93,6 @@ async def list_segments(
     summary="One segment",
     description="With all steps of its rollout. Role: reader.",
     tags=["Segments"],
-    responses=problems(400, 401, 404, 422, 503, 504),
 )
 async def get_segment(request: ApiRequest, slug: SlugInPath) -> Json[Segment]:
     """Show one segment."""
@@ -109,7 +105,6 @@ async def get_segment(request: ApiRequest, slug: SlugInPath) -> Json[Segment]:
     summary="Describe a segment anew",
     description="The slug itself never changes. Role: admin.",
     tags=["Segments"],
-    responses=problems(400, 401, 403, 404, 413, 415, 422, 503, 504),
 )
 @idempotent()
 async def update_segment(
@@ -132,7 +127,6 @@ async def update_segment(
     summary="Delete a segment",
     description="All its members are out at once; its past stays. The slug may be used again, for a new segment. Role: admin.",
     tags=["Deletion"],
-    responses=problems(400, 401, 403, 404, 422, 503, 504),
 )
 @idempotent()
 async def delete_segment(request: ApiRequest, slug: SlugInPath, reason: ReasonInQuery = None) -> None:
@@ -149,7 +143,6 @@ async def delete_segment(request: ApiRequest, slug: SlugInPath, reason: ReasonIn
         "make a ramp: each holds until the next. Role: admin."
     ),
     tags=["Segments"],
-    responses=problems(400, 401, 403, 404, 413, 415, 422, 503, 504),
 )
 @idempotent()
 async def set_rollout(
@@ -174,7 +167,6 @@ async def set_rollout(
     description="Only a step ahead: what was, was. Role: admin.",
     tags=["Segments"],
     status_code=200,
-    responses=problems(400, 401, 403, 404, 422, 503, 504),
 )
 @idempotent()
 async def cancel_rollout_step(
@@ -200,8 +192,7 @@ async def cancel_rollout_step(
     operation_id="getSegmentStats",
     summary="Count a segment's members",
     description="Exact, over all known users: by hand, out by hand, by percentage, in all. Role: reader.",
-    tags=["Segments"],
-    responses=problems(400, 401, 404, 422, 503, 504),
+    tags=["Members"],
 )
 async def get_segment_stats(request: ApiRequest, slug: SlugInPath) -> Json[SegmentStats]:
     """Count members."""
@@ -217,23 +208,32 @@ async def get_segment_stats(request: ApiRequest, slug: SlugInPath) -> Json[Segme
         "planned for the users known now.\n\n"
         "![A ramp from 10 to 100 %, with testers put in by hand for three weeks](/docs/growth.svg)\n\nRole: reader."
     ),
-    tags=["Segments"],
-    responses=problems(400, 401, 404, 422, 503, 504),
+    tags=["Members"],
 )
 async def get_segment_growth(
     request: ApiRequest,
     slug: SlugInPath,
     from_time: Annotated[
-        Moment | None, QueryParameter(name="from", description="First moment (RFC 3339); none: its creation")
+        Moment | None,
+        QueryParameter(
+            name="from",
+            description="First moment (RFC 3339); none: its creation",
+            examples=[Example(value="2026-11-01T00:00:00Z")],
+        ),
     ] = None,
     to_time: Annotated[
-        Moment | None, QueryParameter(name="to", description="Last moment (RFC 3339); none: now")
+        Moment | None,
+        QueryParameter(
+            name="to",
+            description="Last moment (RFC 3339); none: now",
+            examples=[Example(value="2026-12-01T00:00:00Z")],
+        ),
     ] = None,
     step: Annotated[
         str,
         QueryParameter(
             description="ISO 8601 duration: P1D is a day (UTC), PT1H an hour, P1W a week, P1M a month",
-            examples=[Example(summary="A day", value="P1D")],
+            examples=[Example(value="P10D")],
         ),
     ] = "P1D",
 ) -> Json[SegmentGrowth]:
@@ -251,7 +251,6 @@ async def get_segment_growth(
     summary="What was done to a segment",
     description="Created, described, ramped, deleted: by whom and why; earlier segments of this slug included. Role: reader.",
     tags=["Segments"],
-    responses=problems(400, 401, 404, 422, 503, 504),
 )
 async def get_segment_history(request: ApiRequest, slug: SlugInPath) -> Json[SegmentHistory]:
     """Tell a segment's history."""

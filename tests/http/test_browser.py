@@ -3,12 +3,18 @@
 The browser can reach 127.0.0.1 only, and what it asks for is looked at: the page needs no internet at all.
 """
 
+import gzip
+import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from tests.conftest import Database
@@ -63,11 +69,11 @@ class Docs:
     def enter(self, key: str) -> None:
         """Enter a key by Authorize, in the place of the one before."""
         self.page.locator(".btn.authorize").click()
-        bearer = self.page.locator(".auth-container", has=self.page.get_by_label("auth-bearer-value"))
         if (logout := self.page.get_by_role("button", name="Remove authorization")).count():
-            logout.first.click()
-        bearer.get_by_label("auth-bearer-value").fill(key)
-        bearer.get_by_role("button", name="Apply credentials").click()
+            logout.click()
+        # The cursor is there.
+        self.page.keyboard.type(key)
+        self.page.get_by_role("button", name="Apply credentials").click()
         self.page.locator(".auth-wrapper .btn-done").first.click()
 
     def open(self, operation: dict[str, Any]) -> Locator:
@@ -179,6 +185,88 @@ def test_the_introduction_leads_to_the_first_calls(docs: Docs) -> None:
     expect(docs.page.locator("#not_found")).to_be_visible()
 
 
+def test_a_key_stays_for_this_tab_and_no_longer(docs: Docs, db: Database) -> None:
+    docs.page.evaluate("localStorage.setItem('authorized', 'of an earlier release')")
+    docs.enter(db.value("select create_api_key('shop', 'reader')"))
+    docs.page.reload()
+    operation = {"tags": ["Segments"], "operationId": "listSegments"}
+    docs.execute(docs.open(operation), 200)
+    assert docs.page.evaluate("localStorage.length") == 0
+    docs.page.locator(".btn.authorize").click()
+    docs.page.get_by_role("button", name="Remove authorization").click()
+    assert "shop" not in docs.page.evaluate("sessionStorage.getItem('segmentation-authorized')")
+
+
+def test_calls_are_found_by_a_word_of_their_path_or_summary(docs: Docs) -> None:
+    box = docs.page.get_by_placeholder("Filter")
+    for word, number in (("rollout", 3), ("why a user is", 1), ("DELETION", 2), ("nothing at all", 0)):
+        box.fill(word)
+        expect(docs.page.locator(".opblock")).to_have_count(number)
+
+
+def test_an_import_takes_a_file(docs: Docs, db: Database, tmp_path: Path) -> None:
+    db.rows("select create_segment('AVITO_VOICE_MESSAGES')")
+    docs.enter(db.value("select create_api_key('shop', 'editor')"))
+    block = docs.open({"tags": ["Members"], "operationId": "importMembers"})
+    for name, content in (("ids.csv", b"1\n2\n3\n"), ("ids.csv.gz", gzip.compress(b"2\n3\n4\n5\n"))):
+        file = tmp_path / name
+        file.write_bytes(content)
+        block.get_by_label("From a file").set_input_files(file)
+        expect(block.locator("textarea")).to_have_value(re.compile("3\n"))
+        docs.execute(block, 200)
+    assert db.column("select user_id from segment_members('AVITO_VOICE_MESSAGES')") == [1, 2, 3, 4, 5]
+
+
+def test_the_link_of_a_report_can_be_clicked(docs: Docs, db: Database) -> None:
+    docs.enter(db.value("select create_api_key('shop', 'editor')"))
+    block = docs.open({"tags": ["Reports"], "operationId": "createReport"})
+    docs.execute(block, 201)
+    with docs.page.expect_download() as download:
+        block.get_by_role("link", name=re.compile("Open http")).click()
+    assert download.value.path().read_text() == ""
+
+
+def test_the_code_shown_for_a_call_does_it(docs: Docs, db: Database) -> None:
+    docs.enter(db.value("select create_api_key('shop', 'admin')"))
+    block = docs.open({"tags": ["Segments"], "operationId": "createSegment"})
+    docs.execute(block, 201)
+
+    def code(language: str) -> str:
+        block.locator(".request-snippets").get_by_text(language, exact=True).click()
+        return block.locator(".request-snippets .microlight").inner_text()
+
+    def anew() -> None:
+        db.rows("select delete_segment('AVITO_VOICE_MESSAGES')")
+
+    anew()
+    done = subprocess.run([sys.executable, "-c", code("Python")], capture_output=True, text=True)
+    assert '"salt"' in done.stdout, done.stderr
+    anew()
+    docs.page.evaluate(f"async () => {{ {code('JavaScript')} }}")
+    assert docs.complaints.pop().startswith("201 {")
+    anew()
+    done = subprocess.run(["bash", "-c", code("curl")], capture_output=True, text=True)
+    assert '"salt"' in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_all_text_can_be_read(chromium: Browser, url: str, db: Database, scheme: Any) -> None:
+    page = chromium.new_page(color_scheme=scheme)
+    docs = Docs(page, url)
+    docs.enter(db.value("select create_api_key('shop', 'admin')"))
+    for group, call in (
+        ("Segments", "createSegment"),
+        ("Members", "importMembers"),
+        ("Users", "getUserSegments"),
+    ):
+        docs.execute(docs.open({"tags": [group], "operationId": call}), 201 if group == "Segments" else 200)
+    only_contrast = {"runOnly": ["color-contrast"]}
+    assert Axe().run(page, options=only_contrast).violations_count == 0
+    page.goto(f"{url}/docs/errors")
+    assert Axe().run(page, options=only_contrast).violations_count == 0
+    page.close()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_page_fits_a_phone(chromium: Browser, url: str, scheme: Any) -> None:
     page = chromium.new_page(viewport={"width": 390, "height": 844}, color_scheme=scheme)
@@ -187,8 +275,9 @@ def test_the_page_fits_a_phone(chromium: Browser, url: str, scheme: Any) -> None
         group, name = call.split("/")
         docs.open({"tags": [group], "operationId": name})
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    background = page.evaluate("getComputedStyle(document.body).backgroundColor")
-    assert background == {"light": "rgb(255, 255, 255)", "dark": "rgb(22, 24, 27)"}[scheme]
-    page.goto(f"{url}/docs/errors")
+    for path in ("/docs", "/docs/errors"):
+        page.goto(f"{url}{path}")
+        background = page.evaluate("getComputedStyle(document.documentElement).backgroundColor")
+        assert background == {"light": "rgb(255, 255, 255)", "dark": "rgb(28, 32, 34)"}[scheme]
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     page.close()

@@ -1,0 +1,52 @@
+"""Files that are the same for everybody: compressed once, and not sent again to a client that has them."""
+
+import gzip
+import hashlib
+import re
+from functools import cached_property
+from typing import Any
+
+from litestar import Request, Response
+
+
+class File:
+    """Content that stays the same as long as the process lives."""
+
+    def __init__(self, content: bytes, media_type: str) -> None:
+        """Take the content and its type."""
+        self.content = content
+        self.media_type = media_type
+        # Weak, since it names the content both plain and compressed.
+        self.etag = f'W/"{hashlib.sha256(content).hexdigest()[:32]}"'
+
+    @cached_property
+    def zipped(self) -> bytes:
+        """The content as gzip."""
+        return gzip.compress(self.content, mtime=0)
+
+    def answer(self, request: Request[Any, Any, Any]) -> Response[bytes | None]:
+        """Send it as the client takes it, or say that the client has it."""
+        # A browser asks each time, so that a page never meets the script of another release.
+        headers = {"ETag": self.etag, "Cache-Control": "no-cache", "Vary": "Accept-Encoding"}
+        if is_matched(self.etag, request.headers.get("if-none-match", "")):
+            return Response(None, status_code=304, headers=headers)
+        if takes_gzip(request.headers.get("accept-encoding", "")):
+            return Response(
+                self.zipped, headers={**headers, "Content-Encoding": "gzip"}, media_type=self.media_type
+            )
+        return Response(self.content, headers=headers, media_type=self.media_type)
+
+
+def is_matched(etag: str, if_none_match: str) -> bool:
+    """Whether If-None-Match names this ETag: alone, in a list, weak or strong; a star names all."""
+    return if_none_match.strip() == "*" or etag.removeprefix("W/") in re.findall(r'"[^"]*"', if_none_match)
+
+
+def takes_gzip(accept_encoding: str) -> bool:
+    """Whether Accept-Encoding lets gzip through; with q=0 it is named to be refused."""
+    weights = {
+        name.strip().lower(): parameters.replace(" ", "").lower()
+        for name, _, parameters in (part.partition(";") for part in accept_encoding.split(","))
+    }
+    weight = weights.get("gzip", weights.get("*", "q=0"))
+    return not re.fullmatch(r"q=0(\.0*)?", weight)
