@@ -1,6 +1,7 @@
 """Serves: python -m service. Given a command, does that instead: python -m service --help."""
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,19 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from service.server import AppFactory
+
+
+def command() -> None:
+    """Serve, or do what the arguments say."""
+    if len(sys.argv) == 1:
+        main()
+        return
+    # Until a command sees to it, Ctrl-C ends the process at once, and without a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    # Here, since a command needs nothing of the server, which takes half a second to import.
+    from service.cli.commands import commands
+
+    commands(prog_name="segmentation" if sys.argv[0].endswith("segmentation") else "python -m service")
 
 
 def main(factory: "AppFactory | None" = None) -> None:
@@ -45,8 +59,4 @@ def shared_metrics(workers: int) -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        from service.cli.commands import commands
-
-        commands(prog_name="python -m service")
-    main()
+    command()

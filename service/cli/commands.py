@@ -4,6 +4,8 @@ from typing import Any
 
 import click
 
+from service import __version__
+
 # What a command needs beyond this is imported when it runs, so that --help comes at once.
 
 AS_CSV = click.option("--csv", "as_csv", is_flag=True, help="As CSV with a header line, for programs.")
@@ -30,6 +32,7 @@ class Failed(click.ClickException):
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message="segmentation %(version)s")
 def commands() -> None:
     """Look after the segmentation service; without a command, serve.
 
@@ -112,7 +115,13 @@ def members() -> None:
 @members.command("import")
 @SLUG
 @click.argument("file", default="-")
-@click.option("--operation", default="add", show_default=True, help="add, or remove.")
+@click.option(
+    "--operation",
+    type=click.Choice(["add", "remove"]),
+    default="add",
+    show_default=True,
+    help="What to do with the users.",
+)
 @click.option("--expires-at", metavar="TIME", help=f"When the memberships end, {MOMENT} None: never.")
 @click.option("--starts-at", metavar="TIME", help="When they start. None: now.")
 @click.option("--reason", help="Why; it is kept in the history.")

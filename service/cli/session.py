@@ -235,6 +235,7 @@ async def _until_stopped(work: Coroutine[Any, Any, T]) -> T:
     try:
         return await task
     except asyncio.CancelledError:
+        say("stopped: nothing was changed.")
         sys.exit(128 + got[0])
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 import pytest
 
+from service import __version__
 from service.cli.commands import commands
 from tests.cli.conftest import ROOT, Command, environment
 from tests.conftest import SERVER, Clock, Database
@@ -45,6 +46,21 @@ def test_help_needs_neither_settings_nor_a_database(does: Callable[..., str]) ->
         assert f"\n  {name} " in told
     for words in COMMANDS:
         assert does(*words, "--help", url=None).startswith(f"Usage: python -m service {' '.join(words)} ")
+
+
+def test_the_version_is_told_without_a_database(does: Callable[..., str]) -> None:
+    assert does("--version", url=None) == f"segmentation {__version__}\n"
+
+
+def test_what_may_be_chosen_is_told(command: Command) -> None:
+    done = command("members", "import", "A", "--operation", "destroy")
+    assert done.returncode == 2
+    assert "'add', 'remove'" in done.stderr
+
+
+def test_a_command_does_not_import_the_server() -> None:
+    asked = "import sys, service.__main__, service.cli.commands, service.migrate; sys.exit('litestar' in sys.modules)"
+    subprocess.run([sys.executable, "-c", asked], check=True, cwd=ROOT)
 
 
 def test_an_unknown_command_and_a_missing_argument_are_told(command: Command) -> None:
