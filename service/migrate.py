@@ -10,9 +10,9 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 import psycopg
 from yoyo import get_backend, read_migrations
 
+from service import project_path
 from service.settings import SettingsError, read_settings
 
-ROOT = Path(__file__).resolve().parent.parent
 BOOKKEEPING = "segmentation_migrations"
 # Any number, as long as it stays: two runs at once take turns.
 LOCK = 7_361_405_928
@@ -49,7 +49,7 @@ def _apply_migrations(url: str, say: Callable[[str], None]) -> None:
     os.environ.setdefault("USER", "migrate")
     backend = get_backend(_yoyo_url(url))
     try:
-        for migration in backend.to_apply(read_migrations(str(ROOT / "migrations"))):
+        for migration in backend.to_apply(read_migrations(str(project_path("migrations")))):
             try:
                 backend.apply_one(migration)
             except psycopg.Error as error:
@@ -67,7 +67,9 @@ def _yoyo_url(url: str) -> str:
 
 
 def _apply_sql(connection: psycopg.Connection, say: Callable[[str], None]) -> str:
-    files = sorted((ROOT / "sql").glob("*.sql"))
+    files = sorted(project_path("sql").glob("*.sql"))
+    if not files:
+        raise MigrationError("sql holds no *.sql file")
     with connection.transaction():
         # A deploy that waits for a lock makes others wait behind it: rather give up.
         connection.execute("set local lock_timeout = '10s'")
@@ -83,7 +85,7 @@ def _apply_sql(connection: psycopg.Connection, say: Callable[[str], None]) -> st
                     f"sql/{file.name}{line}: {_told(error)}; nothing of sql/ was applied"
                 ) from error
             say(f"applied sql/{file.name}")
-        version = _version([*sorted((ROOT / "migrations").glob("*.sql")), *files])
+        version = _version([*sorted(project_path("migrations").glob("*.sql")), *files])
         connection.execute("set local role segmentation_owner")
         connection.execute(
             f"comment on schema segmentation is 'Dynamic user segmentation, version {version}'"

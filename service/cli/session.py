@@ -56,7 +56,7 @@ def migrate(quiet: bool) -> None:
 
     try:
         version = migrate(read_settings().database_url, (lambda _: None) if quiet else say)
-    except (SettingsError, MigrationError) as error:
+    except (SettingsError, MigrationError, FileNotFoundError) as error:
         raise Failed(str(error)) from error
     if quiet:
         say(f"the database is at version {version}")

@@ -18,7 +18,7 @@ from litestar.openapi.plugins import OpenAPIRenderPlugin
 from litestar.openapi.spec import Components, Contact, License, SecurityScheme, Tag
 from litestar.routes import HTTPRoute
 
-from service import __version__, schemas
+from service import __version__, project_path, schemas
 from service.errors import KINDS, PROBLEM_JSON, problem_body
 from service.http.files import File
 from service.schemas import Body, ProblemDetails
@@ -83,12 +83,11 @@ def errors_page() -> str:
     return "".join([Template(head).substitute(example=escape(EXAMPLE)), *rows, foot])
 
 
-ROOT = HERE.parent.parent
 # By path: what is the same for everybody, beside the description.
 FILES = {
-    "/docs/CHANGELOG.md": File((ROOT / "CHANGELOG.md").read_bytes(), "text/plain"),
-    "/docs/README.md": File((ROOT / "README.md").read_bytes(), "text/plain"),
-    "/docs/service.md": File((ROOT / "service" / "README.md").read_bytes(), "text/plain"),
+    "/docs/CHANGELOG.md": File(project_path("CHANGELOG.md").read_bytes(), "text/plain"),
+    "/docs/README.md": File(project_path("README.md").read_bytes(), "text/plain"),
+    "/docs/service.md": File((HERE.parent / "README.md").read_bytes(), "text/plain"),
     "/docs/alerts.yaml": File((HERE / "alerts.yaml").read_bytes(), "text/plain"),
     "/docs/errors": File(errors_page().encode(), "text/html"),
     "/docs/errors.css": File((HERE / "errors.css").read_bytes(), "text/css"),

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from service import migrate as runner
+from service import project_path
 from service.migrate import MigrationError, migrate
 from tests.conftest import Database
 
@@ -15,8 +16,8 @@ from tests.conftest import Database
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the SQL files, for a test to break."""
     for folder in ("migrations", "sql"):
-        shutil.copytree(runner.ROOT / folder, tmp_path / folder)
-    monkeypatch.setattr(runner, "ROOT", tmp_path)
+        shutil.copytree(project_path(folder), tmp_path / folder)
+    monkeypatch.setattr(runner, "project_path", lambda name: tmp_path / name)
     return tmp_path
 
 
