@@ -8,6 +8,13 @@
 -- Plain DML by a DBA leaves them empty: the login name is the actor then, and
 -- `set segmentation.reason = '…'` gives a reason.
 
+-- Whether the login of this session is one of the service, whatever role it has taken. A superuser counts as a member
+-- of every role.
+create or replace function segmentation.is_service () returns boolean
+  language sql
+  stable
+as $$ select pg_catalog.pg_has_role(session_user, 'segmentation_service', 'member') $$;
+
 -- Both go into the history, once for each change.
 create or replace function segmentation.require_actor (
   actor  text,
@@ -32,8 +39,7 @@ begin
         detail = json_build_object('argument', given.name, 'length', given.length, 'at_most', given.at_most),
         hint = format('Shorten it to at most %s characters.', given.at_most);
   end loop;
-  -- A superuser counts as a member of every role.
-  if nullif(require_actor.actor, '') <> session_user and not pg_has_role(session_user, 'segmentation_service', 'member') then
+  if nullif(require_actor.actor, '') <> session_user and not segmentation.is_service() then
     raise exception 'login "%" cannot act as "%"', session_user, require_actor.actor
       using
         errcode = 'insufficient_privilege',

@@ -384,7 +384,30 @@ end
 $$;
 
 comment on function segmentation.create_report_link(text, bigint, interval, text) is
-  'An unguessable id that opens one month''s report until it expires. Example: select * from create_report_link(''2026-11'');';
+  'An unguessable id that opens one month''s report until it expires, is revoked or the API key that made it ends. Example: select * from create_report_link(''2026-11'');';
+
+create or replace function segmentation.revoke_report_link (
+  id text
+)
+  returns void
+  language plpgsql
+  security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  delete from segmentation.report_links as l
+  where l.id_digest = sha256(convert_to(revoke_report_link.id, 'UTF8'));
+  if not found then
+    raise exception 'this report link is unknown or has expired'
+      using
+        errcode = 'no_data_found',
+        hint = 'Give the id alone, the part of the link between /v1/reports/ and .csv.';
+  end if;
+end
+$$;
+
+comment on function segmentation.revoke_report_link(text) is
+  'End a report''s link before its time. Example: select revoke_report_link(''…'');';
 
 -- What a link opens, and for whom: the key that made it, which may have been revoked since. The service gives the
 -- digest of the id, so that the id itself is in no statement and in no log.
@@ -397,14 +420,15 @@ create or replace function segmentation.open_report_link (
   security definer
   set search_path = pg_catalog, pg_temp
 as $$
-#variable_conflict use_column
+declare
+  moment timestamptz := segmentation.clock();
 begin
   return query
   select l.actor, coalesce(k.role, 'editor'), l.period, l.user_id
   from segmentation.report_links as l
   left join segmentation.api_keys as k on k.name = l.actor
-  where l.id_digest = open_report_link.id_digest and segmentation.clock() < l.expires_at
-    and coalesce(segmentation.clock() < k.expires_at and segmentation.clock() < k.revoked_at, true);
+  where l.id_digest = open_report_link.id_digest and moment < l.expires_at
+    and (k.name is null or segmentation.key_is_alive(k.revoked_at, k.expires_at, moment));
   if not found then
     raise exception 'this report link is unknown or has expired'
       using errcode = 'no_data_found', hint = 'Ask for a new one: POST /v1/reports.';
@@ -442,18 +466,11 @@ create or replace function segmentation.linked_pages (
   security definer
   set search_path = pg_catalog, pg_temp
 as $$
-#variable_conflict use_column
-declare
-  link segmentation.report_links;
 begin
-  select l.* into link
-  from segmentation.report_links as l
-  where l.id_digest = sha256(convert_to(linked_pages.id, 'UTF8')) and segmentation.clock() < l.expires_at;
-  if not found then
-    raise exception 'this report link is unknown or has expired'
-      using errcode = 'no_data_found', hint = 'Ask for a new one: POST /v1/reports.';
-  end if;
-  return query select * from segmentation.report_pages(link.period, link.user_id);
+  return query
+  select page.*
+  from segmentation.open_report_link(sha256(convert_to(linked_pages.id, 'UTF8'))) as link
+  cross join lateral segmentation.report_pages(link.period, link.user_id) as page;
 end
 $$;
 

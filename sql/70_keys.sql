@@ -2,8 +2,18 @@
 --
 -- A key has one of the four roles; the service runs its calls as that role, so PostgreSQL itself refuses
 -- what the key may not do. A trigger tells running services of every change at once.
---
--- In calling order: create_api_key, authenticate_api_key, list_api_keys, revoke_api_key.
+
+-- A revoked key is dead whatever the clock says; only an expiry is the clock's to decide. Inlined.
+create or replace function segmentation.key_is_alive (
+  revoked_at timestamptz,
+  expires_at timestamptz,
+  moment     timestamptz
+)
+  returns boolean
+  language sql
+  immutable
+  parallel safe
+as $$ select revoked_at = 'infinity' and moment < expires_at $$;
 
 create or replace function segmentation.create_api_key (
   name       text,
@@ -15,7 +25,6 @@ create or replace function segmentation.create_api_key (
   security definer
   set search_path = pg_catalog, pg_temp
 as $$
-#variable_conflict use_column
 declare
   new_key text := 'seg_' || segmentation.random_secret();
 begin
@@ -51,7 +60,7 @@ begin
   values (
     create_api_key.name, create_api_key.role, sha256(convert_to(new_key, 'UTF8')),
     coalesce(create_api_key.expires_at, 'infinity'))
-  on conflict (name) do nothing;
+  on conflict on constraint api_keys_pkey do nothing;
   if not found then
     raise exception 'an API key named "%" exists already', create_api_key.name
       using
@@ -75,13 +84,14 @@ create or replace function segmentation.authenticate_api_key (
   security definer
   set search_path = pg_catalog, pg_temp
 as $$
-#variable_conflict use_column
+declare
+  moment timestamptz := segmentation.clock();
 begin
   return query
   select k.name, k.role, k.expires_at
   from segmentation.api_keys as k
   where k.key_digest = authenticate_api_key.key_digest
-    and segmentation.clock() < k.expires_at and segmentation.clock() < k.revoked_at;
+    and segmentation.key_is_alive(k.revoked_at, k.expires_at, moment);
 end
 $$;
 
@@ -95,7 +105,6 @@ create or replace function segmentation.list_api_keys ()
   security definer
   set search_path = pg_catalog, pg_temp
 as $$
-#variable_conflict use_column
 begin
   return query
   select k.name, k.role, k.created_at, k.expires_at, k.revoked_at
@@ -115,7 +124,6 @@ create or replace function segmentation.revoke_api_key (
   security definer
   set search_path = pg_catalog, pg_temp
 as $$
-#variable_conflict use_column
 begin
   update segmentation.api_keys as k
   set revoked_at = least(k.revoked_at, segmentation.clock())

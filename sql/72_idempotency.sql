@@ -3,7 +3,31 @@
 --
 -- Both calls stand in the transaction of the write: claim first, then the write, then keep. A lock that ends
 -- with the transaction says that the same request is still running, so a crash leaves nothing stuck. Failures
--- are not kept: they changed nothing, and the next try may succeed.
+-- are not kept: they changed nothing, and the next try may succeed. Only a login of the service may do either: what is
+-- kept for one API key is for nobody else to read or to plant.
+
+-- Answers are kept for a day; those of before this moment are forgotten.
+create or replace function segmentation.answers_kept_since () returns timestamptz
+  language sql
+  volatile
+  set search_path = pg_catalog, pg_temp
+as $$ select segmentation.clock() - interval '24 hours' $$;
+
+create or replace function segmentation.require_service () returns void
+  language plpgsql
+  stable
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if not segmentation.is_service() then
+    raise exception 'login "%" is not one of the service', session_user
+      using
+        errcode = 'insufficient_privilege',
+        detail = json_build_object('login', session_user),
+        hint = 'Only the service keeps answers. A login of the service is a member of segmentation_service.';
+  end if;
+end
+$$;
 
 -- Before request_fingerprint was a parameter.
 drop function if exists segmentation.claim_idempotency_key(text, text);
@@ -19,16 +43,16 @@ create or replace function segmentation.claim_idempotency_key (
   security definer
   set search_path = pg_catalog, pg_temp
 as $$
-#variable_conflict use_column
 declare
   kept segmentation.idempotency_keys;
 begin
+  perform segmentation.require_service();
   -- A stored answer needs no lock, and is given to any number at once. Only one transaction may do the write.
   select i.* into kept
   from segmentation.idempotency_keys as i
   where i.api_key = claim_idempotency_key.api_key
     and i.idempotency_key = claim_idempotency_key.idempotency_key
-    and i.created_at > segmentation.clock() - interval '24 hours';
+    and i.created_at > segmentation.answers_kept_since();
   if not found then
     if not pg_try_advisory_xact_lock(
       hashtextextended(claim_idempotency_key.api_key || ' ' || claim_idempotency_key.idempotency_key, 0))
@@ -39,7 +63,7 @@ begin
     delete from segmentation.idempotency_keys as i
     where i.api_key = claim_idempotency_key.api_key
       and i.idempotency_key = claim_idempotency_key.idempotency_key
-      and i.created_at <= segmentation.clock() - interval '24 hours';
+      and i.created_at <= segmentation.answers_kept_since();
     select i.* into kept
     from segmentation.idempotency_keys as i
     where i.api_key = claim_idempotency_key.api_key
@@ -77,6 +101,7 @@ create or replace function segmentation.keep_answer (
   set search_path = pg_catalog, pg_temp
 as $$
 begin
+  perform segmentation.require_service();
   if (length(fingerprint) = 32 and status between 200 and 299
     and num_nulls(api_key, idempotency_key, answer) = 0) is not true
   then

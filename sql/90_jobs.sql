@@ -21,7 +21,7 @@ begin
   ),
   answers as (
     delete from segmentation.idempotency_keys as i
-    where i.created_at <= segmentation.clock() - interval '24 hours'
+    where i.created_at <= segmentation.answers_kept_since()
     returning 1
   )
   select (select count(*) from links) + (select count(*) from answers) into purged;

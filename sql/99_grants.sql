@@ -79,7 +79,8 @@ grant execute on function
   segmentation.register_users(bigint[]),
   segmentation.report_page(timestamptz, timestamptz, bigint, bigint),
   segmentation.report_pages(text, bigint),
-  segmentation.report_rows(text, bigint)
+  segmentation.report_rows(text, bigint),
+  segmentation.revoke_report_link(text)
 to segmentation_editor;
 
 -- Change segments and keys, erase, and tend.

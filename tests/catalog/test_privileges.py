@@ -312,3 +312,17 @@ def test_no_key_has_the_name_of_a_login_and_no_login_that_of_a_key(
         with pytest.raises(InsufficientPrivilege):
             alice.rows(f"select {change.format(actor='null')}")
     db.rows("alter role bob rename to alice")
+
+
+def test_only_a_login_of_the_service_keeps_answers(alice: Database, login: Callable[[str], Database]) -> None:
+    """Otherwise anybody at psql could read what a key was answered, or plant what it will be."""
+    claim = "select * from claim_idempotency_key('web-shop', 'order-17')"
+    keep = "select keep_answer('web-shop', 'order-17', sha256('x'), null, 200, null, '{}')"
+    service = login("segmentation_service")
+    service.rows("set role segmentation_editor")
+    service.rows(keep)
+    assert service.row(claim).answer == "{}"
+    for call in (claim, keep):
+        with pytest.raises(InsufficientPrivilege) as refused:
+            alice.rows(call)
+        assert refused.value.diag.message_hint

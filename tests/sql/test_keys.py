@@ -52,6 +52,14 @@ def test_a_key_expires_to_the_microsecond(db: Database, clock: Clock) -> None:
     assert holder(db, key) == []
 
 
+def test_a_revoked_key_stays_dead_when_the_clock_goes_back(db: Database, clock: Clock) -> None:
+    key = db.value("select create_api_key('shop', 'admin')")
+    clock.advance(hours=1)
+    db.rows("select revoke_api_key('shop')")
+    clock.advance(hours=-1, seconds=1)
+    assert holder(db, key) == []
+
+
 def test_a_revoked_key_opens_nothing_at_once(db: Database, clock: Clock) -> None:
     key, other = (db.value("select create_api_key(%s, 'admin')", name) for name in ("shop", "other"))
     clock.advance(hours=1)

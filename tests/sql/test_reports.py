@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import takewhile
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg.errors import InvalidParameterValue, NoDataFound
@@ -292,6 +293,45 @@ def test_a_link_opens_the_report_until_it_expires(db: Database, clock: Clock) ->
     assert len(opened(everybody)) == 2
     with refuses(NoDataFound):
         opened(one)
+
+
+def opens(db: Database, link_id: str) -> bool:
+    """Whether a link opens a report, by the service's call and by that of its version 1.0.0."""
+    calls = ("open_report_link(sha256(convert_to(%s, 'UTF8')))", "linked_pages(%s)")
+    answers = set()
+    for call in calls:
+        try:
+            answers.add(bool(db.rows(f"select * from {call}", link_id)))
+        except NoDataFound:
+            answers.add(False)
+    (answer,) = answers
+    return answer
+
+
+def test_a_revoked_link_opens_nothing(db: Database, clock: Clock) -> None:
+    one, other = (db.value("select id from create_report_link('2026-11')") for _ in range(2))
+    db.rows("select revoke_report_link(%s)", one)
+    assert (opens(db, one), opens(db, other)) == (False, True)
+    for link_id in (one, "x", None):
+        with refuses(NoDataFound):
+            db.rows("select revoke_report_link(%s)", link_id)
+
+
+@pytest.mark.parametrize("end", ["revoked", "expired"])
+def test_a_link_ends_with_the_key_that_made_it(db: Database, clock: Clock, end: str) -> None:
+    db.rows("select create_api_key('shop', 'editor', clock() + interval '1 hour')")
+    db.rows("select create_api_key('other', 'editor')")
+    link, other = (
+        db.value("select id from create_report_link('2026-11', actor => %s)", name)
+        for name in ("shop", "other")
+    )
+    assert opens(db, link)
+    if end == "revoked":
+        db.rows("select revoke_api_key('shop')")
+        clock.advance(hours=-1)
+    else:
+        clock.advance(hours=1)
+    assert (opens(db, link), opens(db, other)) == (False, True)
 
 
 def test_an_unknown_link_opens_nothing(db: Database) -> None:
