@@ -1,12 +1,14 @@
 """A proxy in front of the service: whose word for the client's address and scheme is taken, and which path it adds."""
 
 from ipaddress import IPv4Network, ip_network
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from litestar.types import ASGIApp, Message, Receive, Send
+if TYPE_CHECKING:
+    # Settings are read by commands too, which do without Litestar.
+    from litestar.types import ASGIApp, Message, Receive, Send
 
 
-def behind_proxies(app: ASGIApp, trusted: str, root_path: str) -> ASGIApp:
+def behind_proxies(app: "ASGIApp", trusted: str, root_path: str) -> "ASGIApp":
     """Wrap the app as these two settings want it: not at all where they are empty."""
     if root_path:
         app = UnderPath(app, root_path)
@@ -35,12 +37,12 @@ def trusted_networks(trusted: str) -> list[str] | str:
 class UnderPath:
     """Serves the app under a path, whether the proxy takes the path off or leaves it there."""
 
-    def __init__(self, app: ASGIApp, root_path: str) -> None:
+    def __init__(self, app: "ASGIApp", root_path: str) -> None:
         """Put this path before the paths of links."""
         self._app = app
         self._root_path = root_path
 
-    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Any, receive: "Receive", send: "Send") -> None:
         """Pass a request on without the path, and an answer with it."""
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
@@ -49,7 +51,7 @@ class UnderPath:
         # Litestar puts app_root_path before its links. Its root_path it would look for anywhere in the path.
         below: Any = {**scope, "path": inside, "raw_path": raw, "app_root_path": self._root_path}
 
-        async def send_on(message: Message) -> None:
+        async def send_on(message: "Message") -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [
                     (name, self._root_path.encode() + value)
