@@ -375,7 +375,6 @@ begin
         errcode = 'invalid_parameter_value',
         hint = 'Name at least one segment in add or remove.';
   end if;
-  perform segmentation.require_at_most('segments', cardinality(added) + cardinality(removed), 1000);
   perform segmentation.require_adding(
     cardinality(added) > 0, change_user_segments.starts_at, change_user_segments.expires_at);
   select
@@ -391,6 +390,7 @@ begin
     ) as a (slug, is_added)
     group by a.slug
   ) as s (slug, is_added, is_removed);
+  perform segmentation.require_at_most('segments', cardinality(slugs), 1000);
   if in_both is not null then
     raise exception 'segments both added and removed: %', array_to_string(in_both, ', ')
       using
