@@ -36,6 +36,8 @@ async def copy_in(
 ) -> None:
     """Copy an upload, one user id per line, into the temporary table import."""
     lines = UserIdLines(parts, is_zipped, patience)
+    now = asyncio.get_running_loop().time
+    late = now() + patience.whole
     try:
         # asyncpg's own time-out of this call fails in itself. This one is for a server that falls silent.
         async with asyncio.timeout(patience.whole + 5):
@@ -54,6 +56,11 @@ async def copy_in(
     except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError) as error:
         raise lines.bad_line(error) from None
     except TimeoutError:
+        raise _too_late() from None
+    except (asyncpg.InterfaceError, asyncpg.InternalClientError):
+        # PostgreSQL's own time-out came while asyncpg was sending: asyncpg then gives the connection up.
+        if now() < late:
+            raise
         raise _too_late() from None
 
 
