@@ -84,11 +84,16 @@ begin
 end
 $$;
 
+-- Only what a function set counts: it runs as the owner, and plain DML as the login, who may have set it by hand.
 create or replace function segmentation.actor () returns text
   language sql
   stable
 as $$
-  select coalesce(nullif(pg_catalog.current_setting('segmentation.actor', true), ''), session_user::text)
+  select coalesce(
+    case when current_user = 'segmentation_owner' then
+      nullif(pg_catalog.current_setting('segmentation.actor', true), '')
+    end,
+    session_user::text)
 $$;
 
 create or replace function segmentation.actor_reason () returns text

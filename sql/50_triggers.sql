@@ -1,10 +1,16 @@
 -- History that cannot be bypassed: triggers on memberships, rollouts and segments keep it, whoever writes.
 --
--- Every trigger is a statement trigger with transition tables: a million rows cost one INSERT. A row that
--- leaves memberships, or changes into another override, is closed into membership_history at the moment
--- it truly ended. The past is settled: no statement may change what held before its transaction began,
--- and membership_history, segment_history refuse UPDATE, DELETE and TRUNCATE, except for forget_user and
--- for retention, which drops whole partitions.
+-- The triggers that record are statement triggers with transition tables: a million rows cost one INSERT. A row that
+-- leaves memberships, or changes into another override, is closed into membership_history at the moment it truly
+-- ended. The past is settled: no statement may change what held before its transaction began. membership_history and
+-- segment_history take rows from these triggers alone, and refuse UPDATE, DELETE and TRUNCATE, except for forget_user
+-- and for retention, which drops whole partitions. When users became known and what retention has dropped decide what
+-- the past looks like too: users and retention take no plain DML.
+--
+-- Plain DML is what somebody types, as opposed to what our functions do: those run as segmentation_owner. Its actor is
+-- the login, whatever the statement says.
+--
+-- What is left: segmentation_owner and superusers, who can act as the owner, and disable or drop a trigger.
 
 create or replace function segmentation.refuse_history_change () returns trigger
   language plpgsql
@@ -25,6 +31,55 @@ begin
 end
 $$;
 
+create or replace function segmentation.refuse_history_insert () returns trigger
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- 1 is this trigger alone; the triggers that keep the history make it 2.
+  if pg_trigger_depth() > 1 then
+    return null;
+  end if;
+  raise exception '% refuses insert: only triggers write it', tg_table_name
+    using
+      errcode = 'object_not_in_prerequisite_state',
+      hint = 'What happens is recorded by itself. What has happened elsewhere cannot be told afterwards.';
+end
+$$;
+
+create or replace trigger history_is_written_by_triggers
+  before insert on segmentation.membership_history
+  for each statement execute function segmentation.refuse_history_insert();
+
+create or replace trigger history_is_written_by_triggers
+  before insert on segmentation.segment_history
+  for each statement execute function segmentation.refuse_history_insert();
+
+create or replace function segmentation.refuse_plain_dml () returns trigger
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  raise exception '% refuses plain %: it decides what the past looks like', tg_table_name, lower(tg_op)
+    using
+      errcode = 'object_not_in_prerequisite_state',
+      hint = case tg_table_name
+        when 'users' then 'Call register_users(user_ids) or forget_user(user_id).'
+        else 'Call drop_history_before(period).'
+      end;
+end
+$$;
+
+create or replace trigger users_refuse_plain_dml
+  before insert or update or delete or truncate on segmentation.users
+  for each statement when (current_user <> 'segmentation_owner')
+  execute function segmentation.refuse_plain_dml();
+
+create or replace trigger retention_refuses_plain_dml
+  before insert or update or delete or truncate on segmentation.retention
+  for each statement when (current_user <> 'segmentation_owner')
+  execute function segmentation.refuse_plain_dml();
+
 create or replace function segmentation.refuse_truncate () returns trigger
   language plpgsql
   set search_path = pg_catalog, pg_temp
@@ -39,31 +94,67 @@ $$;
 
 -- memberships ---------------------------------------------------------------------------------------
 
+-- Of plain DML: who did it, and when. A row trigger, as only such a one may change a row before it is written; its WHEN
+-- spares the functions the call.
+create or replace function segmentation.memberships_name_the_login () returns trigger
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  moment timestamptz := segmentation.clock();
+begin
+  if tg_op = 'INSERT' or (new.included, new.starts_at) is distinct from (old.included, old.starts_at) then
+    new.actor := session_user;
+    if tg_op = 'UPDATE' and new.reason is not distinct from old.reason then
+      new.reason := null;
+    end if;
+    new.reason := coalesce(new.reason, segmentation.actor_reason());
+    new.decided_at := moment;
+  end if;
+  if tg_op = 'INSERT' or new.ends_at <> old.ends_at then
+    new.end_actor := case when new.ends_at < 'infinity' then session_user end;
+    new.end_reason := case when new.ends_at < 'infinity' then segmentation.actor_reason() end;
+  else
+    new.end_actor := old.end_actor;
+    new.end_reason := old.end_reason;
+  end if;
+  if tg_op = 'UPDATE' then
+    new.decided_at := greatest(old.decided_at, moment);
+  end if;
+  return new;
+end
+$$;
+
+create or replace trigger memberships_name_the_login
+  before insert or update on segmentation.memberships
+  for each row when (current_user <> 'segmentation_owner')
+  execute function segmentation.memberships_name_the_login();
+
 create or replace function segmentation.memberships_after_insert () returns trigger
   language plpgsql
   set search_path = pg_catalog, pg_temp
 as $$
 declare
   earliest timestamptz := segmentation.earliest_change();
-  new record;
+  added record;
   wrong record;
 begin
   -- One pass over what may be a million rows; only what is wrong is looked for again.
-  for new in
+  for added in
     select d.segment_id, d.starts_at, s.segment_id is not null as living
     from (
       select n.segment_id, min(n.starts_at) as starts_at from new_rows as n group by n.segment_id
     ) as d
     left join segmentation.segments as s on s.segment_id = d.segment_id and s.deleted_at = 'infinity'
   loop
-    if not new.living then
-      raise exception 'segment_id % is no living segment', new.segment_id
+    if not added.living then
+      raise exception 'no living segment has segment_id %', added.segment_id
         using
           errcode = 'foreign_key_violation',
-          detail = json_build_object('segment_id', new.segment_id),
+          detail = json_build_object('segment_id', added.segment_id),
           hint = 'Look it up in segmentation.segments, or call change_user_segments with its slug.';
     end if;
-    if new.starts_at < earliest then
+    if added.starts_at < earliest then
       select n.user_id, n.starts_at into wrong
       from new_rows as n
       where n.starts_at < earliest
@@ -75,16 +166,10 @@ begin
           hint = 'The past is settled. Leave starts_at out to start now, or give a moment to come.';
     end if;
   end loop;
-  -- Plain DML makes its users known too. The functions have locked theirs, which are known, and have named the actor.
-  if current_setting('segmentation.actor', true) <> '' then
-    return null;
+  -- The functions have registered and locked their users.
+  if current_user <> 'segmentation_owner' then
+    perform segmentation.register_users(array(select distinct n.user_id from new_rows as n));
   end if;
-  insert into segmentation.users (user_id)
-  select distinct n.user_id
-  from new_rows as n
-  where not exists (select from segmentation.users as u where u.user_id = n.user_id)
-  order by n.user_id
-  on conflict (user_id) do nothing;
   return null;
 end
 $$;
@@ -175,7 +260,8 @@ begin
   full join new_rows as n on n.user_id = o.user_id and n.segment_id = o.segment_id
   where o.user_id is null or n.user_id is null
     or case
-      when (n.included, n.starts_at) is distinct from (o.included, o.starts_at) then n.starts_at < earliest
+      when (n.included, n.starts_at) is distinct from (o.included, o.starts_at) then
+        n.starts_at < greatest(earliest, case when o.starts_at <= o.decided_at then o.starts_at end)
       else (o.starts_at <= greatest(moment, o.decided_at) and (n.actor, n.reason) is distinct from (o.actor, o.reason))
         or n.ends_at < least(o.ends_at, earliest)
         or (o.ends_at < earliest and n.ends_at <> o.ends_at)
@@ -275,6 +361,31 @@ begin
   end if;
 end
 $$;
+
+-- Of plain DML: who did it, and when. derive_step_ends moves ends from within a trigger, and is let alone.
+create or replace function segmentation.rollouts_name_the_login () returns trigger
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if tg_op = 'INSERT' or (new.percent, new.starts_at) is distinct from (old.percent, old.starts_at) then
+    new.actor := session_user;
+    if tg_op = 'UPDATE' and new.reason is not distinct from old.reason then
+      new.reason := null;
+    end if;
+    new.reason := coalesce(new.reason, segmentation.actor_reason());
+    new.decided_at := segmentation.clock();
+  else
+    new.decided_at := old.decided_at;
+  end if;
+  return new;
+end
+$$;
+
+create or replace trigger rollouts_name_the_login
+  before insert or update on segmentation.rollouts
+  for each row when (current_user <> 'segmentation_owner' and pg_trigger_depth() = 0)
+  execute function segmentation.rollouts_name_the_login();
 
 create or replace function segmentation.rollouts_after_insert () returns trigger
   language plpgsql

@@ -73,6 +73,7 @@ def test_percentages(db: Database) -> None:
 
 def test_user_ids(db: Database) -> None:
     db.rows("select create_segment('A')")
+    db.rows("set role segmentation_owner")
 
     @FAST
     @given(IDS)
@@ -132,6 +133,7 @@ def test_every_constraint_has_a_name_that_says_what_it_wants(db: Database) -> No
 
 
 def test_a_plain_insert_of_nonsense_is_refused_by_the_tables_alone(db: Database) -> None:
+    db.rows("set role segmentation_owner")
     for statement in (
         "insert into segmentation.users (user_id, registered_at) values (1, 'infinity')",
         "insert into segmentation.segments (slug, created_at) values ('A', '-infinity')",

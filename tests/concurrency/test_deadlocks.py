@@ -91,8 +91,8 @@ def test_writers_of_one_user_with_the_same_segments_in_opposite_order(
         (
             "select segmentation.register_users('{5}')",
             "select segmentation.register_users('{9,5,1}')",
-            "insert into segmentation.users values (9)",
-            "insert into segmentation.users values (1)",
+            "select segmentation.register_users('{9}')",
+            "select segmentation.register_users('{1}')",
         ),
         (
             "select from segmentation.users where user_id = 105 for update",

@@ -319,7 +319,7 @@ def test_the_provider_from_pypi_sees_a_rollout_over_a_million_users_as_sql_does(
 ) -> None:
     server = run_server()
     key = db.value("select create_api_key('shop', 'reader')")
-    db.rows("insert into segmentation.users select u, clock() from generate_series(1, 1000000) as u")
+    db.rows("select register_users(array(select generate_series(1, 1000000)))")
     # One URL, one key; nothing else is set.
     provider = OFREPProvider(server.url, headers_factory=lambda: {"Authorization": f"Bearer {key}"})
     api.set_provider(provider)

@@ -45,11 +45,7 @@ def database_url(maintenance: psycopg.Connection, template: str) -> Iterator[str
     with clone(maintenance, template, "segmentation_test_transfers") as url:
         filled = Database(url)
         filled.rows("select create_segment('EVERYBODY', 100)")
-        filled.rows(
-            "insert into segmentation.users (user_id, registered_at)"
-            " select n, segmentation.clock() from generate_series(1, %s) as n",
-            MILLION,
-        )
+        filled.rows("select register_users(array(select generate_series(1, %s)))", MILLION)
         filled.rows("analyze segmentation.users")
         filled.connection.close()
         yield url

@@ -189,7 +189,9 @@ def test_an_override_of_a_user_never_registered_counts_once_it_is(db: Database, 
         " select 5, segment_id, false from segmentation.segments"
     )
     # As it may be in a database that is older than the trigger.
+    db.rows("set role segmentation_owner")
     db.rows("delete from segmentation.users")
+    db.rows("reset role")
     assert [(row.users, row.excluded, row.rolled_out) for row in growth(db)] == [(0, 1, 0)]
     clock.advance(hours=1)
     db.rows("select register_users('{5, 6}')")

@@ -109,7 +109,7 @@ def test_an_update_of_the_end_to_now_ends_it_now(db: Database, clock: Clock) -> 
 def test_an_update_to_an_exclusion_from_now_on_closes_the_assignment(db: Database, clock: Clock) -> None:
     db.rows("update segmentation.memberships set included = false, starts_at = clock()")
     assert db.segments_of(1000) == []
-    assert events(db)[1:] == [("A", "remove", clock.now, "removed", "ann", "trial")]
+    assert events(db)[1:] == [("A", "remove", clock.now, "removed", "postgres", None)]
     assert db.row("select included, ends_at from segmentation.membership_history") == (True, clock.now)
 
 
@@ -192,7 +192,11 @@ def test_triggers_run_once_a_statement_however_many_rows(db: Database) -> None:
         " 'segmentation.segments'::regclass) and not tgisinternal"
     )
     assert len(triggers) >= 11
-    assert [trigger.tgname for trigger in triggers if trigger.for_each_row] == []
+    # What somebody types needs its actor set row by row; the WHEN of these spares the functions.
+    assert {trigger.tgname for trigger in triggers if trigger.for_each_row} == {
+        "memberships_name_the_login",
+        "rollouts_name_the_login",
+    }
 
 
 # rollouts
@@ -385,6 +389,101 @@ def test_replication_roles_aside_no_trigger_is_disabled(db: Database) -> None:
         )
         == []
     )
+
+
+@pytest.mark.parametrize("table", HISTORY_TABLES)
+def test_nobody_writes_the_history_but_the_triggers(db: Database, table: str) -> None:
+    """Not even the owner of the tables."""
+    db.rows("select change_user_segments(1000, remove => '{A}')")
+    before = db.rows(f"select * from segmentation.{table}")
+    for role in ("postgres", "segmentation_owner"):
+        db.rows(f"set role {role}")
+        with refuses(ObjectNotInPrerequisiteState):
+            db.rows(f"insert into segmentation.{table} select * from segmentation.{table}")
+        db.rows("reset role")
+    assert db.rows(f"select * from segmentation.{table}") == before
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "insert into segmentation.users (user_id, registered_at) values (7, '2020-01-01Z')",
+        "update segmentation.users set registered_at = '2020-01-01Z'",
+        "delete from segmentation.users",
+        "truncate segmentation.users",
+        "update segmentation.retention set kept_since = '-infinity'",
+        "delete from segmentation.retention",
+        "insert into segmentation.retention default values",
+        "truncate segmentation.retention",
+    ],
+)
+def test_what_decides_how_the_past_looks_takes_no_plain_dml(db: Database, statement: str) -> None:
+    before = events(db)
+    with refuses(ObjectNotInPrerequisiteState):
+        db.rows(statement)
+    assert events(db) == before
+
+
+@pytest.mark.parametrize(
+    "change", ["created_at = '2020-01-01Z'", "created_at = '2100-01-01Z'", "deleted_at = clock()"]
+)
+def test_a_segment_begins_now(db: Database, clock: Clock, change: str) -> None:
+    column, value = change.split(" = ")
+    with refuses(ObjectNotInPrerequisiteState, segment="C"):
+        db.rows(f"insert into segmentation.segments (slug, {column}) values ('C', {value})")
+
+
+# Who it was
+
+
+@pytest.fixture
+def pretending(db: Database) -> Database:
+    """A DBA whose session names somebody else wherever it can."""
+    db.rows("set segmentation.actor = 'eve'")
+    return db
+
+
+def test_whatever_is_set_or_written_the_login_is_the_actor(pretending: Database, clock: Clock) -> None:
+    db = pretending
+    db.rows(
+        "insert into segmentation.memberships (user_id, segment_id, actor, reason, ends_at, end_actor, decided_at)"
+        " values (7, 1, 'eve', 'why', %s, 'eve', '2100-01-01Z')",
+        FRIDAY,
+    )
+    assert events(db, 7) == [("A", "add", clock.now, "assigned", "postgres", "why")]
+    clock.set(FRIDAY)
+    assert events(db, 7)[1] == ("A", "remove", FRIDAY, "expired", "postgres", None)
+    db.rows(
+        "update segmentation.memberships set ends_at = clock() + interval '1 hour', end_actor = 'eve' where user_id = 1000"
+    )
+    removed = clock.advance(minutes=1)
+    db.rows("delete from segmentation.memberships where user_id = 1000")
+    assert events(db)[1] == ("A", "remove", removed, "removed", "postgres", None)
+    db.rows(
+        "insert into segmentation.rollouts (segment_id, salt, percent, actor) select segment_id, salt, 10, 'eve' from segmentation.segments where slug = 'A'"
+    )
+    db.rows("update segmentation.segments set description = 'new' where slug = 'A'")
+    assert db.value("select actor from rollout_steps('A')") == "postgres"
+    assert "eve" not in db.column("select actor from segment_history('A')")
+
+
+def test_who_set_an_end_cannot_be_rewritten(pretending: Database, clock: Clock) -> None:
+    db = pretending
+    db.rows(
+        "select change_user_segments(1000, '{A}', expires_at => %s, actor => 'ann', reason => 'trial')",
+        FRIDAY,
+    )
+    db.rows("update segmentation.memberships set end_actor = 'eve', end_reason = 'other'")
+    clock.set(FRIDAY)
+    assert events(db)[1] == ("A", "remove", FRIDAY, "expired", "ann", "trial")
+
+
+def test_an_end_that_is_typed_is_the_logins(pretending: Database, clock: Clock) -> None:
+    db = pretending
+    db.rows("set segmentation.reason = 'cleaned up'")
+    db.rows("update segmentation.memberships set ends_at = %s, end_actor = 'eve'", FRIDAY)
+    clock.set(FRIDAY)
+    assert events(db)[1] == ("A", "remove", FRIDAY, "expired", "postgres", "cleaned up")
 
 
 def test_a_failed_statement_leaves_no_history(db: Database, clock: Clock) -> None:
