@@ -556,39 +556,69 @@ begin
 end
 $$;
 
--- Created only where missing: replacing a trigger locks its table against writers at every deploy.
-do $$
-declare
-  missing record;
-begin
-  for missing in
-    select *
-    from (
-      values
-        ('memberships', 'memberships_after_insert', 'after insert', 'referencing new table as new_rows', 'memberships_after_insert'),
-        ('memberships', 'memberships_after_update', 'after update', 'referencing old table as old_rows new table as new_rows', 'memberships_after_update'),
-        ('memberships', 'memberships_after_delete', 'after delete', 'referencing old table as old_rows', 'memberships_after_delete'),
-        ('memberships', 'memberships_refuse_truncate', 'before truncate', '', 'refuse_truncate'),
-        ('membership_history', 'history_is_append_only', 'before update or delete or truncate', '', 'refuse_history_change'),
-        ('segment_history', 'history_is_append_only', 'before update or delete or truncate', '', 'refuse_history_change'),
-        ('rollouts', 'rollouts_after_insert', 'after insert', 'referencing new table as new_rows', 'rollouts_after_insert'),
-        ('rollouts', 'rollouts_after_update', 'after update', 'referencing old table as old_rows new table as new_rows', 'rollouts_after_update'),
-        ('rollouts', 'rollouts_after_delete', 'after delete', 'referencing old table as old_rows', 'rollouts_after_delete'),
-        ('rollouts', 'rollouts_refuse_truncate', 'before truncate', '', 'refuse_truncate'),
-        ('segments', 'segments_after_insert', 'after insert', 'referencing new table as new_rows', 'segments_after_insert'),
-        ('segments', 'segments_after_update', 'after update', 'referencing old table as old_rows new table as new_rows', 'segments_after_update'),
-        ('segments', 'segments_refuse_delete', 'before delete', '', 'segments_refuse_delete'),
-        ('segments', 'segments_refuse_truncate', 'before truncate', '', 'refuse_truncate')
-    ) as wanted (table_name, trigger_name, event, tables, function_name)
-    where not exists (
-      select
-      from pg_catalog.pg_trigger as t
-      where t.tgrelid = ('segmentation.' || wanted.table_name)::regclass and t.tgname = wanted.trigger_name
-    )
-  loop
-    execute format(
-      'create trigger %I %s on segmentation.%I %s for each statement execute function segmentation.%I()',
-      missing.trigger_name, missing.event, missing.table_name, missing.tables, missing.function_name);
-  end loop;
-end
-$$;
+-- What fires when. A deploy touches a trigger only if it differs, as replacing one locks its table against writers.
+
+create or replace trigger memberships_after_insert
+  after insert on segmentation.memberships
+  referencing new table as new_rows
+  for each statement execute function segmentation.memberships_after_insert();
+
+create or replace trigger memberships_after_update
+  after update on segmentation.memberships
+  referencing old table as old_rows new table as new_rows
+  for each statement execute function segmentation.memberships_after_update();
+
+create or replace trigger memberships_after_delete
+  after delete on segmentation.memberships
+  referencing old table as old_rows
+  for each statement execute function segmentation.memberships_after_delete();
+
+create or replace trigger memberships_refuse_truncate
+  before truncate on segmentation.memberships
+  for each statement execute function segmentation.refuse_truncate();
+
+-- Partitions bear this one as well: see guard_history_partition.
+create or replace trigger history_is_append_only
+  before update or delete or truncate on segmentation.membership_history
+  for each statement execute function segmentation.refuse_history_change();
+
+create or replace trigger history_is_append_only
+  before update or delete or truncate on segmentation.segment_history
+  for each statement execute function segmentation.refuse_history_change();
+
+create or replace trigger rollouts_after_insert
+  after insert on segmentation.rollouts
+  referencing new table as new_rows
+  for each statement execute function segmentation.rollouts_after_insert();
+
+create or replace trigger rollouts_after_update
+  after update on segmentation.rollouts
+  referencing old table as old_rows new table as new_rows
+  for each statement execute function segmentation.rollouts_after_update();
+
+create or replace trigger rollouts_after_delete
+  after delete on segmentation.rollouts
+  referencing old table as old_rows
+  for each statement execute function segmentation.rollouts_after_delete();
+
+create or replace trigger rollouts_refuse_truncate
+  before truncate on segmentation.rollouts
+  for each statement execute function segmentation.refuse_truncate();
+
+create or replace trigger segments_after_insert
+  after insert on segmentation.segments
+  referencing new table as new_rows
+  for each statement execute function segmentation.segments_after_insert();
+
+create or replace trigger segments_after_update
+  after update on segmentation.segments
+  referencing old table as old_rows new table as new_rows
+  for each statement execute function segmentation.segments_after_update();
+
+create or replace trigger segments_refuse_delete
+  before delete on segmentation.segments
+  for each statement execute function segmentation.segments_refuse_delete();
+
+create or replace trigger segments_refuse_truncate
+  before truncate on segmentation.segments
+  for each statement execute function segmentation.refuse_truncate();

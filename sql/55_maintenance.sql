@@ -120,6 +120,32 @@ $$;
 comment on procedure segmentation.sweep(integer, integer) is
   'Move all that has ended to the history, a committed batch at a time, for at most so many seconds; pg_cron calls it each minute. Example: call sweep();';
 
+-- A statement that names the partition itself does not fire the triggers of its table: it bears them too, alike.
+create or replace function segmentation.guard_history_partition (
+  partition regclass
+)
+  returns void
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  wanted record;
+begin
+  for wanted in
+    select replace(
+      pg_get_triggerdef(t.oid), ' ON segmentation.membership_history ', format(' ON %s ', partition)) as trigger
+    from pg_catalog.pg_trigger as t
+    where t.tgrelid = 'segmentation.membership_history'::regclass and not t.tgisinternal
+    except
+    select pg_get_triggerdef(t.oid)
+    from pg_catalog.pg_trigger as t
+    where t.tgrelid = guard_history_partition.partition and t.tgenabled = 'O'
+  loop
+    execute regexp_replace(wanted.trigger, '^CREATE', 'CREATE OR REPLACE');
+  end loop;
+end
+$$;
+
 -- Made apart and then attached: readers and writers of the other months go on meanwhile.
 create or replace function segmentation.ensure_history_partition (
   moment timestamptz
@@ -153,11 +179,7 @@ begin
   execute format(
     'alter table segmentation.membership_history attach partition segmentation.%I for values from (%L) to (%L)',
     partition_name, month_start, month_start + interval '1 month');
-  -- A statement that names the partition itself does not fire the triggers of the parent.
-  execute format(
-    'create trigger history_is_append_only before update or delete or truncate on segmentation.%I '
-    'for each statement execute function segmentation.refuse_history_change()',
-    partition_name);
+  perform segmentation.guard_history_partition(('segmentation.' || partition_name)::regclass);
   return true;
 end
 $$;
@@ -249,5 +271,3 @@ $$;
 
 comment on function segmentation.drop_history_before(text) is
   'Retention: drop the history of all months before this one, for good; returns how many partitions were dropped. Example: select drop_history_before(''2025-01'');';
-
-select segmentation.ensure_history_partitions(3);

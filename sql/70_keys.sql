@@ -151,14 +151,6 @@ begin
 end
 $$;
 
-do $$
-begin
-  if not exists (
-    select from pg_catalog.pg_trigger
-    where tgrelid = 'segmentation.api_keys'::regclass and tgname = 'api_keys_announce'
-  ) then
-    create trigger api_keys_announce after insert or update or delete or truncate on segmentation.api_keys
-      for each statement execute function segmentation.announce_api_keys();
-  end if;
-end
-$$;
+create or replace trigger api_keys_announce
+  after insert or update or delete or truncate on segmentation.api_keys
+  for each statement execute function segmentation.announce_api_keys();

@@ -29,9 +29,6 @@ begin
 end
 $$;
 
--- Before request_fingerprint was a parameter.
-drop function if exists segmentation.claim_idempotency_key(text, text);
-
 -- The fingerprint of an upload is not known before it has come: the claim is then made without, and once more with it.
 create or replace function segmentation.claim_idempotency_key (
   api_key             text,

@@ -2,11 +2,9 @@
 --
 -- Jobs run as segmentation_jobs, a role that may log in, has no password and can execute just what they
 -- call. Five-field schedules in GMT and short names are what pg_cron 1.4 and all later versions share.
--- Scheduling twice changes nothing: a named job is replaced by itself.
+-- sql/server/30_jobs.sql calls schedule_jobs at each deploy: a job that is as it should be is not touched.
 --
 -- In calling order: purge_expired, schedule_jobs (as a member of segmentation_jobs: whoever migrates).
-
-set local role segmentation_owner;
 
 create or replace function segmentation.purge_expired () returns bigint
   language plpgsql
@@ -39,6 +37,7 @@ create or replace function segmentation.schedule_jobs () returns text
 as $$
 declare
   caller text := current_setting('role');
+  job record;
 begin
   if not exists (
     select from pg_catalog.pg_class as c where c.relname = 'job' and c.relnamespace = to_regnamespace('cron')
@@ -55,49 +54,35 @@ begin
   end if;
   -- A job runs as the role that schedules it.
   perform set_config('role', 'segmentation_jobs', true);
-  perform cron.schedule('segmentation-sweep', '* * * * *', 'call segmentation.sweep()');
-  perform cron.schedule(
-    'segmentation-partitions', '17 1 * * *', 'select segmentation.ensure_history_partitions(3)');
-  perform cron.schedule('segmentation-purge', '*/10 * * * *', 'select segmentation.purge_expired()');
-  -- pg_cron never empties its own log; a role sees and deletes the lines of its own jobs.
-  perform cron.schedule(
-    'segmentation-job-log', '27 1 * * *',
-    $job$delete from cron.job_run_details where end_time < now() - interval '7 days'$job$);
+  for job in
+    select coalesce(wanted.name, present.jobname::text)::name as name, wanted.schedule, wanted.command
+    from (
+      values
+        ('segmentation-sweep', '* * * * *', 'call segmentation.sweep()'),
+        ('segmentation-partitions', '17 1 * * *', 'select segmentation.ensure_history_partitions(3)'),
+        ('segmentation-purge', '*/10 * * * *', 'select segmentation.purge_expired()'),
+        -- pg_cron never empties its own log; a role sees and deletes the lines of its own jobs.
+        (
+          'segmentation-job-log', '27 1 * * *',
+          $job$delete from cron.job_run_details where end_time < now() - interval '7 days'$job$)
+    ) as wanted (name, schedule, command)
+    full join (
+      select j.jobname::text, j.schedule, j.command
+      from cron.job as j
+      where j.username = 'segmentation_jobs' and j.jobname ~ '^segmentation-' and j.database = current_database()
+    ) as present on present.jobname = wanted.name
+    where (present.schedule, present.command) is distinct from (wanted.schedule, wanted.command)
+  loop
+    if job.command is null then
+      perform cron.unschedule(job.name);
+    else
+      perform cron.schedule(job.name, job.schedule, job.command);
+    end if;
+  end loop;
   perform set_config('role', caller, true);
   return 'pg_cron runs 4 jobs: sweep each minute, purge each ten minutes, partitions and its own log each day.';
 end
 $$;
 
 comment on function segmentation.schedule_jobs() is
-  'Schedule all pg_cron jobs of this schema; running it again changes nothing. Example: select schedule_jobs();';
-
-reset role;
-
-do $$
-begin
-  -- pg_cron lives in one database of a server: cron.database_name. Where whoever migrates may neither see that
-  -- nor install it, whoever runs the server has.
-  begin
-    if not exists (select from pg_catalog.pg_extension where extname = 'pg_cron')
-      and current_setting('cron.database_name', true) = current_database()
-      and exists (select from pg_catalog.pg_available_extensions where name = 'pg_cron')
-    then
-      create extension pg_cron;
-    end if;
-  exception
-    when insufficient_privilege then null;
-  end;
-  begin
-    if exists (select from pg_catalog.pg_extension where extname = 'pg_cron') then
-      grant usage on schema cron to segmentation_jobs;
-    end if;
-  exception
-    when insufficient_privilege then null;
-  end;
-  -- Whoever migrates is no superuser everywhere, and looks after the service as well.
-  execute format('grant segmentation_jobs, segmentation_admin to %I', current_user);
-  -- A first batch at once: a new database is ready without waiting for pg_cron's minute.
-  perform segmentation.note_upkeep('sweep', segmentation.expire_memberships(5000));
-  raise notice '%', segmentation.schedule_jobs();
-end
-$$;
+  'Schedule the pg_cron jobs of this schema and take away those of earlier versions; running it again changes nothing. Example: select schedule_jobs();';

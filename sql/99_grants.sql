@@ -1,15 +1,12 @@
 -- Who may call what: the whole list. Nobody but the owner touches a table, and PUBLIC may call nothing.
 --
 -- Roles hold one another: an admin may do what an editor may, an editor what a reader may, a reader what an evaluator
--- may. People get one of them: grant segmentation_editor to alice.
+-- may. People get one of them: grant segmentation_editor to alice. A right that is not in this list is taken away at
+-- the next deploy, whoever gave it.
 
-set local role segmentation_owner;
-
-revoke all on all functions in schema segmentation from public;
-revoke all on all procedures in schema segmentation from public;
+grant usage on schema segmentation to segmentation_evaluator, segmentation_reader, segmentation_jobs;
 
 -- Evaluate one user, now.
-grant usage on schema segmentation to segmentation_evaluator;
 grant execute on function
   segmentation.http_user_segments_now(bigint),
   segmentation.ofrep_flag(bigint, text),
@@ -116,5 +113,3 @@ grant execute on function
   segmentation.purge_expired()
 to segmentation_jobs;
 grant execute on procedure segmentation.sweep(integer, integer) to segmentation_jobs;
-
-reset role;

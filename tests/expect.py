@@ -21,13 +21,16 @@ FOREVER = datetime.max.replace(tzinfo=UTC)
 MOCK_CRON = """
     create schema cron;
     create table cron.job (
-      jobname text, schedule text, command text, username text, unique (jobname, username));
+      jobname text, schedule text, command text, username text, database text default current_database(),
+      unique (jobname, username));
     create function cron.schedule (job_name text, schedule text, command text) returns bigint
     language sql as $$
       insert into cron.job values (job_name, schedule, command, current_user)
       on conflict (jobname, username) do update set schedule = excluded.schedule, command = excluded.command
       returning 1
     $$;
+    create function cron.unschedule (job_name text) returns boolean
+    language sql as $$ delete from cron.job where jobname = job_name and username = current_user returning true $$;
     grant usage on schema cron to segmentation_jobs;
     grant all on cron.job to segmentation_jobs;
 """

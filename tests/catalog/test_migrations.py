@@ -1,97 +1,24 @@
 """Migrations: applied once, in order, never edited; they roll back, and two runs at once do no harm."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
-from itertools import count
 from pathlib import Path
 
 import psycopg
-import pytest
 from yoyo import get_backend, read_migrations
 
-from service.migrate import _yoyo_url, migrate
-from tests.conftest import SERVER, Database, url_of
+from service.migrate import migrate
+from tests.catalog.shape import differences, shape
+from tests.conftest import Database
 
 ROOT = Path(__file__).parents[2]
 DIGESTS = Path(__file__).with_name("migrations.sha256")
-NAMES = count(1)
-
-SHAPE = """
-    select 'function' as kind, oid::regprocedure::text as name,
-      (case when prokind in ('f', 'p') then pg_get_functiondef(oid) end,
-        proacl, obj_description(oid), proowner)::text as shape
-    from pg_proc where pronamespace = 'segmentation'::regnamespace
-    union all
-    select 'relation', oid::regclass::text,
-      (relkind, relacl, relowner, case relkind when 'v' then pg_get_viewdef(oid) end)::text
-    from pg_class where relnamespace = 'segmentation'::regnamespace
-    union all
-    select 'column', attrelid::regclass || '.' || attname,
-      (atttypid::regtype, attnotnull, attnum, atthasdef)::text
-    from pg_attribute join pg_class on pg_class.oid = attrelid
-    where relnamespace = 'segmentation'::regnamespace and attnum > 0
-    union all
-    select 'constraint', conrelid::regclass || '.' || conname, pg_get_constraintdef(oid)
-    from pg_constraint where connamespace = 'segmentation'::regnamespace
-    union all
-    select 'index', indexrelid::regclass::text, pg_get_indexdef(indexrelid)
-    from pg_index join pg_class on pg_class.oid = indexrelid where relnamespace = 'segmentation'::regnamespace
-    union all
-    select 'trigger', tgrelid::regclass || '.' || tgname, (pg_get_triggerdef(pg_trigger.oid), tgenabled)::text
-    from pg_trigger join pg_class on pg_class.oid = tgrelid
-    where relnamespace = 'segmentation'::regnamespace and not tgisinternal
-    union all
-    select 'type', oid::regtype::text, (typtype, typowner)::text
-    from pg_type where typnamespace = 'segmentation'::regnamespace
-    union all
-    select 'schema', nspname, (nspacl, nspowner, obj_description(oid))::text
-    from pg_namespace where nspname = 'segmentation'
-    union all
-    select 'setting', setrole::text, setconfig::text
-    from pg_db_role_setting
-    where setdatabase = (select oid from pg_database where datname = current_database())
-    union all
-    select 'default privilege', defaclobjtype::text, defaclacl::text
-    from pg_default_acl where defaclrole = 'segmentation_owner'::regrole
-    union all
-    select 'role', r.rolname, (r.rolcanlogin, r.rolinherit, array(
-      select m.roleid::regrole::text from pg_auth_members as m where m.member = r.oid order by 1))::text
-    from pg_roles as r where r.rolname ~ '^segmentation_'
-    order by 1, 2
-"""
-
-
-@pytest.fixture
-def empty_database() -> Iterator[Callable[[], str]]:
-    """Make a database with nothing in it; its URL."""
-    with psycopg.connect(url_of(str(SERVER["dbname"])), autocommit=True) as server, ExitStack() as made:
-
-        def make() -> str:
-            name = f"segmentation_test_empty_{next(NAMES)}"
-            server.execute(f"drop database if exists {name}".encode())
-            server.execute(f"create database {name}".encode())
-            made.callback(server.execute, f"drop database {name} with (force)".encode())
-            return url_of(name)
-
-        yield make
 
 
 def forward_migrations() -> list[Path]:
     """The migration files in order, without their rollbacks."""
     return [path for path in sorted((ROOT / "migrations").glob("*.sql")) if ".rollback" not in path.name]
-
-
-def shape(url: str) -> list[tuple]:
-    """Everything in the schema except the data."""
-    with psycopg.connect(url) as connection:
-        return connection.execute(SHAPE.encode()).fetchall()
-
-
-def differences(before: list[tuple], after: list[tuple]) -> list[tuple]:
-    """What only one of them has."""
-    return sorted(set(before) ^ set(after))
 
 
 def test_migrating_twice_changes_nothing(empty_database: Callable[[], str]) -> None:
@@ -135,7 +62,7 @@ def test_two_databases_of_one_server_share_the_roles(empty_database: Callable[[]
 
 def roll_back(url: str) -> None:
     """Roll back all migrations, newest first, as an operator does with yoyo."""
-    backend = get_backend(_yoyo_url(url))
+    backend = get_backend(url.replace("://", "+psycopg://", 1) + "?schema=segmentation_migrations")
     try:
         backend.rollback_migrations(backend.to_rollback(read_migrations(str(ROOT / "migrations"))))
     finally:

@@ -1,0 +1,236 @@
+"""Brings a database up to date: the migrations that it lacks, then what differs from sql/.
+
+sql/ is the truth about routines, views, triggers, comments and grants. What differs from it is found in a transaction
+that is rolled back: there the schema gets another name, and all of migrations/ and sql/ make a new, empty one in its
+place. The catalog describes both, and just the differences are executed, in one transaction. Nobody else ever sees
+the new one, and what is as it should be is not touched.
+"""
+
+import os
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psycopg
+from yoyo import read_migrations
+
+from service import versions
+from service.migrate import bookkeeping, catalog
+from service.migrate.attempts import LOCK_TIMEOUT, Attempts, GaveUp
+from service.migrate.bookkeeping import Bookkeeping
+from service.migrate.catalog import Catalog, CatalogError
+
+Say = Callable[[str], None]
+
+# Any number, as long as it stays: two runs at once take turns.
+LOCK = 7_361_405_928
+# Whoever may create in schema public can put a function there that fits better than PostgreSQL's own: never look there.
+SEARCH_PATH = "set search_path = pg_catalog, pg_temp"
+AS_OWNER = catalog.OWNER
+AS_MIGRATOR = "reset role"
+
+WHAT_IS_THERE = """
+    select
+      current_database(),
+      exists (
+        select from pg_class as c
+        where c.relnamespace = to_regnamespace('segmentation') and c.relkind in ('r', 'p')
+      ),
+      to_regclass(%(bookkeeping)s) is not null,
+      (
+        select array_agg(format('schema %%s belongs to %%s', n.nspname, r.rolname))
+        from pg_namespace as n
+        join pg_roles as r on r.oid = n.nspowner
+        where n.nspname = 'segmentation' and r.rolname <> 'segmentation_owner'
+          or n.nspname = 'segmentation_migrations' and r.rolname <> current_user and not r.rolsuper
+            and r.oid <> (select d.datdba from pg_database as d where d.datname = current_database())
+      )
+"""
+# Each database has months of its own, so they are not compared: they follow their table.
+GUARD_PARTITIONS = """
+    select segmentation.guard_history_partition(h.partition) from segmentation.history_partitions() as h
+"""
+# Of those that others may see the state, this login sees that.
+CALLS = """
+    select count(*)
+    from pg_stat_activity as a
+    where a.datname = current_database() and a.pid <> pg_backend_pid() and a.state = 'active' and a.query_start < %s
+"""
+
+
+class MigrationError(Exception):
+    """The database was not brought up to date; the message says where it stopped and why."""
+
+
+def migrate(url: str, say: Say = lambda line: None, *, patience: float = 60, existing: bool = False) -> str:
+    """Apply what is missing, say each step, return the version; harmless when run again, or twice at once.
+
+    Where somebody else is in the way, it tries again for so many seconds. With existing, it makes no new schema: the
+    database is to hold one, such as after a restore.
+    """
+    if not url.startswith(("postgresql://", "postgres://")):
+        raise MigrationError("DATABASE_URL is no URL such as postgresql://user@host:5432/database")
+    try:
+        with psycopg.connect(
+            url, autocommit=True, application_name="segmentation migrate", target_session_attrs="read-write"
+        ) as connection:
+            connection.execute(SEARCH_PATH)
+            attempts = Attempts(connection, url, say, patience)
+            attempts.take_turns(LOCK)
+            connection.execute(LOCK_TIMEOUT)
+            is_new = _look(connection, existing, say)
+            _apply_migrations(connection, attempts, say)
+            wanted = attempts("what sql/ says", lambda: _wanted(connection))
+            done, told = attempts("sql/", lambda: _apply_sql(connection, wanted))
+            attempts("what is outdated", lambda: _drop_outdated(connection))
+            for line in [*([f"made {len(done)} things of sql/"] if is_new else done), *told]:
+                say(line)
+    except (CatalogError, GaveUp) as error:
+        raise MigrationError(str(error)) from error
+    except psycopg.OperationalError as error:
+        raise MigrationError(f"the database does not answer: {error}") from error
+    except psycopg.Error as error:
+        raise MigrationError(_told(error)) from error
+    version = versions.version()
+    say(f"the database is at version {version}")
+    return version
+
+
+def _look(connection: psycopg.Connection, existing: bool, say: Say) -> bool:
+    """Whether there is nothing yet; half of something is refused."""
+    found = connection.execute(WHAT_IS_THERE, {"bookkeeping": bookkeeping.TABLE}).fetchone()
+    assert found
+    database, has_tables, is_kept, strangers = found
+    if strangers:
+        raise MigrationError(f"{', '.join(strangers)}: it is not ours, or was restored with --no-owner")
+    applied = {
+        name
+        for (name,) in (
+            connection.execute(f"select migration_id from {bookkeeping.TABLE}") if is_kept else ()
+        )
+    }
+    unknown = applied - {file.stem for file in versions.migration_files()}
+    if unknown:
+        raise MigrationError(
+            f"the database has migrations that this version does not know: {', '.join(sorted(unknown))}. "
+            "Migrate with the newer version, or roll them back with it first"
+        )
+    if has_tables and not applied:
+        raise MigrationError(
+            f"schema segmentation has tables, but {bookkeeping.TABLE} does not say by which migrations: restore both "
+            "schemas from one dump"
+        )
+    if applied and not has_tables:
+        raise MigrationError(
+            f"{bookkeeping.TABLE} says that {len(applied)} migrations were applied, but schema segmentation has no tables: "
+            f"restore it from the same dump; or, to begin with nothing, drop schema {bookkeeping.SCHEMA} cascade"
+        )
+    if not applied:
+        if existing:
+            raise MigrationError(
+                f'database "{database}" holds no schema segmentation: nothing was restored into it'
+            )
+        say(f'database "{database}" holds no schema segmentation: a new, empty one is made')
+    return not applied
+
+
+def _apply_migrations(connection: psycopg.Connection, attempts: Attempts, say: Say) -> None:
+    # yoyo notes who migrates; in a container the user may have no name.
+    os.environ.setdefault("USER", "migrate")
+    connection.execute(f"create schema if not exists {bookkeeping.SCHEMA}")
+    kept = Bookkeeping(connection)
+    for migration in kept.to_apply(read_migrations(str(versions.migration_files()[0].parent))):
+        name = f"migrations/{migration.id}.sql"
+        try:
+            attempts(name, lambda migration=migration: kept.apply(migration))  # type: ignore[misc]
+        except psycopg.Error as error:
+            raise MigrationError(f"{name}: {_told(error)}") from error
+        say(f"applied {name}")
+
+
+def _wanted(connection: psycopg.Connection) -> Catalog:
+    """What a new database would hold."""
+    with connection.transaction(force_rollback=True):
+        connection.execute("set local client_min_messages = warning")
+        connection.execute("alter schema segmentation rename to segmentation_as_it_is")
+        for file in versions.migration_files():
+            connection.execute(AS_MIGRATOR)
+            # Here it is all one transaction, and the tables are empty.
+            _run(connection, file, re.sub(r"(?i)\bconcurrently\b", "", file.read_text()))
+        for file in versions.schema_files():
+            connection.execute(AS_OWNER)
+            _run(connection, file, file.read_text())
+        return catalog.read(connection)
+
+
+def _apply_sql(connection: psycopg.Connection, wanted: Catalog) -> tuple[list[str], list[str]]:
+    """All of it or nothing: what was done, and what else is worth a word."""
+    told: list[str] = []
+    with connection.transaction():
+        connection.execute(AS_OWNER)
+        connection.execute("set local client_min_messages = warning")
+        # They were checked when they were made for comparison, and may be made before what they need.
+        connection.execute("set local check_function_bodies = off")
+        done, alone = catalog.make_equal(connection, wanted, lambda: told.extend(_apply_server(connection)))
+        connection.execute(GUARD_PARTITIONS)
+        # Who else depends on what is to go shall stop all of it.
+        with connection.transaction(force_rollback=True):
+            catalog.drop_outdated(connection)
+    if alone:
+        told.append(f"left alone, as no migration made it: {', '.join(alone)}")
+    return done, told
+
+
+def _apply_server(connection: psycopg.Connection) -> list[str]:
+    """What stands around the schema, and the version: what these files have to say."""
+    told: list[str] = []
+    connection.execute("set local client_min_messages = notice")
+    connection.add_notice_handler(note := lambda notice: told.append(str(notice.message_primary)))
+    for file in versions.server_files():
+        connection.execute(AS_MIGRATOR)
+        _run(connection, file, file.read_text())
+    connection.remove_notice_handler(note)
+    connection.execute(AS_OWNER)
+    connection.execute("set local client_min_messages = warning")
+    _sign(connection, versions.version())
+    return told
+
+
+def _drop_outdated(connection: psycopg.Connection) -> None:
+    """Drop what is out of the way when the calls that may have found it are over, or have had the time to."""
+    if not connection.execute(catalog.OUTDATED).fetchone():
+        return
+    renamed_at = connection.execute("select clock_timestamp()").fetchone()
+    for _ in range(20):
+        if connection.execute(CALLS, renamed_at).fetchone() == (0,):
+            break
+        time.sleep(0.05)
+    with connection.transaction():
+        catalog.drop_outdated(connection)
+
+
+def _sign(connection: psycopg.Connection, version: str) -> None:
+    comment = f"Dynamic user segmentation, version {version}"
+    present = connection.execute(
+        "select obj_description('segmentation'::regnamespace, 'pg_namespace')"
+    ).fetchone()
+    if present != (comment,):
+        connection.execute(f"comment on schema segmentation is '{comment}'".encode())
+
+
+def _run(connection: psycopg.Connection, file: Path, text: str) -> None:
+    try:
+        connection.execute(text.encode())
+    except psycopg.OperationalError:
+        raise
+    except psycopg.Error as error:
+        position = error.diag.statement_position
+        line = f", line {text.count(chr(10), 0, int(position)) + 1}" if position else ""
+        name = versions.name_of(file)
+        raise MigrationError(f"{name}{line}: {_told(error)}; nothing of sql/ was applied") from error
+
+
+def _told(error: psycopg.Error) -> str:
+    hint = error.diag.message_hint
+    return (error.diag.message_primary or str(error)) + (f" ({hint})" if hint else "")

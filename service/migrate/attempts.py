@@ -1,0 +1,118 @@
+"""Waits for locks in a way that nobody notices: asks briefly, and again later, with nothing held in between."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import Event, Thread
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg import errors
+
+T = TypeVar("T")
+
+# Whoever calls meanwhile waits behind us, but no longer than this.
+LOCK_TIMEOUT = "set lock_timeout = '100ms'"
+PAUSE = 0.5
+
+SESSIONS = """
+    select a.pid, a.usename, a.application_name, a.state, a.query_start, regexp_replace(a.query, '\\s+', ' ', 'g')
+    from pg_stat_activity as a
+    where a.pid = any (%s)
+"""
+
+
+class GaveUp(Exception):
+    """Somebody else held on for too long; the message says who."""
+
+
+class Attempts:
+    """Tries until time is up, and then says who was in the way."""
+
+    def __init__(
+        self, connection: psycopg.Connection, url: str, say: Callable[[str], None], patience: float
+    ) -> None:
+        """Let the time begin, which is so many seconds in all."""
+        self.connection = connection
+        self.url = url
+        self.say = say
+        self.patience = patience
+        self.until = time.monotonic() + patience
+
+    def take_turns(self, lock: int) -> None:
+        """Take the advisory lock that one run at a time has, and hold it as long as the connection lasts."""
+        holders = "select array_agg(pid) from pg_locks where locktype = 'advisory' and (classid::bigint << 32) | objid::bigint = %s"
+        said = ""
+        # Asked for again and again, as "create index concurrently" would wait for a query that waits.
+        while self.connection.execute("select pg_try_advisory_lock(%s)", [lock]).fetchone() != (True,):
+            found = self.connection.execute(holders, [lock]).fetchone()
+            who = "; ".join(_sessions(self.connection, found and found[0]))
+            if time.monotonic() > self.until:
+                raise GaveUp(f"another migrate has been running for {self.patience:.0f} seconds: {who}")
+            if who and not said:
+                said = who
+                self.say(f"another migrate is running, and is waited for: {who}")
+            time.sleep(0.1)
+
+    def __call__(self, what: str, work: Callable[[], T]) -> T:
+        """Do what undoes itself when it fails."""
+        try:
+            return work()
+        except psycopg.Error as error:
+            if not _in_the_way(error):
+                raise
+        # Only now is it worth a look who that is: seldom is anybody.
+        told = ""
+        while True:
+            time.sleep(PAUSE)
+            seen: set[str] = set()
+            try:
+                with self._watch(seen):
+                    return work()
+            except psycopg.Error as error:
+                if not _in_the_way(error):
+                    raise
+                who = "; ".join(sorted(seen)) or str(error.diag.message_primary)
+                if time.monotonic() > self.until:
+                    raise GaveUp(
+                        f"{what}: waited {self.patience:.0f} seconds for a lock, and nothing of it was applied. "
+                        f"In the way: {who}. Let that end, or end it, and migrate again"
+                    ) from error
+                if who != told:
+                    told = who
+                    self.say(f"{what} waits for a lock; in the way: {who}")
+
+    @contextmanager
+    def _watch(self, seen: set[str]) -> Iterator[None]:
+        """Note from a connection of its own who blocks the other one meanwhile."""
+        done = Event()
+        pid = self.connection.info.backend_pid
+
+        def watch() -> None:
+            with psycopg.connect(self.url, autocommit=True) as watcher:
+                while not done.wait(0.02):
+                    blockers = watcher.execute("select pg_catalog.pg_blocking_pids(%s)", [pid]).fetchone()
+                    seen.update(_sessions(watcher, blockers and blockers[0]))
+
+        thread = Thread(target=watch)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+
+
+def _sessions(connection: psycopg.Connection, pids: Any) -> list[str]:
+    return [_session(*row) for row in connection.execute(SESSIONS, [pids or []])]
+
+
+def _session(pid: int, login: str, application: str, state: str | None, since: Any, query: str) -> str:
+    last = f'query since {since:%H:%M:%S %Z}: "{query[:100]}"' if since else None
+    return ", ".join(filter(None, [f"pid {pid}", f"login {login}", application, state, last]))
+
+
+def _in_the_way(error: psycopg.Error) -> bool:
+    """Whether another session held what was asked for, or changed it at the same moment."""
+    at_once = isinstance(error, errors.InternalError_) and "concurrently" in str(error.diag.message_primary)
+    return at_once or isinstance(error, errors.LockNotAvailable | errors.DeadlockDetected)

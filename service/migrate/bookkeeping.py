@@ -1,0 +1,50 @@
+"""Which migrations were applied: yoyo's tables, in a schema of their own."""
+
+from contextlib import nullcontext
+from typing import Any
+
+import psycopg
+from yoyo.backends.core.postgresql import PostgresqlPsycopgBackend
+from yoyo.internalmigrations import needs_upgrading
+from yoyo.migrations import Migration, default_migration_table
+
+SCHEMA = "segmentation_migrations"
+TABLE = f"{SCHEMA}.{default_migration_table}"
+
+
+class Bookkeeping(PostgresqlPsycopgBackend):  # type: ignore[misc]
+    """yoyo on a connection that is there already, whose search path leads to none of its tables."""
+
+    def __init__(self, connection: psycopg.Connection) -> None:
+        """Make the tables if they are missing."""
+        self.given = connection
+        super().__init__(None, default_migration_table)
+        if needs_upgrading(self):
+            self.create_lock_table()
+            # A row in it is of a run that was killed: whoever gets here holds the lock of PostgreSQL.
+            self.break_lock()
+            self.ensure_internal_schema_updated()
+
+    def connect(self, dburi: None) -> psycopg.Connection:
+        """Take the connection there is."""
+        return self.given
+
+    def list_tables(self, **_: Any) -> list[str]:
+        """Its tables, without their schema."""
+        found = self.execute(f"select tablename from pg_catalog.pg_tables where schemaname = '{SCHEMA}'")
+        return [name for (name,) in found]
+
+    def quote_identifier(self, s: str) -> str:
+        """Its tables, with their schema; a column as it is."""
+        quoted = super().quote_identifier(s)
+        return f"{SCHEMA}.{quoted}" if "yoyo" in s else quoted
+
+    def apply(self, migration: Migration) -> None:
+        """Apply a migration and note it, in one transaction: killed in between, neither has happened."""
+        migration.load()
+        # "-- transactional: false": a statement that PostgreSQL allows in no transaction.
+        with self.transaction() if migration.use_transactions else nullcontext():
+            migration.process_steps(self, "apply")
+            with self.transaction():
+                self.log_migration(migration, "apply")
+                self.mark_one(migration, log=False)

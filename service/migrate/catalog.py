@@ -1,0 +1,201 @@
+"""Makes the schema equal to what sql/ says, and touches nothing that is so already.
+
+A function or view that PostgreSQL cannot replace, or that is not wanted any more, gets another name first: a call that has
+found it already still finds it. It is dropped a moment later, by another transaction.
+"""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import psycopg
+from psycopg import errors
+from psycopg.rows import class_row
+
+OWNER = "set local role segmentation_owner"
+CATALOG = Path(__file__).with_suffix(".sql").read_bytes()
+# What is out of the way.
+OUTDATED = """
+    select 'routine ' || p.oid::regprocedure
+    from pg_proc as p
+    where p.pronamespace = 'segmentation'::regnamespace and p.proname ~ '^outdated_\\d+_'
+    union all
+    select 'view ' || c.oid::regclass
+    from pg_class as c
+    where c.relnamespace = 'segmentation'::regnamespace and c.relkind = 'v' and c.relname ~ '^outdated_\\d+_'
+"""
+# One for most changes; one more for what depends on what was dropped and made anew, and so on.
+ROUNDS = 9
+
+
+class CatalogError(Exception):
+    """The schema cannot be made so; the message says what is in the way."""
+
+
+class Thing(NamedTuple):
+    """A row of catalog.sql."""
+
+    step: int
+    oid: int
+    name: str
+    state: str
+    makes: str | None
+    drops: str | None
+
+
+class Difference(NamedTuple):
+    """What should be there, and what is."""
+
+    wanted: Thing | None
+    present: Thing | None
+
+    @property
+    def thing(self) -> Thing:
+        """Either of them."""
+        thing = self.wanted or self.present
+        assert thing
+        return thing
+
+    @property
+    def is_felt(self) -> bool:
+        """Whether others wait meanwhile: for a view that is replaced, a table whose triggers change."""
+        kind = self.thing.name.partition(" ")[0]
+        return kind == "trigger" or (kind == "view" and self.present is not None)
+
+    def __str__(self) -> str:
+        """What is done about it."""
+        if not self.wanted:
+            verb = "revoked" if (self.thing.makes or "").startswith("grant") else "dropped"
+        else:
+            verb = "changed" if self.present else "made"
+        return f"{verb} {self.thing.name}"
+
+
+Catalog = dict[str, Thing]
+
+
+def read(connection: psycopg.Connection) -> Catalog:
+    """What the schema is made of, in the order in which it was made."""
+    with connection.cursor(row_factory=class_row(Thing)) as cursor:
+        return {thing.name: thing for thing in cursor.execute(CATALOG)}
+
+
+def differences(wanted: Catalog, present: Catalog) -> list[Difference]:
+    """What should not be there, last made first; then what should, in its order."""
+    stale = [Difference(None, thing) for name, thing in reversed(present.items()) if name not in wanted]
+    other = [
+        Difference(thing, present.get(name))
+        for name, thing in wanted.items()
+        if name not in present or present[name].state != thing.state
+    ]
+    return sorted(stale + other, key=lambda difference: difference.thing.step)
+
+
+def make_equal(
+    connection: psycopg.Connection, wanted: Catalog, then: Callable[[], None]
+) -> tuple[list[str], list[str]]:
+    """Within the transaction that the connection is in, do what it takes: what was done, and what was left alone.
+
+    What others feel comes last, and after whatever else is to be done then, so that they feel it for a moment only.
+    Tables, columns, constraints, indexes and types are left alone: only migrations change them. One that no migration
+    made is somebody's own.
+    """
+    done: list[str] = []
+    is_last = False
+    for _ in range(ROUNDS):
+        found = differences(wanted, read(connection))
+        alone = [each.thing.name for each in found if each.thing.step == 0 and not each.wanted]
+        found = [each for each in found if each.thing.step > 0 or each.wanted]
+        if found and found[0].thing.step == 0:
+            raise CatalogError(_not_as_migrated(found))
+        # A right to a view that is to go may go with it only.
+        unfelt = [each for each in found if not each.is_felt and str(each) not in done]
+        if not unfelt and not is_last:
+            is_last = True
+            then()
+        if not found:
+            return done, alone
+        made, is_all = _round(connection, unfelt or found)
+        done += made
+        if is_last and is_all:
+            return done, alone
+    raise CatalogError(f"{found[0]}, yet it is as before")
+
+
+def _round(connection: psycopg.Connection, found: list[Difference]) -> tuple[list[str], bool]:
+    """Execute what can be: what was done, and whether that was all.
+
+    It was not if one needs what comes later, or if one went out of the way of what uses it.
+    """
+    done: list[str] = []
+    failures: dict[str, psycopg.Error] = {}
+    is_all = True
+    for each in found:
+        try:
+            with connection.transaction():
+                is_all = _execute(connection, each) and is_all
+        except (psycopg.ProgrammingError, psycopg.NotSupportedError) as error:
+            failures[each.thing.name] = error
+        else:
+            done.append(str(each))
+    if not done:
+        name, failure = next(iter(failures.items()))
+        raise CatalogError(f"{name}: {failure.diag.message_primary}") from failure
+    return done, is_all and not failures
+
+
+def _execute(connection: psycopg.Connection, difference: Difference) -> bool:
+    """Make it so; whether nothing went out of the way."""
+    wanted, there = difference
+    if not there:
+        _run(connection, difference.thing.makes)
+        return True
+    if wanted:
+        try:
+            with connection.transaction():
+                _run(connection, wanted.makes)
+            return True
+        # PostgreSQL does not replace what is there by this: another result, a column less.
+        except (psycopg.ProgrammingError, psycopg.NotSupportedError):
+            pass
+    try:
+        with connection.transaction():
+            _run(connection, there.drops)
+    # The owner of a schema may drop what belongs to others, but not rename it.
+    except errors.InsufficientPrivilege:
+        _run(connection, re.sub("^alter (.*) rename to .*$", r"drop \1", there.drops or ""))
+    if wanted:
+        _run(connection, wanted.makes)
+    return there.step == 2
+
+
+def drop_outdated(connection: psycopg.Connection) -> None:
+    """Within the transaction that the connection is in, drop what is out of the way; of its dependents, none."""
+    connection.execute(OWNER)
+    while outdated := connection.execute(OUTDATED).fetchall():
+        failure = None
+        for (thing,) in outdated:
+            try:
+                with connection.transaction():
+                    connection.execute(f"drop {thing}".encode())
+            # Perhaps another of them does.
+            except errors.DependentObjectsStillExist as error:
+                failure = error
+        if failure and len(connection.execute(OUTDATED).fetchall()) == len(outdated):
+            told = f"{failure.diag.message_primary}: {failure.diag.message_detail}".replace("\n", "; ")
+            raise CatalogError(re.sub(r"outdated_\d+_", "", told)) from failure
+
+
+def _run(connection: psycopg.Connection, statement: str | None) -> None:
+    assert statement, "only what sql/ makes is made or dropped"
+    connection.execute(statement.encode())
+
+
+def _not_as_migrated(found: list[Difference]) -> str:
+    wrong = [
+        f"{d.thing.name} {'is ' + d.present.state if d.present else 'is missing'}, not: {d.wanted.state}"
+        for d in found
+        if d.wanted and d.wanted.step == 0
+    ]
+    return f"the tables are not as the migrations made them: {'; '.join(wrong)}"

@@ -1,0 +1,179 @@
+-- What the schema segmentation is made of, as PostgreSQL's catalog tells it: one row a thing.
+--
+-- step     0: what migrations/ make; 1: routines, views, triggers; 2: comments and grants, which need the others
+-- oid      in the order of these, things were made
+-- name     the same thing on two databases has the same name
+-- state    equal things have the same state
+-- makes    the statement that makes it, or replaces what is there
+-- drops    the statement that takes it away, or out of the way: see catalog.py
+--
+-- Partitions are left out: each database has its own months.
+with
+  relations as (
+    select c.*, c.oid::regclass::text as name
+    from pg_class as c
+    where c.relnamespace = 'segmentation'::regnamespace
+      and c.relkind in ('r', 'p', 'v', 'm', 'S')
+      and not c.relispartition
+      and c.relname !~ '^outdated_\d+_'
+  ),
+  routines as (
+    select
+      p.*, p.oid::regprocedure::text as name,
+      case when p.prokind in ('f', 'p') then pg_get_functiondef(p.oid) end as definition
+    from pg_proc as p
+    where p.pronamespace = 'segmentation'::regnamespace and p.proname !~ '^outdated_\d+_'
+  ),
+  views as (
+    select
+      r.*,
+      format(
+        'create or replace view %s%s as %s',
+        r.name, ' with (' || array_to_string(r.reloptions, ', ') || ')', pg_get_viewdef(r.oid)) as definition
+    from relations as r
+    where r.relkind = 'v'
+  ),
+  triggers as (
+    select
+      t.oid, format('%I on %s', t.tgname, r.name) as name,
+      format(
+        '%s; alter table %s %s trigger %I',
+        regexp_replace(pg_get_triggerdef(t.oid), '^CREATE TRIGGER', 'create or replace trigger'),
+        r.name,
+        case t.tgenabled
+          when 'O' then 'enable' when 'D' then 'disable' when 'A' then 'enable always' else 'enable replica'
+        end,
+        t.tgname) as definition
+    from pg_trigger as t
+    join relations as r on r.oid = t.tgrelid
+    where not t.tgisinternal
+  ),
+  -- Those that are neither the row of a table nor an array.
+  types as (
+    select t.*, t.oid::regtype::text as name
+    from pg_type as t
+    left join pg_class as c on c.oid = t.typrelid
+    where t.typnamespace = 'segmentation'::regnamespace and t.typelem = 0 and coalesce(c.relkind, 'c') = 'c'
+  ),
+  columns as (
+    select
+      r.name as table_name, r.owner, a.attname, a.attacl, format('%s.%I', r.name, a.attname) as name,
+      concat_ws(
+        ' ',
+        format_type(a.atttypid, a.atttypmod),
+        'collate ' || nullif(a.attcollation, 0)::regcollation::text,
+        case when a.attnotnull then 'not null' end,
+        'identity ' || nullif(a.attidentity::text, ''),
+        'generated ' || nullif(a.attgenerated::text, ''),
+        'default ' || pg_get_expr(d.adbin, d.adrelid)) as state
+    from (
+      select oid, relowner as owner, name from relations where relkind in ('r', 'p', 'm')
+      union all
+      select typrelid, typowner, name from types where typrelid <> 0
+    ) as r
+    join pg_attribute as a on a.attrelid = r.oid and a.attnum > 0 and not a.attisdropped
+    left join pg_attrdef as d on d.adrelid = a.attrelid and d.adnum = a.attnum
+  ),
+  grants as (
+    select
+      concat(a.privilege_type, ' (' || g.column_name || ')') as privilege, g.name,
+      case a.grantee when 0 then 'public' else a.grantee::regrole::text end as grantee,
+      case when a.is_grantable then ' with grant option' else '' end as option
+    from (
+      select
+        'routine ' || name as name, null as column_name, proowner as owner,
+        coalesce(proacl, acldefault('f', proowner)) as acl
+      from routines
+      union all
+      select 'table ' || name, null, relowner, coalesce(relacl, acldefault('r', relowner))
+      from relations
+      where relkind <> 'S'
+      union all
+      select 'sequence ' || name, null, relowner, coalesce(relacl, acldefault('s', relowner))
+      from relations
+      where relkind = 'S'
+      union all
+      select 'table ' || table_name, quote_ident(attname), owner, attacl from columns
+      union all
+      select 'type ' || name, null, typowner, coalesce(typacl, acldefault('T', typowner)) from types
+      union all
+      select 'schema ' || nspname, null, nspowner, coalesce(nspacl, acldefault('n', nspowner))
+      from pg_namespace
+      where oid = 'segmentation'::regnamespace
+      -- Of partitions only this: nobody is given a right to one.
+      union all
+      select 'table ' || oid::regclass, null, relowner, relacl
+      from pg_class
+      where relnamespace = 'segmentation'::regnamespace and relkind in ('r', 'p') and relispartition
+    ) as g
+    cross join lateral aclexplode(g.acl) as a
+    where a.grantee <> g.owner
+  ),
+  comments as (
+    select
+      d.description,
+      regexp_replace(i.type, '^(table|view|composite type|composite) ', '') || ' ' || i.identity as name
+    from pg_description as d
+    cross join lateral pg_identify_object(d.classoid, d.objoid, d.objsubid) as i
+    where (d.classoid, d.objoid) in (
+      select 'pg_proc'::regclass, oid from routines
+      union all
+      select 'pg_class'::regclass, oid from relations
+      union all
+      select 'pg_trigger'::regclass, oid from triggers
+      union all
+      select 'pg_type'::regclass, oid from types
+      union all
+      select 'pg_class'::regclass, typrelid from types
+      union all
+      select 'pg_constraint'::regclass, oid from pg_constraint where conrelid in (select oid from relations)
+    )
+  )
+select
+  1 as step, oid, case prokind when 'p' then 'procedure ' else 'function ' end || name as name,
+  concat_ws(' ', proowner::regrole, definition) as state, definition as makes,
+  format('alter routine %s rename to %I', name, left(format('outdated_%s_%s', oid, proname), 63)) as drops
+from routines
+union all
+select
+  1, oid, 'view ' || name, concat_ws(' ', relowner::regrole, definition), definition,
+  format('alter view %s rename to %I', name, left(format('outdated_%s_%s', oid, relname), 63))
+from views
+union all
+select 1, oid, 'trigger ' || name, definition as state, definition as makes, 'drop trigger ' || name
+from triggers
+union all
+select
+  2, 0, 'comment on ' || name, description,
+  format('comment on %s is %L', name, description), format('comment on %s is null', name)
+from comments
+union all
+select
+  2, 0, format('%s on %s to %s%s', privilege, name, grantee, option), '',
+  format('grant %s on %s to %s%s', privilege, name, grantee, option),
+  format('revoke %s on %s from %s cascade', privilege, name, grantee)
+from grants
+union all
+select
+  0, 0, case relkind when 'S' then 'sequence ' when 'm' then 'materialized view ' else 'table ' end || name,
+  concat_ws(' ', relowner::regrole, 'partition by ' || pg_get_partkeydef(oid), reloptions::text), null, null
+from relations
+where relkind <> 'v'
+union all
+select 0, 0, 'type ' || name, concat_ws(' ', typowner::regrole, 'kind', typtype), null, null
+from types
+union all
+select 0, 0, 'column ' || name, state, null, null
+from columns
+union all
+select 0, 0, format('constraint %I on %s', c.conname, r.name), pg_get_constraintdef(c.oid), null, null
+from pg_constraint as c
+join relations as r on r.oid = c.conrelid
+where c.contype in ('c', 'f', 'p', 'u', 'x')
+union all
+select
+  0, 0, 'index ' || i.indexrelid::regclass,
+  concat_ws(' ', pg_get_indexdef(i.indexrelid), case when not i.indisvalid then '(invalid)' end), null, null
+from pg_index as i
+join relations as r on r.oid = i.indrelid
+order by step, oid

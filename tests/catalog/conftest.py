@@ -1,0 +1,65 @@
+"""Databases to migrate: empty ones, new ones, and a copy of the files that a test may spoil."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from itertools import count
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from service import project_path, versions
+from service.migrate import migrate
+from tests.conftest import SERVER, url_of
+
+NAMES = count(1)
+
+
+@contextmanager
+def databases() -> Iterator[Callable[..., str]]:
+    """Make databases, or copies of one, that go away at the end."""
+    with psycopg.connect(url_of(str(SERVER["dbname"])), autocommit=True) as server, ExitStack() as made:
+
+        def make(template: str = "template1") -> str:
+            name = f"segmentation_test_{os.getpid()}_{next(NAMES)}"
+            server.execute(f"create database {name} template {template}".encode())
+            made.callback(server.execute, f"drop database {name} with (force)".encode())
+            return url_of(name)
+
+        yield make
+
+
+@pytest.fixture
+def empty_database() -> Iterator[Callable[[], str]]:
+    """Make a database with nothing in it; its URL."""
+    with databases() as make:
+        yield make
+
+
+@pytest.fixture(scope="session")
+def fresh() -> Iterator[str]:
+    """The URL of a database that was just made: what all others are to be like. It stays as it is."""
+    with databases() as make:
+        url = make()
+        migrate(url)
+        yield url
+
+
+@pytest.fixture
+def migrated(fresh: str) -> Iterator[str]:
+    """The URL of a migrated database that a test may spoil."""
+    with databases() as make:
+        url = make(template=fresh.rpartition("/")[2])
+        migrate(url)  # what is set for a database is in no copy of it
+        yield url
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the SQL files that a test may spoil."""
+    for folder in ("migrations", "sql"):
+        shutil.copytree(project_path(folder), tmp_path / folder)
+    monkeypatch.setattr(versions, "project_path", lambda name: tmp_path / name)
+    return tmp_path

@@ -1,0 +1,388 @@
+"""The migration runner: repeatable, harmless twice at once, all of sql/ or nothing of it, and felt by nobody."""
+
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from service import __version__
+from service.migrate import MigrationError, migrate
+from tests.catalog.shape import differences, shape
+from tests.conftest import Database
+
+IDLE = "begin; select * from segmentation.user_history(7); select * from segmentation.list_segments()"
+
+
+def version(url: str) -> str:
+    """The version that the database says it has."""
+    return str(Database(url).value("select obj_description('segmentation'::regnamespace, 'pg_namespace')"))
+
+
+def edit(file: Path, old: str, new: str) -> None:
+    """Change a file, which has to be as this test thinks it is."""
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
+
+
+def test_an_empty_database_gets_everything_and_each_step_is_told(empty: str) -> None:
+    told: list[str] = []
+    migrated = migrate(empty, told.append)
+    assert "holds no schema segmentation: a new, empty one is made" in told[0]
+    assert told[1] == "applied migrations/0001_roles_and_schema.sql"
+    assert told[-1] == f"the database is at version {migrated}"
+    assert version(empty).endswith(f"version {migrated}")
+    assert migrated.startswith(f"{__version__} (")
+    assert Database(empty).value("select count(*) from user_segments(1000)") == 0
+
+
+def test_a_second_run_applies_no_migration_again_and_keeps_the_data(migrated: str) -> None:
+    Database(migrated).rows("select create_segment('A', 100)")
+    told: list[str] = []
+    migrate(migrated, told.append)
+    assert not [line for line in told if "migrations/" in line]
+    assert Database(migrated).segments_of(1000) == ["A"]
+
+
+TOUCHED = """
+    select 'pg_proc', oid::regprocedure::text from pg_proc where xmin::text::bigint >= %(xid)s
+    union all
+    select 'pg_class', oid::regclass::text from pg_class where relkind <> 'i' and xmin::text::bigint >= %(xid)s
+    union all
+    select 'pg_rewrite', ev_class::regclass::text from pg_rewrite where xmin::text::bigint >= %(xid)s
+    union all
+    select 'pg_trigger', tgname::text from pg_trigger where xmin::text::bigint >= %(xid)s
+    union all
+    select 'pg_description', description from pg_description where xmin::text::bigint >= %(xid)s
+    union all
+    select 'pg_namespace', nspname::text from pg_namespace where xmin::text::bigint >= %(xid)s
+    union all
+    select 'pg_default_acl', defaclacl::text from pg_default_acl where xmin::text::bigint >= %(xid)s
+    union all
+    select 'pg_db_role_setting', setconfig::text from pg_db_role_setting where xmin::text::bigint >= %(xid)s
+    union all
+    select 'pg_auth_members', member::regrole::text from pg_auth_members where xmin::text::bigint >= %(xid)s
+"""
+
+
+def touched(url: str, since: int) -> list[tuple]:
+    """The rows of the catalog that were written since a transaction."""
+    with psycopg.connect(url) as connection:
+        return connection.execute(TOUCHED, {"xid": since}).fetchall()
+
+
+def next_transaction(url: str) -> int:
+    """The number of the next one."""
+    return int(Database(url).value("select pg_snapshot_xmax(pg_current_snapshot())::text"))
+
+
+def test_what_is_as_it_should_be_is_not_touched(migrated: str, checkout: Path) -> None:
+    migrate(migrated)
+    since = next_transaction(migrated)
+    migrate(migrated)
+    assert touched(migrated, since) == []
+    edit(checkout / "sql" / "10_clock.sql", "pg_catalog.transaction_timestamp()", "pg_catalog.now()")
+    migrate(migrated)
+    assert [name for name, _ in touched(migrated, since)] == ["pg_proc", "pg_description"]
+    assert ("pg_proc", "earliest_change()") in touched(migrated, since)
+
+
+def test_two_runs_at_once_do_no_harm(empty: str) -> None:
+    with ThreadPoolExecutor() as pool:
+        assert len(set(pool.map(migrate, [empty] * 4))) == 1
+
+
+def test_its_bookkeeping_is_in_a_schema_of_its_own(fresh: str) -> None:
+    schemas = Database(fresh).column(
+        "select distinct table_schema from information_schema.tables where table_name like '%yoyo%'"
+    )
+    assert schemas == ["segmentation_migrations"]
+
+
+def test_an_error_in_sql_is_told_with_its_file_and_line_and_nothing_is_applied(
+    migrated: str, checkout: Path
+) -> None:
+    before = shape(migrated)
+    (checkout / "sql" / "11_new.sql").write_text("create table segmentation.new ();\n\nselekt 1;\n")
+    with pytest.raises(MigrationError, match=r"sql/11_new\.sql, line 3: .*syntax error"):
+        migrate(migrated)
+    assert differences(shape(migrated), before) == []
+
+
+def test_an_error_in_a_migration_is_told_and_stops_everything(migrated: str, checkout: Path) -> None:
+    (checkout / "migrations" / "9999_new.sql").write_text("create table segmentation.new ();\nselekt 1;\n")
+    with pytest.raises(MigrationError, match=r"migrations/9999_new\.sql.*syntax error"):
+        migrate(migrated)
+    assert Database(migrated).value("select to_regclass('segmentation.new')") is None
+
+
+def test_a_migration_without_a_transaction_is_applied_too(migrated: str, checkout: Path) -> None:
+    (checkout / "migrations" / "9999_new.sql").write_text(
+        "-- transactional: false\ncreate index concurrently new_idx on segmentation.users (registered_at);\n"
+    )
+    migrate(migrated)
+    told: list[str] = []
+    migrate(migrated, told.append)
+    assert not [line for line in told if "new_idx" in line or "9999" in line]
+    assert Database(migrated).value("select to_regclass('segmentation.new_idx') is not null")
+
+
+def test_the_version_tells_every_change_of_a_file(migrated: str, checkout: Path) -> None:
+    before = migrate(migrated)
+    with (checkout / "sql" / "10_clock.sql").open("a") as file:
+        file.write("-- changed\n")
+    assert migrate(migrated) != before
+
+
+def test_a_database_that_is_away_is_told() -> None:
+    with pytest.raises(MigrationError, match="does not answer"):
+        migrate("postgresql://nobody@127.0.0.1:1/none")
+
+
+def test_what_is_no_url_is_told_without_showing_it() -> None:
+    with pytest.raises(MigrationError, match="no URL") as caught:
+        migrate("host=db password=secret")
+    assert "secret" not in str(caught.value)
+
+
+# Half of a database ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        ("drop schema segmentation_migrations cascade", "does not say by which migrations"),
+        (
+            "drop schema segmentation cascade; create schema segmentation authorization segmentation_owner",
+            "no tables",
+        ),
+        (
+            "insert into segmentation_migrations._yoyo_migration values ('x', '9999_newer', now())",
+            "9999_newer",
+        ),
+        (
+            "create role stranger; alter schema segmentation owner to stranger",
+            "segmentation belongs to stranger",
+        ),
+        (
+            "create role other_stranger; alter schema segmentation_migrations owner to other_stranger",
+            "segmentation_migrations belongs to other_stranger",
+        ),
+    ],
+)
+def test_half_of_a_database_is_refused(fault: str, told: str, migrated: str) -> None:
+    Database(migrated).rows(fault)
+    with pytest.raises(MigrationError, match=told):
+        migrate(migrated)
+    database = Database(migrated)
+    for role in ("stranger", "other_stranger"):
+        if database.rows("select from pg_roles where rolname = %s", role):
+            database.rows(f"reassign owned by {role} to postgres; drop role {role}")
+
+
+def test_a_restore_that_brought_nothing_is_refused_when_a_schema_is_to_be_there(
+    empty: str, migrated: str
+) -> None:
+    with pytest.raises(MigrationError, match="nothing was restored"):
+        migrate(empty, existing=True)
+    assert Database(empty).value("select to_regnamespace('segmentation') is null")
+    migrate(migrated, existing=True)
+
+
+@pytest.mark.parametrize("seconds", [0.3, 0.6, 0.8, 1.0, 1.2, 1.5])
+def test_a_run_that_was_killed_does_not_block_the_next(seconds: float, empty: str, fresh: str) -> None:
+    run = subprocess.Popen(
+        [sys.executable, "-m", "service.migrate"], env={"DATABASE_URL": empty}, stdout=subprocess.DEVNULL
+    )
+    try:
+        run.wait(seconds)
+    except subprocess.TimeoutExpired:
+        run.kill()
+        run.wait()
+    migrate(empty)
+    assert differences(shape(empty), shape(fresh)) == []
+
+
+def test_a_lock_row_that_a_killed_run_left_does_not_block_the_next(empty: str) -> None:
+    Database(empty).rows(
+        "create schema segmentation_migrations; "
+        "create table segmentation_migrations.yoyo_lock (locked int default 1 primary key, ctime timestamp, pid int); "
+        "insert into segmentation_migrations.yoyo_lock values (1, now(), 1)"
+    )
+    migrate(empty)
+
+
+# Who is in the way -------------------------------------------------------------------------------
+
+
+def test_a_deploy_of_functions_goes_by_whatever_others_hold(migrated: str, checkout: Path) -> None:
+    others = Database(migrated)
+    others.rows(IDLE)
+    others.rows("lock table segmentation.users, segmentation.memberships in row exclusive mode")
+    for name in ("45_reads.sql", "50_triggers.sql"):
+        edit(checkout / "sql" / name, "\ndeclare\n", "\ndeclare -- changed\n")
+    migrate(migrated, patience=0)
+
+
+VIEW = "create or replace view segmentation.new as select {} as a;"
+TRIGGER = """
+    create or replace trigger new before {} on segmentation.memberships
+    for each statement execute function segmentation.refuse_truncate();
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "held"),
+    [
+        (VIEW.format(1), VIEW.format(2), "select * from segmentation.new"),
+        (
+            TRIGGER.format("truncate"),
+            TRIGGER.format("truncate or delete"),
+            "lock table segmentation.memberships in row exclusive mode",
+        ),
+    ],
+    ids=["view", "trigger"],
+)
+def test_who_is_in_the_way_is_told_and_nothing_is_applied_while_others_go_on(
+    before: str, after: str, held: str, migrated: str, checkout: Path
+) -> None:
+    file = checkout / "sql" / "61_new.sql"
+    file.write_text(f"{VIEW.format(1)}\n{before}")
+    migrate(migrated)
+    file.write_text(f"{VIEW.format(1) if before != VIEW.format(1) else ''}\n{after}")
+    untouched = shape(migrated)
+    holder = Database(migrated)
+    holder.rows("set application_name = 'forgotten psql'")
+    holder.rows(f"begin; {held}")
+    stop = threading.Event()
+    # Longer than what the deploy asks for a lock: to wait for it is to fail here.
+    others = Database(migrated, "-c search_path=segmentation -c lock_timeout=450ms")
+
+    def go_on() -> int:
+        calls = 0
+        while not stop.is_set():
+            others.rows("select * from new")
+            others.rows(
+                "insert into memberships (user_id, segment_id) select 1, segment_id from segments where false"
+            )
+            calls += 1
+        return calls
+
+    with ThreadPoolExecutor() as pool:
+        calls = pool.submit(go_on)
+        try:
+            with pytest.raises(MigrationError) as caught:
+                migrate(migrated, patience=1)
+        finally:
+            stop.set()
+        assert calls.result() > 0
+    told = str(caught.value)
+    assert "nothing of it was applied" in told
+    assert (
+        f"pid {holder.connection.info.backend_pid}, login postgres, forgotten psql, idle in transaction"
+        in told
+    )
+    assert held in told
+    assert differences(untouched, shape(migrated)) == []
+
+
+def test_a_deploy_waits_with_nothing_held_until_the_way_is_free(migrated: str, checkout: Path) -> None:
+    file = checkout / "sql" / "61_new.sql"
+    file.write_text(VIEW.format(1))
+    migrate(migrated)
+    file.write_text(VIEW.format(2))
+    holder = Database(migrated)
+    holder.rows("begin; select * from segmentation.new")
+    told: list[str] = []
+
+    def say(line: str) -> None:
+        told.append(line)
+        if "waits for a lock" in line:
+            holder.rows("commit")
+
+    migrate(migrated, say)
+    assert [line for line in told if line.startswith("sql/ waits for a lock; in the way: pid ")]
+    assert "changed view segmentation.new" in told
+
+
+def test_a_migration_waits_in_the_same_way(migrated: str, checkout: Path) -> None:
+    (checkout / "migrations" / "9999_new.sql").write_text(
+        "alter table segmentation.users add column new int;\n"
+    )
+    holder = Database(migrated)
+    holder.rows("begin; select from segmentation.users")
+    with pytest.raises(MigrationError, match=r"migrations/9999_new\.sql: waited .* pid"):
+        migrate(migrated, patience=0)
+    holder.rows("commit")
+    migrate(migrated)
+
+
+def test_another_run_that_lasts_too_long_is_named(migrated: str) -> None:
+    other = Database(migrated)
+    other.rows("select pg_advisory_lock(7361405928)")
+    with pytest.raises(MigrationError, match=f"another migrate.*pid {other.connection.info.backend_pid}"):
+        migrate(migrated, patience=0)
+
+
+def test_calls_of_a_function_whose_head_changes_do_not_fail(migrated: str, checkout: Path) -> None:
+    """A call that has found the old one still finds it, and the next finds the new."""
+    file = checkout / "sql" / "61_new.sql"
+    texts = [
+        f"create or replace function segmentation.new ({head}) returns int language plpgsql as $$ begin return 1; end $$;"
+        for head in ("a int", "a int, b int default 2")
+    ]
+    file.write_text(texts[0])
+    migrate(migrated)
+    stop = threading.Event()
+
+    def call() -> int:
+        calls = 0
+        with psycopg.connect(migrated, autocommit=True, prepare_threshold=0) as connection:
+            while not stop.is_set():
+                connection.execute("select segmentation.new(a => 1)")
+                calls += 1
+        return calls
+
+    with ThreadPoolExecutor() as pool:
+        calls = [pool.submit(call) for _ in range(2)]
+        try:
+            for text in [*reversed(texts)] * 2:
+                file.write_text(text)
+                migrate(migrated)
+        finally:
+            stop.set()
+        assert all(each.result() for each in calls)
+    assert Database(migrated).column("select proname::text from pg_proc where proname ~ 'outdated'") == []
+
+
+# Who may create functions beside ours -------------------------------------------------------------
+
+
+def test_functions_of_others_in_public_are_never_called(
+    empty: str, checkout: Path, empty_database: Callable[[], str]
+) -> None:
+    """In a database that comes from PostgreSQL 14 anybody may create there, and migrating is a superuser's work."""
+    database = Database(empty)
+    database.rows("create table public.called (who text); grant insert on public.called to public")
+    database.rows("grant create on schema public to public")
+    for arguments in ("text, name", "text, text", "text, name, text", "text, text, text"):
+        database.rows(
+            f"create function public.format({arguments}) returns text language plpgsql as "
+            "$$ begin insert into public.called values (current_user); return 'select 1'; end $$"
+        )
+    database.rows(
+        "create function public.note(name, text) returns boolean language plpgsql as "
+        "$$ begin insert into public.called values (current_user); return true; end $$; "
+        "create operator public.~ (function = public.note, leftarg = name, rightarg = text); "
+        "create operator public.|| (function = public.format, leftarg = text, rightarg = name)"
+    )
+    told: list[str] = []
+    migrate(empty, told.append)
+    migrate(empty)
+    assert database.rows("select * from public.called") == []
+    assert [line for line in told if "revoke create on schema public from public" in line]
