@@ -1,0 +1,285 @@
+"""One truth on every database: whatever version it comes from and whatever was done to it, it becomes like a new one.
+
+dumps/ holds databases of released versions, with something of everything in them.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import errors
+
+from service.migrate import MigrationError, migrate
+from tests.catalog.shape import differences, shape
+from tests.conftest import Database
+
+DUMPS = sorted(Path(__file__).with_name("dumps").glob("*.sql"))
+HISTORIES = """
+    select u.user_id, h.* from segmentation.users as u, segmentation.user_history(u.user_id) as h
+    order by u.user_id, h.at, h.segment, h.operation
+"""
+SEGMENTS = """
+    select u.user_id, s.segment, s.source from segmentation.users as u, segmentation.user_segments(u.user_id) as s
+    order by u.user_id, s.segment
+"""
+
+
+def query(url: str, statement: str) -> list[tuple]:
+    """What one statement finds, whose names need no schema."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("set search_path = segmentation")
+        cursor = connection.execute(statement.encode())
+        return cursor.fetchall() if cursor.description else []
+
+
+@pytest.mark.parametrize("dump", DUMPS, ids=lambda dump: dump.stem)
+def test_a_database_of_an_earlier_version_becomes_like_a_new_one(
+    dump: Path, fresh: str, empty_database: Callable[[], str]
+) -> None:
+    url = empty_database()
+    query(url, dump.read_text())
+    segments, histories = query(url, SEGMENTS), query(url, HISTORIES)
+    assert segments and histories
+    migrate(url)
+    assert differences(shape(url), shape(fresh)) == []
+    assert query(url, SEGMENTS) == segments
+    # Events had no more than this at first.
+    assert [event[:5] for event in query(url, HISTORIES)] == [event[:5] for event in histories]
+
+
+WORKING = """
+    select create_segment('A', 100);
+    select change_user_segments(1, '{A}');
+    select change_user_segments(1, remove => '{A}');
+    select * from user_history(1);
+    select http_user_segments(1, null);
+    select * from service_status();
+"""
+
+
+FAULTS = {
+    "functions of earlier versions": [
+        # A parameter more once: every call that gives fewer is "not unique".
+        "create function user_segments(user_id bigint, at timestamptz default null, old int default 1) "
+        "returns int language sql as 'select 1'",
+        "create function old_name(user_id bigint) returns int language sql as 'select 1'",
+        "grant execute on function old_name to segmentation_reader",
+        "create procedure old_procedure() language sql as 'select 1'",
+        "create aggregate old_aggregate(int) (sfunc = int4pl, stype = int)",
+        "create view old_view as select * from users; grant select on old_view to public",
+        "create function of_old_view() returns setof old_view language sql as 'select * from segmentation.old_view'",
+    ],
+    "functions other than in sql/": [
+        "create or replace function clock() returns timestamptz language sql as $$ select timestamptz '2000-01-01Z' $$",
+        "alter function user_segments(bigint, timestamptz) reset search_path",
+        "alter function users_segments(bigint[]) security invoker",
+        "alter function rfc3339(timestamptz) rename to old_name",
+        "alter function forget_user(bigint, text, text) owner to postgres",
+        "drop function user_history(bigint, timestamptz, timestamptz)",
+        "drop function rollout_steps; create function rollout_steps(slug text) returns int language sql as 'select 1'",
+        "drop function delete_segment(text, text, text); create procedure delete_segment(text, text, text) "
+        "language sql as 'select 1'",
+    ],
+    "rights": [
+        "revoke execute on function user_segments(bigint, timestamptz) from segmentation_reader",
+        "revoke usage on schema segmentation from segmentation_reader",
+        "grant execute on function forget_user(bigint, text, text) to segmentation_reader with grant option",
+        "grant execute on function delete_segment(text, text, text) to public",
+        "grant create on schema segmentation to public",
+        "grant select on api_keys to segmentation_reader",
+        "grant update (key_digest) on api_keys to segmentation_editor",
+        "grant usage on sequence segments_segment_id_seq to public",
+        "revoke usage on type rollout_step from public",
+        'do $$ begin create role "an other"; exception when duplicate_object then null; end $$; '
+        'grant execute on function clock() to "an other"',
+        "alter default privileges for role segmentation_owner grant execute on functions to public",
+        "alter default privileges for role segmentation_owner in schema segmentation grant select on tables to public",
+    ],
+    "triggers": [
+        "drop trigger memberships_after_insert on memberships",
+        "alter table memberships disable trigger memberships_after_delete",
+        "alter table rollouts enable replica trigger rollouts_after_insert",
+        "create or replace trigger memberships_refuse_truncate before update on memberships "
+        "for each statement execute function refuse_truncate()",
+        "create trigger old_trigger before truncate on users for each statement execute function refuse_truncate()",
+        "drop trigger segments_refuse_truncate on segments; create constraint trigger segments_refuse_truncate "
+        "after insert on segments for each row execute function refuse_truncate()",
+    ],
+    "a view that says something else": [
+        "create or replace view living_segments as select s.slug, s.description, 0::numeric as percent, s.created_at, "
+        "s.salt from segments as s where s.deleted_at = 'infinity'",
+    ],
+    "a view with a column more": [
+        "do $$ begin execute 'create or replace view living_segments as select l.*, 1 as more from ('"
+        " || rtrim(pg_get_viewdef('living_segments'::regclass), ';') || ') as l'; end $$",
+    ],
+    "a view with an option": ["alter view living_segments set (security_barrier = true)"],
+    "comments": [
+        "comment on function user_segments(bigint, timestamptz) is 'something else'",
+        "comment on function users_segments(bigint[]) is null",
+        "comment on table memberships is 'ours'",
+        "comment on column memberships.reason is 'why'",
+        "comment on view overrides is 'all'",
+        "comment on trigger memberships_after_delete on memberships is 'keeps'",
+        "comment on constraint memberships_pkey on memberships is 'one'",
+        "comment on type rollout_step is 'a step'",
+        "comment on column rollout_step.percent is 'of all'",
+        "comment on schema segmentation is null",
+    ],
+    "settings": [
+        "do $$ begin execute format('alter database %I reset search_path', current_database()); end $$",
+        "alter role segmentation_reader set search_path = public",
+        "do $$ begin execute format('alter role segmentation_editor in database %I set work_mem = 64', current_database()); end $$",
+    ],
+    "roles": [
+        "grant segmentation_reader to segmentation_jobs",
+        "revoke segmentation_editor from segmentation_admin",
+        "alter role segmentation_owner login",
+        "alter role segmentation_service inherit",
+    ],
+}
+
+
+@pytest.mark.parametrize("faults", FAULTS.values(), ids=FAULTS)
+def test_what_was_done_to_a_database_is_undone(faults: list[str], fresh: str, migrated: str) -> None:
+    # Roles and what is set for them belong to the server, so the new database has them too.
+    wanted, seen = shape(fresh), [""]
+    for fault in faults:
+        query(migrated, fault)
+        now = differences(shape(migrated), wanted)
+        assert now and now != seen, f"this test would not see: {fault}"
+        seen = now
+    migrate(migrated)
+    assert differences(shape(migrated), wanted) == []
+    query(migrated, WORKING)
+
+
+def test_partitions_made_meanwhile_bear_the_triggers_of_their_table(migrated: str, checkout: Path) -> None:
+    query(migrated, "select ensure_history_partition('2031-07-01Z')")
+    query(migrated, "drop trigger history_is_append_only on membership_history_2031_07")
+    query(migrated, "alter table membership_history disable trigger history_is_append_only")
+    migrate(migrated)
+    with pytest.raises(errors.ObjectNotInPrerequisiteState):
+        query(migrated, "truncate membership_history_2031_07")
+    # Another binding reaches them too.
+    file = checkout / "sql" / "50_triggers.sql"
+    text = file.read_text()
+    assert "before update or delete or truncate on segmentation.membership_history\n" in text
+    file.write_text(
+        text.replace(
+            "before update or delete or truncate on segmentation.membership_history\n",
+            "before update or truncate on segmentation.membership_history\n",
+        )
+    )
+    migrate(migrated)
+    query(migrated, "delete from membership_history_2031_07")
+    with pytest.raises(errors.ObjectNotInPrerequisiteState):
+        query(migrated, "truncate membership_history_2031_07")
+
+
+def test_a_function_is_deployed_with_another_head(migrated: str, checkout: Path) -> None:
+    """A parameter more, one less, another name, another type, another result: there is always just one."""
+    for head in (
+        "(a integer) RETURNS integer",
+        "(a integer, b integer DEFAULT 2) RETURNS integer",
+        "(a integer DEFAULT 1) RETURNS integer",
+        "(a integer) RETURNS integer",
+        "(other integer) RETURNS integer",
+        "(other bigint) RETURNS integer",
+        "(other bigint) RETURNS bigint",
+        "(other bigint) RETURNS TABLE(one integer)",
+        "(other bigint) RETURNS TABLE(one integer, two integer)",
+    ):
+        # Something depends on it each time: a view, and a function on that.
+        (checkout / "sql" / "61_new.sql").write_text(
+            f"""create or replace function segmentation.new {head} language plpgsql as $$ begin end $$;
+            create or replace view segmentation.using_new as select f::text from segmentation.new(1) as f;
+            create or replace function segmentation.using_view() returns setof segmentation.using_new
+            language sql as 'select * from segmentation.using_new';
+            grant execute on function segmentation.using_view() to segmentation_reader;"""
+        )
+        migrate(migrated)
+        ((made,),) = query(migrated, "select pg_get_functiondef(oid) from pg_proc where proname = 'new'")
+        assert " ".join(made.split()).startswith(
+            f"CREATE OR REPLACE FUNCTION segmentation.new{head} LANGUAGE"
+        )
+        assert query(
+            migrated, "select has_function_privilege('segmentation_reader', 'using_view()', 'execute')"
+        ) == [(True,)]
+
+
+def test_a_view_is_deployed_with_other_columns(migrated: str, checkout: Path) -> None:
+    for columns, row in (
+        ("1 as a", {"a": 1}),
+        ("1 as a, 2 as b", {"a": 1, "b": 2}),
+        ("2 as b, 1 as a", {"b": 2, "a": 1}),
+        ("'2' as b, 1 as a", {"b": "2", "a": 1}),
+        ("'3' as b, 1 as a", {"b": "3", "a": 1}),
+        ("1 as a", {"a": 1}),
+    ):
+        (checkout / "sql" / "61_new.sql").write_text(
+            f"""create or replace view segmentation.new as select {columns};
+            create or replace function segmentation.of_new () returns setof segmentation.new
+            language sql as 'select * from segmentation.new';"""
+        )
+        migrate(migrated)
+        assert query(migrated, "select row_to_json(n) from of_new() as n") == [(row,)]
+
+
+def test_what_of_others_depends_on_a_dropped_function_stops_the_deploy_by_name(
+    migrated: str, checkout: Path
+) -> None:
+    (checkout / "sql" / "61_new.sql").write_text(
+        "create or replace function segmentation.new () returns int language sql as $$ select 1 $$;\n"
+    )
+    migrate(migrated)
+    query(migrated, "create schema reports; create view reports.mine as select segmentation.new()")
+    before = shape(migrated)
+    (checkout / "sql" / "61_new.sql").unlink()
+    with pytest.raises(MigrationError, match=r"segmentation\.new\(\).*view reports\.mine depends on"):
+        migrate(migrated)
+    assert differences(before, shape(migrated)) == []
+    query(migrated, "drop view reports.mine")
+    migrate(migrated)
+    assert query(migrated, "select to_regproc('segmentation.new')") == [(None,)]
+
+
+def test_tables_that_are_not_as_the_migrations_made_them_are_named(migrated: str) -> None:
+    query(migrated, "drop index memberships_ends_at_idx")
+    query(migrated, "alter table memberships drop constraint memberships_start_before_end")
+    query(migrated, "alter table memberships drop column reason cascade")
+    query(migrated, "alter table segments alter slug drop not null")
+    query(migrated, "alter table report_links alter user_id type int")
+    query(migrated, "drop table upkeep cascade")
+    before = shape(migrated)
+    with pytest.raises(MigrationError) as caught:
+        migrate(migrated)
+    for named in (
+        "index segmentation.memberships_ends_at_idx is missing",
+        "constraint memberships_start_before_end on segmentation.memberships is missing",
+        "column segmentation.memberships.reason is missing",
+        "column segmentation.segments.slug is text",
+        "column segmentation.report_links.user_id is integer",
+        "table segmentation.upkeep is missing",
+    ):
+        assert named in str(caught.value)
+    assert differences(before, shape(migrated)) == []
+
+
+def test_an_index_of_somebody_else_stays_and_is_told(migrated: str) -> None:
+    query(migrated, "create index mine on memberships (starts_at); create table notes (note text)")
+    told: list[str] = []
+    migrate(migrated, told.append)
+    assert [line for line in told if "segmentation.mine" in line and "segmentation.notes" in line]
+    assert query(migrated, "select to_regclass('mine')") == [("mine",)]
+
+
+def test_data_stays_in_every_row(migrated: str) -> None:
+    database = Database(migrated)
+    database.rows("select segmentation.create_segment('A', 50)")
+    database.rows("select segmentation.change_user_segments(1, '{A}')")
+    before = query(migrated, "select xmin, row_to_json(s) from segments as s")
+    query(migrated, "drop function user_history(bigint, timestamptz, timestamptz)")
+    migrate(migrated)
+    assert query(migrated, "select xmin, row_to_json(s) from segments as s") == before
