@@ -17,7 +17,7 @@ begin
       1 as position, 'schema version' as item, d.version is not null as ok, d.version as value,
       'Apply the migrations: python -m service.migrate' as hint
     from (
-      select (regexp_match(obj_description('segmentation'::regnamespace, 'pg_namespace'), 'version (\S+)'))[1]
+      select (regexp_match(obj_description('segmentation'::regnamespace, 'pg_namespace'), 'version (.+)$'))[1]
     ) as d (version)
     union all
     select 2, 'bucket vectors', count(*) = 0, case when count(*) = 0 then 'as golden' else count(*) || ' differ' end,
