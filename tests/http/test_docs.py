@@ -116,6 +116,22 @@ def test_generated_clients_know_what_may_be_chosen(description: Description) -> 
     assert headers["Location"]["schema"] == {"type": "string"}
 
 
+def test_each_parameter_is_described_by_its_own_words(description: Description) -> None:
+    pages = {
+        (path, parameter["name"]): (parameter["description"], parameter["schema"].get("default"))
+        for path, operation in operations(description)
+        if operation["operationId"] in ("listSegments", "listMembers")
+        for parameter in operation["parameters"]
+        if parameter["name"] in ("after", "limit")
+    }
+    assert pages == {
+        ("/v1/segments", "after"): ("Slugs after this one", None),
+        ("/v1/segments", "limit"): ("At most so many", 100),
+        ("/v1/segments/{slug}/members", "after"): ("Ids above this one", 0),
+        ("/v1/segments/{slug}/members", "limit"): ("At most so many on a page: 1 to 10000", 100),
+    }
+
+
 def test_calls_need_a_key_unless_they_say_so(description: Description) -> None:
     assert description["security"] == [{"apiKey": []}]
     # One way to say it: whoever tries the page cannot choose a wrong one.
