@@ -1,8 +1,12 @@
--- Housekeeping of what has ended: the sweep moves it from memberships to the history.
+-- Maintenance: what pg_cron does, and nothing that an answer depends on.
 --
--- Nothing depends on it for the right answer, as every read compares ends_at with the clock; it keeps
--- memberships small. It takes rows that nobody holds (SKIP LOCKED), so it waits for no writer, and a
--- writer waits for one batch at most; the delete trigger writes the history, with the true end.
+--     expire    move ended overrides from memberships to the history, a bounded batch at a time
+--     sweep     expire batch after batch, for at most so long
+--     purge     delete what nobody may ask for any more: links, kept answers, months that retention has given up
+--
+-- Every read compares ends_at with the clock, so the sweep only keeps memberships small. It takes rows that nobody
+-- holds (SKIP LOCKED), so it waits for no writer, and a writer waits for one batch at most. The delete trigger writes
+-- the history, with the true end. The history has one partition per month (UTC) of ends_at.
 
 create or replace function segmentation.expire_memberships (
   max_rows integer default 5000
@@ -66,6 +70,24 @@ $$;
 
 comment on function segmentation.expire_memberships(integer) is
   'Move at most so many ended overrides (expired, or their segment deleted) to the history; returns how many were moved. Example: select expire_memberships(10000);';
+
+-- The oldest end that has come and not been swept yet: how far the sweep is behind.
+create or replace function segmentation.oldest_unswept (
+  moment timestamptz
+)
+  returns timestamptz
+  language sql
+  stable
+  set search_path = pg_catalog, pg_temp
+as $$
+  select least(
+    (
+      select min(m.ends_at)
+      from segmentation.memberships as m
+      where m.ends_at <= oldest_unswept.moment and m.ends_at < 'infinity'
+    ),
+    (select min(s.deleted_at) from segmentation.segments as s where s.deleted_at < 'infinity' and not s.swept))
+$$;
 
 create or replace function segmentation.note_upkeep (
   task text,
@@ -234,6 +256,34 @@ $$;
 comment on function segmentation.history_partitions() is
   'The partitions of the history, oldest first. Example: select * from history_partitions();';
 
+-- Drops the months before kept_since, unless somebody reads the history just now. Dropping takes the whole history
+-- for a moment (ACCESS EXCLUSIVE): who comes after us would wait for whoever we wait for, hence the short timeout.
+create or replace function segmentation.drop_retired_partitions () returns integer
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+  set lock_timeout = '100ms'
+as $$
+declare
+  retired regclass[] := array(
+    select h.partition
+    from segmentation.history_partitions() as h
+    where h.month_start < (select r.kept_since from segmentation.retention as r)
+  );
+  old_partition regclass;
+begin
+  if cardinality(retired) > 0 then
+    lock table segmentation.membership_history in access exclusive mode;
+    foreach old_partition in array retired loop
+      execute format('drop table %s', old_partition);
+    end loop;
+  end if;
+  return cardinality(retired);
+exception
+  when lock_not_available then
+    return 0;
+end
+$$;
+
 create or replace function segmentation.drop_history_before (
   period text
 )
@@ -244,30 +294,62 @@ create or replace function segmentation.drop_history_before (
 as $$
 declare
   horizon timestamptz := segmentation.month_start(drop_history_before.period);
-  old_partition regclass;
   dropped integer := 0;
 begin
   if horizon > segmentation.clock() then
-    raise exception 'period % is yet to come', period
+    raise exception 'period % is yet to come', drop_history_before.period
       using
         errcode = 'invalid_parameter_value',
-        detail = json_build_object('period', period),
+        detail = json_build_object('period', drop_history_before.period),
         hint = 'Give the first month to keep: this one or an earlier one.';
   end if;
+  -- From here on no answer tells of the time before, dropped or not.
+  update segmentation.retention as r set kept_since = greatest(r.kept_since, horizon);
   -- What ended before the horizon but was not swept yet would come back as a partition of its own.
   delete from segmentation.memberships as m
   using segmentation.segments as s
   where s.segment_id = m.segment_id and least(m.ends_at, s.deleted_at) < horizon;
-  for old_partition in
-    select h.partition from segmentation.history_partitions() as h where h.month_start < horizon
-  loop
-    execute format('drop table %s', old_partition);
-    dropped := dropped + 1;
+  for attempt in 1 .. 4 loop
+    dropped := segmentation.drop_retired_partitions();
+    exit when dropped > 0 or not exists (
+      select from segmentation.history_partitions() as h where h.month_start < horizon
+    );
+    perform pg_sleep(0.3);
   end loop;
-  update segmentation.retention as r set kept_since = greatest(r.kept_since, horizon);
+  if exists (select from segmentation.history_partitions() as h where h.month_start < horizon) then
+    raise warning 'the history is being read: its months before % are dropped by the next purge that can',
+      drop_history_before.period
+      using hint = 'Nothing tells of them any more. To drop them at once: select purge_expired();';
+  end if;
   return dropped;
 end
 $$;
 
 comment on function segmentation.drop_history_before(text) is
-  'Retention: drop the history of all months before this one, for good; returns how many partitions were dropped. Example: select drop_history_before(''2025-01'');';
+  'Retention: drop the history of all months before this one, for good; returns how many partitions were dropped. What is being read just now is dropped a little later, by the purge. Example: select drop_history_before(''2025-01'');';
+
+create or replace function segmentation.purge_expired () returns bigint
+  language plpgsql
+  security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  purged bigint;
+begin
+  with links as (
+    delete from segmentation.report_links as l where l.expires_at <= segmentation.clock() returning 1
+  ),
+  answers as (
+    delete from segmentation.idempotency_keys as i
+    where i.created_at <= segmentation.answers_kept_since()
+    returning 1
+  )
+  select (select count(*) from links) + (select count(*) from answers) into purged;
+  perform segmentation.drop_retired_partitions();
+  perform segmentation.note_upkeep('purge', purged);
+  return purged;
+end
+$$;
+
+comment on function segmentation.purge_expired() is
+  'Delete report links that have expired and answers kept for a day; returns how many. Drops months of the history that drop_history_before could not drop. Example: select purge_expired();';

@@ -34,11 +34,7 @@ begin
     select 4, 'oldest end not yet swept', coalesce(o.ended_at > moment - interval '10 minutes', true),
       coalesce(segmentation.rfc3339(o.ended_at), 'none'),
       'Reads are right all the same. The sweep is behind: call sweep();'
-    from (
-      select least(
-        (select min(m.ends_at) from segmentation.memberships as m where m.ends_at <= moment and m.ends_at < 'infinity'),
-        (select min(s.deleted_at) from segmentation.segments as s where s.deleted_at < 'infinity' and not s.swept))
-    ) as o (ended_at)
+    from segmentation.oldest_unswept(moment) as o (ended_at)
     union all
     select 5, 'history partitions ahead', count(*) >= 1, count(*)::text,
       'They are made at need as well; to make them now: select ensure_history_partitions(3);'
@@ -73,11 +69,7 @@ begin
   select
     'sweep_lag_seconds', 'Age of the oldest end that the sweep has not moved yet; reads are right all the same',
     coalesce(extract(epoch from moment - o.ended_at), 0)::double precision
-  from (
-    select least(
-      (select min(m.ends_at) from segmentation.memberships as m where m.ends_at <= moment and m.ends_at < 'infinity'),
-      (select min(s.deleted_at) from segmentation.segments as s where s.deleted_at < 'infinity' and not s.swept))
-  ) as o (ended_at)
+  from segmentation.oldest_unswept(moment) as o (ended_at)
   union all
   select
     'segments', 'Segments that are not deleted', count(*)::double precision

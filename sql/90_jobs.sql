@@ -3,33 +3,6 @@
 -- Jobs run as segmentation_jobs, a role that may log in, has no password and can execute just what they
 -- call. Five-field schedules in GMT and short names are what pg_cron 1.4 and all later versions share.
 -- sql/server/30_jobs.sql calls schedule_jobs at each deploy: a job that is as it should be is not touched.
---
--- In calling order: purge_expired, schedule_jobs (as a member of segmentation_jobs: whoever migrates).
-
-create or replace function segmentation.purge_expired () returns bigint
-  language plpgsql
-  security definer
-  set search_path = pg_catalog, pg_temp
-as $$
-declare
-  purged bigint;
-begin
-  with links as (
-    delete from segmentation.report_links as l where l.expires_at <= segmentation.clock() returning 1
-  ),
-  answers as (
-    delete from segmentation.idempotency_keys as i
-    where i.created_at <= segmentation.answers_kept_since()
-    returning 1
-  )
-  select (select count(*) from links) + (select count(*) from answers) into purged;
-  perform segmentation.note_upkeep('purge', purged);
-  return purged;
-end
-$$;
-
-comment on function segmentation.purge_expired() is
-  'Delete report links that have expired and answers kept for a day; returns how many. Example: select purge_expired();';
 
 create or replace function segmentation.schedule_jobs () returns text
   language plpgsql

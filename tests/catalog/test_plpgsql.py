@@ -30,6 +30,9 @@ FINDINGS = """
       f.function, f.relation, fatal_errors => false, extra_warnings => true,
       performance_warnings => false, security_warnings => true,
       oldtable => f.old_rows, newtable => f.new_rows) as c
+    where (f.function::text, c.message) not in (
+      -- PostgreSQL itself wrote that text: pg_get_triggerdef.
+      ('guard_history_partition(regclass)', 'text type variable is not sanitized'))
     order by 1, 2
 """
 

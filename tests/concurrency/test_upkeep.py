@@ -191,3 +191,26 @@ def test_making_the_same_partitions_ahead_twice_at_once(db: Database, session: O
     one.rows("commit")
     assert running.result() == [(12,)]
     assert len(db.rows("select * from history_partitions()")) == 25
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_retention_makes_nobody_wait_for_a_slow_reader(db: Database, clock: Clock, session: Open) -> None:
+    db.rows("select expire_memberships(1000)")
+    clock.set(datetime(2027, 1, 5, tzinfo=UTC))
+    reader, admin, others = session(), session(), session(lock_timeout="1s")
+    reader.rows("begin")
+    reader.rows("select * from user_history(1)")
+    running = admin.start("select drop_history_before('2027-01')")
+    while not running.done():
+        others.rows("select * from user_history(1000)")
+        others.rows("select change_user_segments(1000, '{A}', '{B}')")
+        others.rows("select change_user_segments(1000, '{B}', '{A}')")
+    assert running.result() == [(0,)]
+    # Given up at once, dropped when nobody reads any more.
+    assert db.events_of(1) == []
+    assert moved_in(db)["2026_11"] == 100
+    db.rows("select purge_expired()")
+    assert moved_in(db)["2026_11"] == 100
+    reader.rows("rollback")
+    db.rows("select purge_expired()")
+    assert "2026_11" not in moved_in(db)

@@ -365,6 +365,7 @@ def test_each_partition_of_the_history_refuses_them_too(db: Database) -> None:
     assert partitions
     for partition in partitions:
         for statement in (
+            f"insert into {partition} select * from {partition}",
             f"delete from {partition}",
             f"update {partition} set reason = 'other'",
             f"truncate {partition}",
