@@ -31,7 +31,7 @@ ROLES = ("evaluator", "reader", "editor", "admin")
 POOLS = (*ROLES, "keys", "heavy", "bulk")
 # Seconds that a call of a key holds a connection while it waits for a lock, before others get a turn.
 LOCK_WAIT = 0.1
-STATUS = "select item, ok, value, hint from segmentation.service_status()"
+STATUS = "select item, ok, value, hint from segmentation.service_status(needed => $1)"
 BECOME = "select set_config('role', $1, true), set_config('application_name', $2, true)"
 CLAIM = "select status, location, answer from segmentation.claim_idempotency_key($1, $2, $3)"
 KEEP = "select segmentation.keep_answer($1, $2, $3, $4, $5, $6, $7)"

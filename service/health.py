@@ -10,7 +10,7 @@ from litestar.datastructures import State
 from litestar.openapi import ResponseSpec
 from litestar.openapi.spec import Example
 
-from service import __version__
+from service import __version__, versions
 from service.database import STATUS, Database
 from service.docs.openapi import problems
 from service.errors import CANNOT_CONNECT, CONNECTION_LOST, NEXT_STEP
@@ -28,6 +28,8 @@ EXAMPLE = """\
 litestar_requests_total{app_name="segmentation",method="GET",path="/v1/users/{user_id}/segments",status_code="200"} 42.0
 segmentation_sweep_lag_seconds 0.0
 """
+# Read once: the files of a running service may be replaced by those of the next.
+NEEDED = versions.digest()
 ASSERT_BUCKETS = "select segmentation.assert_bucket_vectors()"
 
 
@@ -61,7 +63,7 @@ async def ready(state: State) -> Json[Ready]:
     """Look at every part."""
     database: Database = state.database
     try:
-        rows = await database.fetch("keys", STATUS)
+        rows = await database.fetch("keys", STATUS, NEEDED)
     except (Problem, asyncpg.PostgresError, *CONNECTION_LOST) as error:
         parts = [_away(error)]
     else:
@@ -131,13 +133,18 @@ async def metrics(request: ApiRequest, state: State) -> Response[bytes]:
 
 
 async def check_database(settings: Settings) -> None:
-    """Refuse a database that does not answer, is not migrated, or would deal users of rollouts anew."""
+    """Refuse a database that does not answer, is not migrated so far, or would deal users of rollouts anew."""
     try:
         connection = await asyncpg.connect(**Database(settings).connect_arguments("reader"))
         try:
             await connection.execute(ASSERT_BUCKETS)
+            (version, *_) = await connection.fetch(STATUS, NEEDED)
+            if not version["ok"]:
+                raise NotFit(f"the database is at version {version['value']}. {version['hint']}")
         finally:
             await connection.close()
+    except (asyncpg.SyntaxOrAccessError, asyncpg.InvalidSchemaNameError) as error:
+        raise NotFit(f"{error.args[0]}. {NEXT_STEP}") from error
     except asyncpg.PostgresError as error:
         raise NotFit(f"{error.args[0]}. {error.hint or NEXT_STEP}") from error
     except CANNOT_CONNECT as error:

@@ -1,6 +1,10 @@
 -- How the service is: for DBAs, for GET /health/ready and, as numbers that an alarm can be set on, for GET /metrics.
 
-create or replace function segmentation.service_status ()
+-- A service says which version it needs, by its digest: one that the database has had is there still, as a deploy keeps
+-- what the service before it calls. A database that went back to an earlier version has forgotten the later ones.
+create or replace function segmentation.service_status (
+  needed text default null
+)
   returns table (item text, ok boolean, value text, hint text)
   language plpgsql
   security definer
@@ -14,8 +18,13 @@ begin
   select s.item, s.ok, s.value, case when s.ok then null else s.hint end
   from (
     select
-      1 as position, 'schema version' as item, d.version is not null as ok, d.version as value,
-      'Apply the migrations: python -m service.migrate' as hint
+      1 as position, 'schema version' as item,
+      d.version is not null and (
+        needed is null or needed in (select e.digest from segmentation.deploys as e)
+      ) as ok,
+      d.version as value,
+      case when needed is null then '' else 'The service needs version ' || needed || ', which is newer. ' end
+        || 'Apply the migrations: python -m service.migrate' as hint
     from (
       select (regexp_match(obj_description('segmentation'::regnamespace, 'pg_namespace'), 'version (.+)$'))[1]
     ) as d (version)
@@ -45,8 +54,8 @@ begin
 end
 $$;
 
-comment on function segmentation.service_status() is
-  'How the service is: schema version, bucket vectors, last sweep, oldest end not yet swept, partitions ahead. Example: select * from service_status();';
+comment on function segmentation.service_status(text) is
+  'How the service is: schema version (and whether the one with the digest needed is in it), bucket vectors, last sweep, oldest end not yet swept, partitions ahead. Example: select * from service_status();';
 
 create or replace function segmentation.service_metrics ()
   returns table (metric text, help text, value double precision)

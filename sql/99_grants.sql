@@ -51,7 +51,7 @@ grant execute on function
   segmentation.segment_members(text, timestamptz, bigint, integer),
   segmentation.segment_stats(text),
   segmentation.service_metrics(),
-  segmentation.service_status(),
+  segmentation.service_status(text),
   segmentation.user_history(bigint, timestamptz, timestamptz),
   segmentation.user_overrides(bigint),
   segmentation.user_segments(bigint, timestamptz),

@@ -21,6 +21,7 @@ from service.database import STATUS, Connection, Database
 from service.errors import CANNOT_CONNECT, NEXT_STEP
 from service.http.problems import Problem
 from service.settings import SettingsError, read_settings
+from service.versions import digest
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -66,8 +67,9 @@ def status(as_csv: bool) -> None:
     """Print the parts; fail if one is not in order."""
 
     async def work(database: "Commanded") -> list[str]:
-        await database.show(STATUS, as_csv)
-        return [row["item"] for row in await database.connection.fetch(STATUS) if not row["ok"]]
+        needed = digest()
+        await database.show(STATUS, as_csv, needed)
+        return [row["item"] for row in await database.connection.fetch(STATUS, needed) if not row["ok"]]
 
     if missing := run("reader", work):
         raise Failed(f"not in order: {', '.join(missing)}")
@@ -184,14 +186,14 @@ class Commanded(Database):
         done = await self.connection.copy_from_query(query, *arguments, output=take, format="csv", **options)
         return int(done.removeprefix("COPY "))
 
-    async def show(self, query: str, as_csv: bool) -> None:
+    async def show(self, query: str, as_csv: bool, *arguments: object) -> None:
         """Print the rows of a query: in columns for people, or as CSV."""
         if as_csv:
-            await self.copy(query, header=True, to=print_bytes)
+            await self.copy(query, *arguments, header=True, to=print_bytes)
             return
         statement = await self.connection.prepare(query)
         names = [column.name for column in statement.get_attributes()]
-        lines = [names, *[[_shown(value) for value in row] for row in await statement.fetch()]]
+        lines = [names, *[[_shown(value) for value in row] for row in await statement.fetch(*arguments)]]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         for line in lines:
             click.echo("  ".join(map(str.ljust, line, widths)).rstrip())

@@ -193,7 +193,7 @@ def _apply_server(connection: psycopg.Connection) -> list[str]:
     connection.remove_notice_handler(note)
     connection.execute(AS_OWNER)
     connection.execute("set local client_min_messages = warning")
-    _sign(connection, versions.version())
+    _sign(connection)
     return told
 
 
@@ -210,13 +210,26 @@ def _drop_outdated(connection: psycopg.Connection) -> None:
         catalog.drop_outdated(connection)
 
 
-def _sign(connection: psycopg.Connection, version: str) -> None:
+def _sign(connection: psycopg.Connection) -> None:
+    """Leave the version: for people as a comment, for the service in deploys."""
+    version, digest = versions.version(), versions.digest()
     comment = f"Dynamic user segmentation, version {version}"
-    present = connection.execute(
-        "select obj_description('segmentation'::regnamespace, 'pg_namespace')"
-    ).fetchone()
-    if present != (comment,):
+    present = connection.execute("select obj_description('segmentation'::regnamespace, 'pg_namespace')")
+    if present.fetchone() != (comment,):
         connection.execute(f"comment on schema segmentation is '{comment}'".encode())
+    last = connection.execute(
+        "select digest from segmentation.deploys order by deploy desc limit 1"
+    ).fetchone()
+    if last != (digest,):
+        # Back at a version that it had: those after it are gone.
+        connection.execute(
+            "delete from segmentation.deploys as d using segmentation.deploys as e"
+            " where e.digest = %s and d.deploy >= e.deploy",
+            [digest],
+        )
+        connection.execute(
+            "insert into segmentation.deploys (digest, version) values (%s, %s)", [digest, version]
+        )
 
 
 def _run(connection: psycopg.Connection, file: Path, text: str) -> None:

@@ -139,6 +139,23 @@ def test_the_version_tells_every_change_of_a_file(migrated: str, checkout: Path)
     assert migrate(migrated) != before
 
 
+def test_the_database_knows_the_versions_it_has_had_and_forgets_those_it_left(
+    migrated: str, checkout: Path
+) -> None:
+    file = checkout / "sql" / "10_clock.sql"
+    text = file.read_text()
+    first = migrate(migrated)
+    file.write_text(f"{text}-- second\n")
+    second = migrate(migrated)
+    assert Database(migrated).column("select version from segmentation.deploys order by deploy") == [
+        first,
+        second,
+    ]
+    file.write_text(text)
+    migrate(migrated)
+    assert Database(migrated).column("select version from segmentation.deploys order by deploy") == [first]
+
+
 def test_a_database_that_is_away_is_told() -> None:
     with pytest.raises(MigrationError, match="does not answer"):
         migrate("postgresql://nobody@127.0.0.1:1/none")

@@ -8,6 +8,7 @@ import pytest
 from service.health import NotFit, check_database
 from service.schemas import Live, Ready
 from service.settings import Settings
+from service.versions import digest
 from tests.conftest import Clock, Database
 from tests.http.conftest import Service
 
@@ -67,6 +68,51 @@ def test_a_database_that_deals_users_otherwise_is_refused(database_url: str, db:
 def test_a_database_that_is_not_migrated_is_refused(database_url: str, db: Database) -> None:
     db.rows("drop schema segmentation cascade")
     assert "python -m service migrate" in refusal(Settings(database_url=database_url))
+
+
+def is_too_old(db: Database) -> None:
+    """Make it a database that has not had the version of this service."""
+    db.rows("delete from segmentation.deploys")
+    db.rows(
+        "insert into segmentation.deploys (digest, version) values ('0123456789ab', '1.0.0 (0123456789ab)')"
+    )
+
+
+def test_a_database_of_an_earlier_version_is_refused_and_not_ready(
+    service: Service, database_url: str, db: Database
+) -> None:
+    db.rows("call sweep()")
+    is_too_old(db)
+    assert "python -m service.migrate" in refusal(Settings(database_url=database_url))
+    problem = service.with_key(None).is_refused("GET", "/health/ready", 503, "not_ready")
+    (part,) = [part for part in problem["parts"] if not part["ok"]]
+    assert part["item"] == "schema version"
+    assert digest() in part["hint"]
+
+
+def test_a_database_of_1_0_0_is_refused_and_not_ready(
+    service: Service, database_url: str, db: Database
+) -> None:
+    db.rows(
+        "drop function service_status; create function service_status() "
+        "returns table (item text, ok boolean, value text, hint text) language sql as $$ select 'x', true, '', '' $$; "
+        "grant execute on function service_status to segmentation_reader"
+    )
+    assert "python -m service migrate" in refusal(Settings(database_url=database_url))
+    problem = service.with_key(None).is_refused("GET", "/health/ready", 503, "not_ready")
+    assert problem["parts"][0]["item"] == "schema version"
+
+
+def test_a_database_of_a_later_version_is_served_from(
+    service: Service, database_url: str, db: Database
+) -> None:
+    """So the old service goes on while the new one is deployed."""
+    db.rows("call sweep()")
+    db.rows(
+        "insert into segmentation.deploys (digest, version) values ('0123456789ab', '9.0.0 (0123456789ab)')"
+    )
+    asyncio.run(check_database(Settings(database_url=database_url)))
+    assert service.with_key(None).get("/health/ready", Ready)
 
 
 def test_a_database_that_is_away_is_refused(serve: Callable[..., Service]) -> None:
