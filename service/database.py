@@ -18,6 +18,7 @@ from service.http.idempotency import Kept
 from service.http.problems import Problem
 from service.http.requests import REQUEST_ID
 from service.settings import Settings
+from service.urls import for_asyncpg
 
 log = logging.getLogger(__name__)
 
@@ -85,13 +86,15 @@ class Database:
         lock_wait = (
             longest if pool in ("bulk", "heavy") else LOCK_WAIT if is_retried else settings.lock_timeout
         )
+        url = for_asyncpg(settings.database_url)
         return {
-            "dsn": settings.database_url,
+            "dsn": url.dsn,
             "timeout": settings.acquire_timeout,
             # Only for a server that falls silent: a slow call is ended by statement_timeout.
             "command_timeout": longest + 5,
             "max_cached_statement_lifetime": 0,
             "server_settings": {
+                **url.server_settings,
                 "role": role,
                 "application_name": f"segmentation service ({pool})",
                 "search_path": "segmentation",

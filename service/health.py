@@ -20,6 +20,7 @@ from service.http.metrics import Gauges, exposition
 from service.http.problems import Problem
 from service.schemas import Live, Ready
 from service.settings import Settings
+from service.urls import for_asyncpg
 
 log = logging.getLogger(__name__)
 
@@ -134,6 +135,8 @@ async def metrics(request: ApiRequest, state: State) -> Response[bytes]:
 
 async def check_database(settings: Settings) -> None:
     """Refuse a database that does not answer, is not migrated so far, or would deal users of rollouts anew."""
+    for warning in for_asyncpg(settings.database_url).warnings:
+        log.warning("DATABASE_URL: %s", warning)
     try:
         connection = await asyncpg.connect(**Database(settings).connect_arguments("reader"))
         try:

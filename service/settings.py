@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from service.http.proxies import trusted_networks
+from service.urls import UrlError, for_asyncpg
 
 Seconds = Annotated[float, Meta(gt=0, le=86400)]
 PoolSize = Annotated[int, Meta(ge=1, le=1000)]
@@ -150,6 +151,10 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
             raise SettingsError(f"{name}={environment[name]!r} is not valid: {error}.") from None
     if "database_url" not in given:
         raise SettingsError(f"DATABASE_URL is not set: give it, such as {EXAMPLE}.")
+    try:
+        for_asyncpg(given["database_url"])
+    except UrlError as error:
+        raise SettingsError(f"DATABASE_URL is not valid: {error}.") from None
     settings = Settings(**given)
     _check_addresses(settings)
     return settings

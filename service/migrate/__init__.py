@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
+from psycopg.conninfo import make_conninfo
 from yoyo import read_migrations
 
 from service import versions
@@ -20,6 +21,7 @@ from service.migrate import bookkeeping, catalog
 from service.migrate.attempts import LOCK_TIMEOUT, Attempts, GaveUp
 from service.migrate.bookkeeping import Bookkeeping
 from service.migrate.catalog import Catalog, CatalogError
+from service.urls import for_psycopg
 
 Say = Callable[[str], None]
 
@@ -72,9 +74,9 @@ def migrate(url: str, say: Say = lambda line: None, *, patience: float = 60, exi
     if not url.startswith(("postgresql://", "postgres://")):
         raise MigrationError("DATABASE_URL is no URL such as postgresql://user@host:5432/database")
     try:
-        with psycopg.connect(
-            url, autocommit=True, application_name="segmentation migrate", target_session_attrs="read-write"
-        ) as connection:
+        # A standby cannot be migrated, whatever the URL prefers for serving.
+        url = make_conninfo(for_psycopg(url), target_session_attrs="read-write")
+        with psycopg.connect(url, autocommit=True, application_name="segmentation migrate") as connection:
             connection.execute(SEARCH_PATH)
             attempts = Attempts(connection, url, say, patience)
             attempts.take_turns(LOCK)

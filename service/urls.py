@@ -1,0 +1,94 @@
+"""What DATABASE_URL means, as providers give it, to both drivers: asyncpg serves, psycopg (libpq) migrates."""
+
+import random
+import shlex
+from typing import NamedTuple
+from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
+
+# asyncpg reads these as libpq does.
+KNOWN_TO_BOTH = {
+    "dbname", "gsslib", "host", "krbsrvname", "passfile", "password", "port", "service", "ssl_max_protocol_version",
+    "ssl_min_protocol_version", "sslcert", "sslcrl", "sslkey", "sslmode", "sslnegotiation", "sslpassword",
+    "sslrootcert", "target_session_attrs", "user",
+}  # fmt: skip
+# For these the service has settings of its own, such as ACQUIRE_TIMEOUT, or a time limit that ends a silent connection.
+SERVED_OTHERWISE = {
+    "application_name", "connect_timeout", "fallback_application_name", "keepalives", "keepalives_count",
+    "keepalives_idle", "keepalives_interval", "sslsni", "tcp_user_timeout",
+}  # fmt: skip
+# For these asyncpg has one way; any other value cannot be had while serving.
+ONE_WAY = {
+    "channel_binding": {"disable", "prefer", "require"},
+    "client_encoding": {"utf8", "UTF8", "utf-8", "UTF-8", "auto"},
+    "gssencmode": {"disable", "prefer"},
+    "load_balance_hosts": {"disable", "random"},
+}
+
+
+class UrlError(ValueError):
+    """A parameter of the URL cannot be had; the message names it, and shows no other."""
+
+
+class ForAsyncpg(NamedTuple):
+    """What asyncpg takes, and what a person should know."""
+
+    dsn: str
+    server_settings: dict[str, str]
+    warnings: list[str]
+
+
+def for_psycopg(url: str) -> str:
+    """The URL as libpq spells it."""
+    parts = urlsplit(url)
+    parameters = [("dbname" if name == "database" else name, value) for name, value in parse_qsl(parts.query)]
+    return urlunsplit(parts._replace(query=_query(parameters)))
+
+
+def for_asyncpg(url: str) -> ForAsyncpg:
+    """The URL without what asyncpg would take for a setting of the server, or a sentence why it cannot be had."""
+    parts = urlsplit(for_psycopg(url))
+    given = dict(parse_qsl(parts.query, keep_blank_values=True))
+    server_settings: dict[str, str] = {}
+    kept: list[tuple[str, str]] = []
+    for name, value in given.items():
+        if name == "options":
+            server_settings = _options(value)
+        elif name in KNOWN_TO_BOTH:
+            kept.append((name, value))
+        elif name in ONE_WAY:
+            if value not in ONE_WAY[name]:
+                raise UrlError(
+                    f"{name}={value} cannot be had while serving: give {' or '.join(sorted(ONE_WAY[name]))}"
+                )
+        elif name not in SERVED_OTHERWISE:
+            raise UrlError(f"its parameter {name} is not understood")
+    warnings = []
+    if given.get("channel_binding") == "require" and not given.get("sslmode", "").startswith("verify-"):
+        warnings.append(
+            "channel_binding=require holds for migrating only, as the driver that serves has none: sslmode=verify-full "
+            "protects both"
+        )
+    if given.get("load_balance_hosts") == "random" and "," in parts.netloc:
+        login, at, hosts = parts.netloc.rpartition("@")
+        shuffled = hosts.split(",")
+        random.shuffle(shuffled)
+        parts = parts._replace(netloc=f"{login}{at}{','.join(shuffled)}")
+    return ForAsyncpg(urlunsplit(parts._replace(query=_query(kept))), server_settings, warnings)
+
+
+def _query(parameters: list[tuple[str, str]]) -> str:
+    # libpq takes a plus sign for a plus sign.
+    return "&".join(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in parameters)
+
+
+def _options(text: str) -> dict[str, str]:
+    """The settings in options=-c search_path=x --statement_timeout=5s."""
+    settings: dict[str, str] = {}
+    words = iter(shlex.split(text))
+    for word in words:
+        setting = next(words, "") if word == "-c" else word.removeprefix("-c").removeprefix("--")
+        name, equals, value = setting.partition("=")
+        if not word.startswith("-") or not equals:
+            raise UrlError(f"its options are not understood at {word!r}: give -c name=value")
+        settings[name.replace("-", "_")] = value
+    return settings
