@@ -50,7 +50,7 @@ def imports(sizes: Sizes) -> list[Row]:
 def _rows(dba: psycopg.Connection, number: int) -> bytes:
     """The rows that an import makes, as COPY takes them."""
     query = (
-        "copy (select id, 51, true, now(), 'infinity'::timestamptz, 'bench', null, null, null"
+        "copy (select id, 51, true, now(), 'infinity'::timestamptz, 'bench', null, null, null, now()"
         f" from generate_series(1, {number}) as id) to stdout"
     )
     with dba.cursor() as cursor, cursor.copy(query) as copy:
