@@ -51,7 +51,7 @@ class Moment(datetime):
 
 
 TYPES: dict[Any, Schema] = {
-    Digits: Schema(type=OpenAPIType.INTEGER),
+    Digits: Schema(type=OpenAPIType.INTEGER, minimum=0),
     Moment: Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.DATE_TIME),
 }
 DECODERS: Any = [(lambda type_, kind=kind: type_ is kind, kind.read) for kind in TYPES]

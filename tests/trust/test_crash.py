@@ -377,10 +377,10 @@ def test_a_full_pool_is_waited_for_only_so_long(serve: Callable[..., Service], d
                 pool.submit(editor.send, "PATCH", "/v1/users/1/segments", json={"add": ["A"]}),
                 pool.submit(editor.send, "POST", "/v1/segments/A/members", **csv),
             ]
-            wait_until(lambda: waiting(db) == 2)
+            wait_until(lambda: waiting(db) >= 1)
+            # A change that waits for a lock gives its connection back in between: others get theirs.
+            editor.does_silently("PUT", "/v1/users/2")
             for method, path, rest in (
-                ("PUT", "/v1/users/2", {}),
-                ("PUT", "/v1/users/2", {"headers": {"Idempotency-Key": "a"}}),
                 ("POST", "/v1/segments/A/members", csv),
                 ("GET", "/v1/segments/A/members", {"headers": {"Accept": "text/csv"}}),
             ):

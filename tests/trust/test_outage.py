@@ -27,7 +27,7 @@ def with_few_slots(db: Database, database_url: str) -> Iterator[str]:
     """The URL of a login like the service's own, whose number of connections can be limited."""
     db.rows(
         "create role slots login password 'secret' noinherit"
-        " in role segmentation_reader, segmentation_editor, segmentation_admin"
+        " in role segmentation_reader, segmentation_editor, segmentation_admin, segmentation_service"
     )
     yield "postgresql://slots:secret@" + database_url.rpartition("@")[2]
     db.rows("select pg_terminate_backend(pid, 5000) from pg_stat_activity where usename = 'slots'")
