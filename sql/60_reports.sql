@@ -61,7 +61,8 @@ $$;
 -- bound get in (add) or out (remove). From 10 % to 30 % that is one move: add, lowest 10000, below 30000.
 create or replace function segmentation.rollout_moves (
   from_time timestamptz,
-  to_time   timestamptz
+  to_time   timestamptz,
+  now       timestamptz
 )
   returns table (
     segment_id integer, slug text, salt bigint, at timestamptz, operation text, lowest integer, below integer
@@ -79,14 +80,15 @@ as $$
       coalesce(max(b.threshold) filter (where b.ending), 0) as before,
       coalesce(max(b.threshold) filter (where not b.ending), 0) as after
     from (
-      select r.segment_id, r.salt, r.threshold, r.starts_at as at, false as ending
+      select r.segment_id, r.salt, r.threshold, r.starts_at as at, false as ending, r.decided_at
       from segmentation.rollouts as r
       union all
-      select r.segment_id, r.salt, r.threshold, r.ends_at, true
+      select r.segment_id, r.salt, r.threshold, r.ends_at, true, r.decided_at
       from segmentation.rollouts as r
     ) as b
     where b.at >= rollout_moves.from_time and b.at < rollout_moves.to_time
     group by b.segment_id, b.salt, b.at
+    having b.at <= greatest(rollout_moves.now, max(b.decided_at))
   ) as c
   join segmentation.segments as s on s.segment_id = c.segment_id
   where c.before <> c.after
@@ -122,6 +124,7 @@ $$;
 create or replace function segmentation.rollout_lines (
   from_time timestamptz,
   to_time   timestamptz,
+  now       timestamptz,
   after_id  bigint,
   up_to_id  bigint
 )
@@ -130,8 +133,10 @@ create or replace function segmentation.rollout_lines (
   stable
 as $$
   with moves as materialized (
-    select m.*, segmentation.rfc3339(m.at) as at_text
-    from segmentation.rollout_moves(rollout_lines.from_time, rollout_lines.to_time) as m
+    select
+      m.segment_id, m.slug collate "C" as slug, m.salt, m.at, m.operation, m.lowest, m.below,
+      segmentation.rfc3339(m.at) as at_text
+    from segmentation.rollout_moves(rollout_lines.from_time, rollout_lines.to_time, rollout_lines.now) as m
     order by m.at, m.slug collate "C", m.segment_id
   ),
   steps as materialized (
@@ -165,6 +170,7 @@ as $$
       and u.registered_at < m.at
       and (m.segment_id = any (u.overridden)) is not true
   ) as e
+  order by u.user_id, e.at, e.slug, e.segment_id
 $$;
 
 -- What overrides did, from the algebra. An override that begins before from_time and ends after to_time covers all of
@@ -172,6 +178,7 @@ $$;
 create or replace function segmentation.override_lines (
   from_time timestamptz,
   to_time   timestamptz,
+  now       timestamptz,
   after_id  bigint,
   up_to_id  bigint
 )
@@ -180,7 +187,7 @@ create or replace function segmentation.override_lines (
   stable
 as $$
   with changed as materialized (
-    select o.user_id, o.segment_id, o.included, o.starts_at, o.ends_at
+    select o.user_id, o.segment_id, o.included, o.starts_at, o.ends_at, o.decided_at
     from segmentation.overrides as o
     join segmentation.segments as s on s.segment_id = o.segment_id
     where o.user_id > override_lines.after_id and o.user_id <= override_lines.up_to_id
@@ -193,12 +200,15 @@ as $$
       p.user_id, p.segment_id,
       range_agg(tstzrange(p.starts_at, p.ends_at)) filter (where p.included is null) as rollout,
       range_agg(tstzrange(p.starts_at, p.ends_at)) filter (where p.included is not null) as overridden,
-      range_agg(tstzrange(p.starts_at, p.ends_at)) filter (where p.included) as assigned
+      range_agg(tstzrange(p.starts_at, p.ends_at)) filter (where p.included) as assigned,
+      max(p.decided_at) as decided_at
     from (
-      select c.user_id, c.segment_id, c.included, c.starts_at, c.ends_at
+      select c.user_id, c.segment_id, c.included, c.starts_at, c.ends_at, c.decided_at
       from changed as c
       union all
-      select c.user_id, c.segment_id, null, greatest(r.starts_at, u.registered_at), r.ends_at
+      select
+        c.user_id, c.segment_id, null, greatest(r.starts_at, u.registered_at), r.ends_at,
+        greatest(r.decided_at, u.registered_at)
       from changed as c
       join segmentation.rollouts as r
         on r.segment_id = c.segment_id and segmentation.bucket(c.user_id, r.salt) < r.threshold
@@ -216,13 +226,17 @@ as $$
     select 'remove', upper(period)
   ) as b (operation, at)
   where b.at >= override_lines.from_time and b.at < override_lines.to_time
+    and b.at <= greatest(override_lines.now, t.decided_at, s.created_at, nullif(s.deleted_at, 'infinity'))
+  order by t.user_id, b.at, s.slug, t.segment_id
 $$;
 
--- All events of [from_time, to_time), of users after one id and up to another, by user, time, segment. Each part is in
--- order, and PostgreSQL merges them (Merge Append).
+-- All events of [from_time, to_time) that have come by now, of users after one id and up to another, by user, time,
+-- segment. What was done has come, even where the clock has gone back since (sql/10_clock.sql). Each part comes in
+-- order, so that PostgreSQL only merges the two (Merge Append).
 create or replace function segmentation.report_lines (
   from_time timestamptz,
   to_time   timestamptz,
+  now       timestamptz,
   after_id  bigint,
   up_to_id  bigint
 )
@@ -232,19 +246,15 @@ create or replace function segmentation.report_lines (
 as $$
   select l.user_id, l.slug, l.operation, l.at_text
   from (
-    (
-      select r.user_id, r.at, r.segment_id, r.slug, r.operation, r.at_text
-      from segmentation.rollout_lines(
-        report_lines.from_time, report_lines.to_time, report_lines.after_id, report_lines.up_to_id) as r
-      order by r.user_id, r.at, r.slug collate "C", r.segment_id
-    )
+    select r.user_id, r.at, r.segment_id, r.slug, r.operation, r.at_text
+    from segmentation.rollout_lines(
+      report_lines.from_time, report_lines.to_time, report_lines.now,
+      report_lines.after_id, report_lines.up_to_id) as r
     union all
-    (
-      select o.user_id, o.at, o.segment_id, o.slug, o.operation, segmentation.rfc3339(o.at)
-      from segmentation.override_lines(
-        report_lines.from_time, report_lines.to_time, report_lines.after_id, report_lines.up_to_id) as o
-      order by o.user_id, o.at, o.slug collate "C", o.segment_id
-    )
+    select o.user_id, o.at, o.segment_id, o.slug, o.operation, segmentation.rfc3339(o.at)
+    from segmentation.override_lines(
+      report_lines.from_time, report_lines.to_time, report_lines.now,
+      report_lines.after_id, report_lines.up_to_id) as o
   ) as l
   -- A column of a function has lost the collation of its table.
   order by l.user_id, l.at, l.slug collate "C", l.segment_id
@@ -257,21 +267,19 @@ create or replace function segmentation.report_pages (
   period  text,
   user_id bigint
 )
-  returns table (from_time timestamptz, to_time timestamptz, after_id bigint, up_to_id bigint)
+  returns table (from_time timestamptz, to_time timestamptz, now timestamptz, after_id bigint, up_to_id bigint)
   language plpgsql
   security definer
   set search_path = pg_catalog, pg_temp
 as $$
-#variable_conflict use_column
 begin
   from_time := segmentation.require_reportable(report_pages.period);
   if report_pages.user_id is not null then
     perform segmentation.register_unknown_users(array[report_pages.user_id]);
   end if;
-  -- Up to the end of the month or to this very moment, which may have an event of its own.
-  to_time := least(
-    ((from_time at time zone 'UTC') + interval '1 month') at time zone 'UTC',
-    segmentation.clock() + interval '1 microsecond');
+  to_time := ((from_time at time zone 'UTC') + interval '1 month') at time zone 'UTC';
+  -- One moment for all pages.
+  now := segmentation.clock();
   if report_pages.user_id is not null then
     after_id := report_pages.user_id - 1;
     up_to_id := report_pages.user_id;
@@ -302,7 +310,8 @@ create or replace function segmentation.report_page (
   from_time timestamptz,
   to_time   timestamptz,
   after_id  bigint,
-  up_to_id  bigint
+  up_to_id  bigint,
+  now       timestamptz default 'infinity'
 )
   returns setof segmentation.report_line
   language plpgsql
@@ -314,11 +323,11 @@ as $$
 begin
   return query
   select * from segmentation.report_lines(
-    report_page.from_time, report_page.to_time, report_page.after_id, report_page.up_to_id);
+    report_page.from_time, report_page.to_time, report_page.now, report_page.after_id, report_page.up_to_id);
 end
 $$;
 
-comment on function segmentation.report_page(timestamptz, timestamptz, bigint, bigint) is
+comment on function segmentation.report_page(timestamptz, timestamptz, bigint, bigint, timestamptz) is
   'For the service: one page of a report, see linked_pages. Example: select * from report_page(''2026-11-01Z'', ''2026-12-01Z'', 0, 5000);';
 
 create or replace function segmentation.history_report (
@@ -339,7 +348,8 @@ begin
     select * from segmentation.report_pages(history_report.period, history_report.user_id)
   loop
     return query
-    select * from segmentation.report_lines(page.from_time, page.to_time, page.after_id, page.up_to_id);
+    select * from segmentation.report_lines(
+      page.from_time, page.to_time, page.now, page.after_id, page.up_to_id);
   end loop;
 end
 $$;
@@ -358,7 +368,6 @@ create or replace function segmentation.create_report_link (
   security definer
   set search_path = pg_catalog, pg_temp
 as $$
-#variable_conflict use_column
 declare
   new_id text := segmentation.random_secret();
   link_end timestamptz := segmentation.clock() + create_report_link.valid_for;
@@ -451,7 +460,7 @@ as $$
   select line.*
   from segmentation.report_pages(report_rows.period, report_rows.user_id) as page
   cross join lateral segmentation.report_page(
-    page.from_time, page.to_time, page.after_id, page.up_to_id) as line
+    page.from_time, page.to_time, page.after_id, page.up_to_id, page.now) as line
 $$;
 
 comment on function segmentation.report_rows(text, bigint) is
@@ -468,7 +477,7 @@ create or replace function segmentation.linked_pages (
 as $$
 begin
   return query
-  select page.*
+  select page.from_time, least(page.to_time, page.now + interval '1 microsecond'), page.after_id, page.up_to_id
   from segmentation.open_report_link(sha256(convert_to(linked_pages.id, 'UTF8'))) as link
   cross join lateral segmentation.report_pages(link.period, link.user_id) as page;
 end

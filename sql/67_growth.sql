@@ -1,11 +1,18 @@
 -- How a segment grew: its members counted at many moments at once, and a rollout's plan beside what came of it.
 --
--- Nobody is looked at once a moment. Each user and each override is read once and put where it begins to
--- count and where it ceases to: a position among the moments, and a class, the place of the bucket among the
--- percentages in force at them. What is left is adding up: positions times classes, however many users there
--- are. Tests hold every row equal to segment_members and segment_stats.
+-- Every user and every override is read once, however many moments there are. Each is turned into changes: from which
+-- moment on (position), for which users (class: where their bucket lies among the percentages planned), by how much.
+-- The sum of all changes up to a moment is the count at it. An example:
 --
--- In calling order: growth_moments, segment_growth.
+--     moments    1 = Mon 12:00, 10 % planned      2 = Tue 12:00, 30 % planned
+--     classes    0: bucket below 10000            1: below 30000            2: all others
+--     user 7, bucket 12000, registered Mon 15:00  position 2, class 1: rolled_out + 1
+--     user 8, bucket 500, registered Mon 09:00    position 1, class 0: rolled_out + 1
+--     user 8 is excluded on Tue 09:00             position 2, class 0: rolled_out - 1, excluded + 1
+--     sums       Mon: class 0 has 1, and 10 % holds class 0: 1 member (user 8)
+--                Tue: class 0 has 0, class 1 has 1, and 30 % holds both: 1 member (user 7)
+--
+-- Tests hold every row equal to segment_members and segment_stats.
 
 -- The moments to count at, ascending. Left out, from_time is the creation of the last segment of this slug (or
 -- the beginning of what retention has left), and to_time is now.
@@ -21,15 +28,15 @@ create or replace function segmentation.growth_moments (
   set search_path = pg_catalog, pg_temp
   set timezone = 'UTC'
 as $$
-#variable_conflict use_column
 declare
   at_most constant integer := 10000;
   first_moment timestamptz := growth_moments.from_time;
   last_moment timestamptz := coalesce(growth_moments.to_time, segmentation.clock());
-  moments timestamptz[];
+  next_moment timestamptz;
+  moments timestamptz[] := array[]::timestamptz[];
 begin
   perform segmentation.require_known_slug(growth_moments.slug);
-  -- A step that goes a month ahead and some days back might stand still.
+  -- No part may be negative: a step of a month ahead and 30 days back might stand still.
   if (
     growth_moments.step > interval '0'
     and least(
@@ -38,10 +45,10 @@ begin
       extract(minute from growth_moments.step), extract(second from growth_moments.step)) >= 0
     and isfinite(growth_moments.step)
   ) is not true then
-    raise exception 'step % is no length of time above 0', coalesce(step::text, 'null')
+    raise exception 'step % is not above 0', coalesce(growth_moments.step::text, 'null')
       using
         errcode = 'invalid_parameter_value',
-        detail = json_build_object('step', step::text),
+        detail = json_build_object('step', growth_moments.step::text),
         hint = 'Give an interval such as 1 day, 01:00 or 1 month.';
   end if;
   if first_moment is null then
@@ -61,13 +68,23 @@ begin
         detail = json_build_object('from_time', first_moment, 'to_time', last_moment),
         hint = 'The growth is counted at from_time and at each step after it, up to to_time.';
   end if;
-  -- Not in a FROM clause, which would make all of them before the limit counts.
-  moments := array(select generate_series(first_moment, last_moment, growth_moments.step) limit at_most + 1);
+  -- Each from the first, not from the one before: months from the 31st on are 31, 28, 31, not 31, 28, 28.
+  begin
+    for number in 0 .. at_most loop
+      next_moment := first_moment + number * growth_moments.step;
+      exit when next_moment > last_moment;
+      moments := moments || next_moment;
+    end loop;
+  exception
+    -- Beyond the last moment that PostgreSQL can name, and so beyond to_time.
+    when datetime_field_overflow or interval_field_overflow then null;
+  end;
   if cardinality(moments) > at_most then
-    raise exception 'more than % steps of % lie between % and %', at_most, step, first_moment, last_moment
+    raise exception 'more than % steps of % lie between % and %',
+      at_most, growth_moments.step, first_moment, last_moment
       using
         errcode = 'invalid_parameter_value',
-        detail = json_build_object('step', step::text, 'at_most', at_most),
+        detail = json_build_object('step', growth_moments.step::text, 'at_most', at_most),
         hint = 'Take a longer step or a shorter time.';
   end if;
   return moments;
@@ -89,7 +106,6 @@ create or replace function segmentation.segment_growth (
   security definer
   set search_path = pg_catalog, pg_temp
 as $$
-#variable_conflict use_column
 declare
   moments timestamptz[] := segmentation.growth_moments(
     segment_growth.slug, segment_growth.from_time, segment_growth.to_time, segment_growth.step);
@@ -103,12 +119,12 @@ begin
       case when s.segment_id is not null then trim_scale(coalesce(r.percent, 0)) end as percent
     from unnest(moments) with ordinality as m (at, position)
     left join segmentation.segments as s
-      on s.slug = segment_growth.slug collate "C" and s.created_at <= m.at and m.at < s.deleted_at
+      on s.slug = segment_growth.slug collate "C" and segmentation.in_force(s.created_at, s.deleted_at, m.at)
     left join segmentation.rollouts as r
       on r.segment_id = s.segment_id and segmentation.in_force(r.starts_at, r.ends_at, m.at)
   ),
-  -- What has happened at a moment counts at it: looked up an instant later, width_bucket gives the number of
-  -- moments that lie before.
+  -- width_bucket(t, passed) is the number of moments before t. A microsecond is added, as what happens right at a
+  -- moment counts at it.
   marks as materialized (
     select array_agg(p.at + interval '1 microsecond' order by p.position) as passed from plan as p
   ),
@@ -205,4 +221,4 @@ end
 $$;
 
 comment on function segmentation.segment_growth(text, timestamptz, timestamptz, interval) is
-  'How a segment grew, and a rollout''s plan against reality: at from_time (its creation) and each step (UTC days) after it up to to_time (now), the known users, the members among them and how they got in, the percentage planned and the one reached. A moment to come counts what is planned for the users known now. Example: select * from segment_growth(''AVITO_VOICE_MESSAGES'', now() - interval ''30 days'', now(), ''1 day'');';
+  'How a segment grew, and a rollout''s plan against reality: at from_time (its creation) and each step (UTC days) after it up to to_time (now), the known users, the members among them and how they got in, the percentage planned and the one reached. A moment to come counts what is planned for the users known now. It reads all known users, once for each segment that had this slug. Example: select * from segment_growth(''AVITO_VOICE_MESSAGES'', now() - interval ''30 days'', now(), ''1 day'');';

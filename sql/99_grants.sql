@@ -74,7 +74,7 @@ grant execute on function
   segmentation.keep_answer(text, text, bytea, text, integer, text, text),
   segmentation.linked_pages(text),
   segmentation.register_users(bigint[]),
-  segmentation.report_page(timestamptz, timestamptz, bigint, bigint),
+  segmentation.report_page(timestamptz, timestamptz, bigint, bigint, timestamptz),
   segmentation.report_pages(text, bigint),
   segmentation.report_rows(text, bigint),
   segmentation.revoke_report_link(text)

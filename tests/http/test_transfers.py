@@ -155,7 +155,8 @@ def report_is(db: Database) -> Iterator[Callable[[str], None]]:
     original = db.value("select pg_get_functiondef('segmentation.report_page'::regproc)")
     head = (
         "create or replace function segmentation.report_page"
-        " (from_time timestamptz, to_time timestamptz, after_id bigint, up_to_id bigint)"
+        " (from_time timestamptz, to_time timestamptz, after_id bigint, up_to_id bigint,"
+        " now timestamptz default 'infinity')"
         " returns setof segmentation.report_line"
     )
 

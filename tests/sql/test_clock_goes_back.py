@@ -63,6 +63,9 @@ def in_order(db: Database, user_id: int = USER) -> None:
     """Assert that the history runs forward and adds up to the present."""
     times = db.column("select at from user_history(%s)", user_id)
     assert times == sorted(set(times))
+    assert db.column("select at from history_report('2026-11', %s)", user_id) == db.column(
+        "select rfc3339(at) from user_history(%s)", user_id
+    )
     periods_never_overlap(db)
     histories_add_up(db)
 

@@ -100,6 +100,19 @@ def test_right_at_an_event_and_an_instant_before_it(db: Database, clock: Clock, 
         assert len(rows) == 3
 
 
+def test_months_from_the_31st_on_do_not_drift(db: Database, clock: Clock) -> None:
+    clock.set(datetime(2027, 1, 31, 12, tzinfo=UTC))
+    db.rows("select create_segment('A')")
+    months = [row.at for row in growth(db, clock.now, datetime(2027, 6, 1, tzinfo=UTC), "1 month")]
+    assert [(moment.month, moment.day) for moment in months] == [(1, 31), (2, 28), (3, 31), (4, 30), (5, 31)]
+
+
+@pytest.mark.parametrize("step", ["200000 years", "178000000 years"])
+def test_a_step_beyond_the_calendar_leaves_the_first_moment(db: Database, clock: Clock, step: str) -> None:
+    db.rows("select create_segment('A')")
+    assert [row.at for row in growth(db, NOON, NOON + DAY, step)] == [NOON]
+
+
 def test_now_it_is_what_the_statistics_tell(db: Database, clock: Clock, eventful: None) -> None:
     for _ in range(3):
         (row,) = growth(db, clock.now, clock.now)
