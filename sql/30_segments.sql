@@ -289,7 +289,6 @@ create or replace function segmentation.get_segment (
   security definer
   set search_path = pg_catalog, pg_temp
 as $$
-#variable_conflict use_column
 begin
   return query
   select l.* from segmentation.living_segments as l where l.slug = get_segment.slug collate "C";
@@ -339,7 +338,6 @@ create or replace function segmentation.update_segment (
   security definer
   set search_path = pg_catalog, pg_temp
 as $$
-#variable_conflict use_column
 declare
   segment segmentation.segments;
 begin
@@ -396,7 +394,6 @@ create or replace function segmentation.segment_history (
   security definer
   set search_path = pg_catalog, pg_temp
 as $$
-#variable_conflict use_column
 begin
   perform segmentation.require_known_slug(segment_history.slug);
   return query

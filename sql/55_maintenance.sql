@@ -98,7 +98,6 @@ create or replace function segmentation.note_upkeep (
   security definer
   set search_path = pg_catalog, pg_temp
 as $$
-#variable_conflict use_column
 begin
   if note_upkeep.task is null or note_upkeep.rows is null then
     raise exception 'task and rows are both needed'
@@ -106,7 +105,7 @@ begin
   end if;
   insert into segmentation.upkeep as u (task, finished_at, rows)
   values (note_upkeep.task, segmentation.clock(), note_upkeep.rows)
-  on conflict (task) do update set finished_at = excluded.finished_at, rows = excluded.rows;
+  on conflict on constraint upkeep_pkey do update set finished_at = excluded.finished_at, rows = excluded.rows;
 end
 $$;
 
