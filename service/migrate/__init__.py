@@ -65,7 +65,7 @@ class MigrationError(Exception):
     """The database was not brought up to date; the message says where it stopped and why."""
 
 
-def migrate(url: str, say: Say = lambda line: None, *, patience: float = 60, existing: bool = False) -> str:
+def migrate(url: str, say: Say = lambda line: None, *, patience: float = 300, existing: bool = False) -> str:
     """Apply what is missing, say each step, return the version; harmless when run again, or twice at once.
 
     Where somebody else is in the way, it tries again for so many seconds. With existing, it makes no new schema: the

@@ -13,7 +13,7 @@ from service.settings import SettingsError, read_settings
     "--existing", is_flag=True, help="Make no new schema: there is to be one, such as after a restore."
 )
 @click.option(
-    "--wait", default=60.0, show_default=True, help="Seconds to try again while somebody else is in the way."
+    "--wait", default=300.0, show_default=True, help="Seconds to try again while somebody else is in the way."
 )
 def main(existing: bool, wait: float) -> None:
     """Bring the database DATABASE_URL up to date; again is harmless. By a login that may create roles."""
