@@ -42,7 +42,57 @@ AUTHENTICATE = """
     from segmentation.clock() as now, segmentation.authenticate_api_key($1)"""
 
 
+# What a connection is not as it was asked to be. A pooler in between may drop what is asked for: as the login itself, a
+# reader's key could do whatever the login may.
+NOT_AS_ASKED = """
+    select a.name, a.value
+    from rows from (
+      pg_catalog.unnest($1::pg_catalog.text[]), pg_catalog.unnest($2::pg_catalog.text[])
+    ) as a (name, value)
+    cross join lateral (select pg_catalog.current_setting(a.name) as setting) as s
+    where case
+      when a.name = 'role' then current_user <> case a.value when 'none' then session_user::pg_catalog.text else a.value end
+      when a.name ~ 'timeout$' then s.setting::pg_catalog.interval <> (a.value || 'ms')::pg_catalog.interval
+      else s.setting <> a.value
+    end
+"""
+ASKED = (
+    "role",
+    "search_path",
+    "timezone",
+    "jit",
+    "statement_timeout",
+    "lock_timeout",
+    "idle_in_transaction_session_timeout",
+)
 OPEN_LINK = "select actor, role, period, user_id from segmentation.open_report_link($1)"
+
+
+class NotAsAsked(asyncpg.PostgresError):
+    """A connection is not as it was asked to be, so nothing is done on it."""
+
+    def __init__(self, wrong: list[asyncpg.Record]) -> None:
+        """Name what is otherwise."""
+        asked = ", ".join(f"{name}={value}" for name, value in wrong)
+        super().__init__(f"the connection is not as it was asked to be: {asked}")
+        self.hint = (
+            "A pooler such as PgBouncer drops that: let DATABASE_URL lead to PostgreSQL itself, as the service pools its"
+            " connections."
+        )
+
+
+async def connect(*arguments: Any, **asked: Any) -> Connection:
+    """Make a connection, and refuse it unless the server says that it is as asked for."""
+    connection: Connection = await asyncpg.connect(*arguments, **asked)
+    try:
+        settings = asked["server_settings"]
+        wrong = await connection.fetch(NOT_AS_ASKED, ASKED, [settings[name] for name in ASKED])
+        if wrong:
+            raise NotAsAsked(wrong)
+    except BaseException:
+        connection.terminate()
+        raise
+    return connection
 
 
 class Database:
@@ -64,6 +114,7 @@ class Database:
                 max_inactive_connection_lifetime=0,
                 init=_send_as_text,
                 reset=_leave_as_it_is,
+                connect=connect,
                 **self.connect_arguments(name, is_retried=name in ROLES),
             )
         try:
@@ -163,7 +214,7 @@ class Database:
     async def connect(self, pool: str) -> Connection:
         """Make a connection beside the pools, like those of this one."""
         with _unavailable():
-            return await asyncpg.connect(**self.connect_arguments(pool))
+            return await connect(**self.connect_arguments(pool))
 
     async def find_caller(self, key: bytes) -> "tuple[Caller, float] | None":
         """Whose API key this is, and for how many seconds it is valid, up to a day."""
@@ -186,7 +237,7 @@ class Database:
         is_lost = False
         while True:
             try:
-                connection = await asyncpg.connect(**arguments)
+                connection = await connect(**arguments)
                 try:
                     lost = asyncio.Event()
                     connection.add_termination_listener(lambda _, lost=lost: lost.set())

@@ -11,7 +11,7 @@ from litestar.openapi import ResponseSpec
 from litestar.openapi.spec import Example
 
 from service import __version__, versions
-from service.database import STATUS, Database
+from service.database import STATUS, Database, connect
 from service.docs.openapi import problems
 from service.errors import CANNOT_CONNECT, CONNECTION_LOST, NEXT_STEP
 from service.http.answers import Json
@@ -138,7 +138,7 @@ async def check_database(settings: Settings) -> None:
     for warning in for_asyncpg(settings.database_url).warnings:
         log.warning("DATABASE_URL: %s", warning)
     try:
-        connection = await asyncpg.connect(**Database(settings).connect_arguments("reader"))
+        connection = await connect(**Database(settings).connect_arguments("reader"))
         try:
             await connection.execute(ASSERT_BUCKETS)
             (version, *_) = await connection.fetch(STATUS, NEEDED)
@@ -148,6 +148,10 @@ async def check_database(settings: Settings) -> None:
             await connection.close()
     except (asyncpg.SyntaxOrAccessError, asyncpg.InvalidSchemaNameError) as error:
         raise NotFit(f"{error.args[0]}. {NEXT_STEP}") from error
+    except asyncpg.ProtocolViolationError as error:
+        raise NotFit(
+            f"{error.args[0]}. Let DATABASE_URL lead to PostgreSQL itself, and to no pooler."
+        ) from error
     except asyncpg.PostgresError as error:
         raise NotFit(f"{error.args[0]}. {error.hint or NEXT_STEP}") from error
     except CANNOT_CONNECT as error:

@@ -17,7 +17,7 @@ import click
 import msgspec
 
 from service.cli.commands import Failed
-from service.database import STATUS, Connection, Database
+from service.database import STATUS, Connection, Database, connect
 from service.errors import CANNOT_CONNECT, NEXT_STEP
 from service.http.problems import Problem
 from service.settings import SettingsError, read_settings
@@ -164,7 +164,7 @@ class Commanded(Database):
     async def do(self, role: str, work: Callable[["Commanded"], Awaitable[T]]) -> T:
         """Do one piece of work as a role, all of it or nothing."""
         try:
-            self.connection = await asyncpg.connect(**self.connect_arguments(role))
+            self.connection = await connect(**self.connect_arguments(role))
         except asyncpg.PostgresError as error:
             raise Failed(error.args[0], NEXT_STEP if error.sqlstate == NO_ROLE else error.hint) from error
         except CANNOT_CONNECT as error:
