@@ -168,8 +168,8 @@ class Database:
         """
         try:
             return await attempt()
-        except asyncpg.LockNotAvailableError:
-            pass
+        except asyncpg.LockNotAvailableError as error:
+            locked = error
         now = asyncio.get_running_loop().time
         end = now() + self.settings.lock_timeout
         half = max(1, self.pools[role].get_max_size() // 2)
@@ -181,10 +181,11 @@ class Database:
                     await asyncio.sleep(pause)
                     await turns.acquire()
             except TimeoutError:
-                raise Problem("busy", "Something else held a lock for too long.") from None
+                raise locked from None
             try:
                 return await attempt()
-            except asyncpg.LockNotAvailableError:
+            except asyncpg.LockNotAvailableError as error:
+                locked = error
                 pause = min(2 * pause, 0.5)
             finally:
                 turns.release()

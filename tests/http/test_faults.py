@@ -112,7 +112,12 @@ def test_a_pool_that_stays_full_is_not_waited_for_for_ever(
     service = serve(reader_pool_size=1, acquire_timeout=0.1, api_key_cache_seconds=60)
     reader = service.as_role("reader")
     reader.get("/v1/segments", Segments)
-    replace_list(db, f"perform pg_advisory_xact_lock({LOCK});")
+    # A call that does not end when it has waited for a lock as long as it may.
+    replace_list(
+        db,
+        f"loop begin perform pg_advisory_xact_lock({LOCK}); exit;"
+        " exception when lock_not_available then end; end loop;",
+    )
     with ThreadPoolExecutor() as pool, held(db):
         first = pool.submit(reader.send, "GET", "/v1/segments")
         wait_until(lambda: waiting(db) == 1)
