@@ -1,0 +1,1 @@
+drop index segmentation.memberships_one_assignment_in_layer;
