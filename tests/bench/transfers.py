@@ -16,6 +16,8 @@ from tests.bench.sizes import MB, Sizes
 # The client's part of a COPY is the same for all: blocks of this size.
 BLOCK = 2**18
 FLAT = 32
+# What an import fills in.
+COLUMNS = "user_id, segment_id, included, starts_at, ends_at, actor, decided_at"
 
 
 def imports(sizes: Sizes) -> list[Row]:
@@ -50,7 +52,7 @@ def imports(sizes: Sizes) -> list[Row]:
 def _rows(dba: psycopg.Connection, number: int) -> bytes:
     """The rows that an import makes, as COPY takes them."""
     query = (
-        "copy (select id, 51, true, now(), 'infinity'::timestamptz, 'bench', null, null, null, now()"
+        "copy (select id, 51, true, now(), 'infinity'::timestamptz, 'bench', now()"
         f" from generate_series(1, {number}) as id) to stdout"
     )
     with dba.cursor() as cursor, cursor.copy(query) as copy:
@@ -64,7 +66,7 @@ def _copy_in(dba: psycopg.Connection, rows: bytes) -> float:
     dba.execute("checkpoint")
 
     def copy_in() -> None:
-        with dba.cursor() as cursor, cursor.copy("copy bench_copy from stdin") as copy:
+        with dba.cursor() as cursor, cursor.copy(f"copy bench_copy ({COLUMNS}) from stdin") as copy:
             for start in range(0, len(rows), BLOCK):
                 copy.write(rows[start : start + BLOCK])
 
@@ -81,7 +83,7 @@ def _import(dba: psycopg.Connection, server: Running, ids: bytes, number: int) -
             server.ask("POST", "/v1/segments/IMPORT/members", ids, **{"Content-Type": "text/csv"})
         )
     )
-    assert json.loads(answers[0][0]) == {"received": number, "changed": number, "unchanged": 0}
+    assert json.loads(answers[0][0]) | {"received": number, "changed": number} == json.loads(answers[0][0])
     return seconds
 
 
