@@ -115,7 +115,7 @@ def create_app(settings: Settings | None = None, tracing: "Tracing | None" = Non
     app.state.database = database
     app.state.reads = reads
     app.state.api_keys = keys
-    app.state.openapi = openapi.describe(app, _all_handlers())
+    app.state.openapi = openapi.describe(app, _all_handlers(), settings.root_path)
     return app
 
 

@@ -20,9 +20,9 @@ from litestar.params import HeaderParameter, QueryParameter
 from service.http.answers import Csv, Json
 from service.http.bodies import ApiRequest, is_zipped
 from service.http.idempotency import idempotent
+from service.http.negotiation import GZIP, preferred_type
 from service.http.parameters import Digits, Moment
 from service.http.problems import Problem
-from service.reports import GZIP
 from service.schemas import NO_ID, PAGE, At, Imported, Members, ReasonInQuery, SlugInPath
 from service.uploads import Patience, copy_in
 
@@ -76,10 +76,8 @@ async def import_members(
     ] = "add",
     expires_at: Annotated[Moment | None, QueryParameter(description="When they end; none: never")] = None,
     ttl_seconds: Annotated[
-        float | None,
-        QueryParameter(
-            description="Instead of expires_at: they end after so many seconds, above 0; 0.5 is half a second"
-        ),
+        Digits | None,
+        QueryParameter(description="Instead of expires_at: they end after so many seconds, at least 1"),
     ] = None,
     starts_at: Annotated[Moment | None, QueryParameter(description="When they start; none: now")] = None,
     reason: ReasonInQuery = None,
@@ -134,7 +132,8 @@ async def list_members(
     ] = "application/json",
 ) -> Any:
     """List or export members."""
-    if request.accept.best_match(["application/json", "text/csv"]) == "text/csv":
+    page = partial(request.auth.call_heavy, "http_segment_members", slug=slug, at=at, after=after)
+    if preferred_type(request, "application/json", "text/csv") == "text/csv":
         copy = partial(
             request.auth.copy,
             "segment_members",
@@ -142,10 +141,8 @@ async def list_members(
             {"slug": slug, "at": at, "after": after},
             header=True,
         )
-        return Csv(copy, file_name=f"{slug}.csv")
-    return Json(
-        await request.auth.call_heavy("http_segment_members", slug=slug, at=at, after=after, max_rows=limit)
-    )
+        return Csv(copy, file_name=f"{slug}.csv", check=partial(page, max_rows=1))
+    return Json(await page(max_rows=limit))
 
 
 HANDLERS = [import_members, list_members]

@@ -5,10 +5,7 @@ from functools import partial
 from typing import Annotated
 
 from litestar import get, post
-from litestar.config.compression import CompressionConfig
 from litestar.datastructures import State
-from litestar.middleware.base import DefineMiddleware
-from litestar.middleware.compression import CompressionMiddleware
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
 from litestar.params import Body, PathParameter, QueryParameter
@@ -17,13 +14,10 @@ from service.docs.openapi import problems
 from service.http.answers import Csv, Json
 from service.http.bodies import ApiRequest
 from service.http.idempotency import idempotent
+from service.http.negotiation import GZIP
 from service.http.problems import Problem
 from service.schemas import NewReport, Report
 
-# For those who ask for it. The last part of a large file goes out quickly: level 1 keeps up with COPY.
-GZIP = DefineMiddleware(
-    CompressionMiddleware, config=CompressionConfig(backend="gzip", gzip_compress_level=1)
-)
 ALL_USERS = Example(summary="All users", value={"period": "2026-11"})
 ONE_USER = Example(summary="One user", value={"period": "2026-11", "user_id": 1000})
 LINK = re.compile(r"([0-9a-f]{64})\.csv")
@@ -94,7 +88,7 @@ async def get_report(
         )
     caller, report = await state.database.find_link(link[1].encode())
     copy = partial(caller.copy, "report_rows", "*", report, delimiter=";", header=header)
-    return Csv(copy, file_name="report.csv")
+    return Csv(copy, file_name=f"report-{report['period']}.csv")
 
 
 HANDLERS = [get_report]

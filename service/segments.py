@@ -206,7 +206,7 @@ async def get_segment_stats(request: ApiRequest, slug: SlugInPath) -> Json[Segme
     description=(
         "Exact counts at `from` and each step after it, up to `to`: at most 10,000. A moment to come counts what is "
         "planned for the users known now.\n\n"
-        "![A ramp from 10 to 100 %, with testers put in by hand for three weeks](/docs/growth.svg)\n\nRole: reader."
+        "![A ramp from 10 to 100 %, with testers put in by hand for three weeks](docs/growth.svg)\n\nRole: reader."
     ),
     tags=["Members"],
 )

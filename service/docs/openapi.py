@@ -16,6 +16,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.openapi import OpenAPIConfig, ResponseSpec
 from litestar.openapi.plugins import OpenAPIRenderPlugin
 from litestar.openapi.spec import Components, Contact, License, SecurityScheme, Tag
+from litestar.response import Redirect
 from litestar.routes import HTTPRoute
 
 from service import __version__, project_path, schemas
@@ -88,6 +89,7 @@ FILES = {
     "/docs/CHANGELOG.md": File(project_path("CHANGELOG.md").read_bytes(), "text/plain"),
     "/docs/README.md": File(project_path("README.md").read_bytes(), "text/plain"),
     "/docs/service.md": File((HERE.parent / "README.md").read_bytes(), "text/plain"),
+    "/favicon.ico": File((HERE / "icon.svg").read_bytes(), "image/svg+xml"),
     "/docs/alerts.yaml": File((HERE / "alerts.yaml").read_bytes(), "text/plain"),
     "/docs/errors": File(errors_page().encode(), "text/html"),
     "/docs/errors.css": File((HERE / "errors.css").read_bytes(), "text/css"),
@@ -102,6 +104,12 @@ FILES = {
     ),
 }
 PAGE = File((HERE / "page.html").read_bytes(), "text/html")
+
+
+@get("/", include_in_schema=False, sync_to_thread=False)
+def root() -> Redirect:
+    """Lead to the page."""
+    return Redirect("/docs")
 
 
 @get(list(FILES), include_in_schema=False, sync_to_thread=False, response_headers=SAFE_HEADERS)
@@ -121,7 +129,9 @@ class DocsPage(OpenAPIRenderPlugin):
     """The interactive page: Swagger UI, all of it from this service."""
 
     def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> Any:
-        """Send the page; it fetches the description."""
+        """Send the page; it fetches the description. Its links are relative to /docs, without a slash behind."""
+        if request.scope["raw_path"].endswith(b"/"):
+            return Redirect("/docs")
         return PAGE.answer(request)
 
 
@@ -156,7 +166,7 @@ CONFIG = OpenAPIConfig(
     ],
     openapi_router=Router("/docs", route_handlers=[], include_in_schema=False, response_headers=SAFE_HEADERS),
 )
-HANDLERS: list[HTTPRouteHandler] = [openapi_json, docs_file]
+HANDLERS: list[HTTPRouteHandler] = [root, openapi_json, docs_file]
 
 
 # ----------------------------------------------------------------------------------- the description
@@ -216,10 +226,10 @@ def takes_idempotency_key(path: str, handler: HTTPRouteHandler) -> bool:
     return path.startswith("/v1/") and "GET" not in handler.http_methods and handler.operation_id not in READS
 
 
-def describe(app: Litestar, handlers: Iterable[HTTPRouteHandler]) -> Description:
-    """The description of these calls, in this order."""
+def describe(app: Litestar, handlers: Iterable[HTTPRouteHandler], root_path: str) -> Description:
+    """The description of these calls, in this order; a proxy may serve them under a path."""
     schema = _without_lonely_choices(app.openapi_schema.to_schema())
-    schema["servers"] = [{"url": "/", "description": "This service"}]
+    schema["servers"] = [{"url": f"{root_path}/", "description": "This service"}]
     components = schema["components"]["schemas"]
     for name, component in components.items():
         kind = getattr(schemas, name)
@@ -263,7 +273,7 @@ def _error(status: int) -> dict[str, Any]:
     """The answer to all that goes wrong with this status."""
     kinds = [kind for kind in KINDS if kind.status == status]
     answer: dict[str, Any] = {
-        "description": "\n\n".join(f"[`{k.code}`](/docs/errors#{k.code}): {k.title}" for k in kinds),
+        "description": "\n\n".join(f"[`{k.code}`](docs/errors#{k.code}): {k.title}" for k in kinds),
         "content": {
             PROBLEM_JSON: {
                 "schema": {"$ref": "#/components/schemas/ProblemDetails"},

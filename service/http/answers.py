@@ -8,9 +8,10 @@ from typing import Any, Generic, TypeVar
 
 from litestar import Request, Response, Router
 from litestar.handlers import HTTPRouteHandler, route
-from litestar.types import HTTPScope, Message, Receive, Scope, Send
+from litestar.types import Message, Receive, Scope, Send
 
 from service.http.bodies import Limits
+from service.http.connections import is_head
 from service.http.metrics import TRANSFER_BYTES
 
 T = TypeVar("T")
@@ -75,9 +76,18 @@ def with_options(handlers: list[HTTPRouteHandler]) -> list[HTTPRouteHandler]:
 class Csv(Response[bytes]):
     """Rows, copied to the client as they come from PostgreSQL."""
 
-    def __init__(self, copy: Callable[..., Awaitable[None]], file_name: str) -> None:
-        """Send what copy(output=…) gives to output, to be saved under this name."""
+    def __init__(
+        self,
+        copy: Callable[..., Awaitable[None]],
+        file_name: str,
+        check: Callable[[], Awaitable[Any]] | None = None,
+    ) -> None:
+        """Send what copy(output=…) gives to output, to be saved under this name.
+
+        HEAD copies nothing: check fails where copy would fail, at little cost.
+        """
         self._copy = copy
+        self._check = check
         self._started = False
         self._start: Any = {
             "type": "http.response.start",
@@ -93,8 +103,16 @@ class Csv(Response[bytes]):
         """Be sent as it is."""
         return self
 
-    async def __call__(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         """Send until the rows end or the client goes away; either way the connection is given back."""
+        if is_head(scope):
+            if self._check:
+                await self._check()
+            await send(self._start)
+            # As if rows followed, so that the headers are those of a stream.
+            await send({"type": "http.response.body", "body": b"", "more_body": True})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            return
         limits: Limits = scope["litestar_app"].state.limits
         counter = TRANSFER_BYTES.labels(scope["path_template"], "out")
 

@@ -14,6 +14,7 @@ LINGER = 10
 # RFC 3986: an address in brackets or a name; then, perhaps, a port.
 HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]+)(?::([0-9]{0,5}))?")
 CLOSE = (b"connection", b"close")
+IS_HEAD = "segmentation.is_head"
 
 
 class Farewell:
@@ -61,11 +62,37 @@ class Connections:
         app = self._app
         if fault := _fault(scope):
             app = self._refuse(scope, fault)
-        if scope["method"] in ("GET", "HEAD"):
+        if scope["method"] == "HEAD":
+            return await _answer_head(app, scope, receive, send)
+        if scope["method"] == "GET":
             return await app(scope, receive, send)
         body = Body(receive)
         await app(scope, body.receive, send)
         await body.read_on(expects=any(name == b"expect" for name, _ in scope["headers"]))
+
+
+def is_head(scope: Any) -> bool:
+    """Whether the client wants the status and headers only, of what is handled as GET."""
+    return IS_HEAD in scope
+
+
+async def _answer_head(app: ASGIApp, scope: Any, receive: Receive, send: Send) -> None:
+    """Answer as GET would be answered, without the body."""
+
+    async def send_on(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            if message["more_body"]:
+                return
+            message = {**message, "body": b""}
+        await send(message)
+
+    scope["method"] = "GET"
+    scope[IS_HEAD] = True
+    try:
+        await app(scope, receive, send_on)
+    finally:
+        # So it is counted and logged.
+        scope["method"] = "HEAD"
 
 
 def _fault(scope: Any) -> str | None:

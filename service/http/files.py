@@ -8,6 +8,8 @@ from typing import Any
 
 from litestar import Request, Response
 
+from service.http.negotiation import takes_gzip
+
 
 class File:
     """Content that stays the same as long as the process lives."""
@@ -40,13 +42,3 @@ class File:
 def is_matched(etag: str, if_none_match: str) -> bool:
     """Whether If-None-Match names this ETag: alone, in a list, weak or strong; a star names all."""
     return if_none_match.strip() == "*" or etag.removeprefix("W/") in re.findall(r'"[^"]*"', if_none_match)
-
-
-def takes_gzip(accept_encoding: str) -> bool:
-    """Whether Accept-Encoding lets gzip through; with q=0 it is named to be refused."""
-    weights = {
-        name.strip().lower(): parameters.replace(" ", "").lower()
-        for name, _, parameters in (part.partition(";") for part in accept_encoding.split(","))
-    }
-    weight = weights.get("gzip", weights.get("*", "q=0"))
-    return not re.fullmatch(r"q=0(\.0*)?", weight)

@@ -65,4 +65,4 @@ class UnderPath:
 
 
 def _without(path: str, root_path: str) -> str:
-    return path.removeprefix(root_path) if path.startswith(f"{root_path}/") else path
+    return path[len(root_path) :] or "/" if f"{path}/".startswith(f"{root_path}/") else path

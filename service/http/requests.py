@@ -1,4 +1,4 @@
-"""What happens to every request, whatever it asks for: it gets an id, HEAD is answered as GET, and its end is observed."""
+"""What happens to every request, whatever it asks for: it gets an id, and its end is observed."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -22,6 +22,11 @@ Observer = Callable[[Any, int, float], None]
 def new_request_id() -> bytes:
     """An id for a request that brought none."""
     return b"%032x" % getrandbits(128)
+
+
+def _with_head(name: bytes, value: bytes) -> tuple[bytes, bytes]:
+    """Allow names HEAD where it names GET."""
+    return name, value.replace(b"GET", b"GET, HEAD") if name.lower() == b"allow" else value
 
 
 class EveryRequest:
@@ -49,7 +54,10 @@ class EveryRequest:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], NO_SNIFFING, (b"x-request-id", request_id)]
+                headers = message["headers"]
+                if status in (204, 405):
+                    headers = [_with_head(*header) for header in headers]
+                message["headers"] = [*headers, NO_SNIFFING, (b"x-request-id", request_id)]
             await send(message)
 
         began = perf_counter()

@@ -249,6 +249,23 @@ def test_the_code_shown_for_a_call_does_it(docs: Docs, db: Database) -> None:
     assert '"salt"' in done.stdout, done.stderr
 
 
+def test_it_works_under_a_path(run_server: Callable[..., Server], db: Database, chromium: Browser) -> None:
+    db.rows("select create_segment('UNDER_A_PATH')")
+    url = f"{run_server(ROOT_PATH='/seg').url}/seg"
+    page = chromium.new_page()
+    docs = Docs(page, url)
+    docs.enter(db.value("select create_api_key('reader', 'reader')"))
+    listed = {"operationId": "listSegments", "tags": ["Segments"]}
+    assert "UNDER_A_PATH" in docs.execute(docs.open(listed), 200)
+    page.goto(page.get_by_role("link", name="all codes").evaluate("link => link.href"))
+    expect(page.get_by_role("heading", name="Errors")).to_be_visible()
+    page.get_by_role("link", name="All calls").click()
+    expect(page.locator(".opblock").first).to_be_visible()
+    page.close()
+    assert all(asked.startswith((f"{url}/", "data:")) for asked in docs.asked)
+    assert docs.complaints == []
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_all_text_can_be_read(chromium: Browser, url: str, db: Database, scheme: Any) -> None:
     page = chromium.new_page(color_scheme=scheme)

@@ -1,10 +1,11 @@
 """The documentation: complete, consistent, and without any internet."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime
 from html import escape
 from typing import Any
+from urllib.parse import urljoin
 
 import pytest
 from openapi_spec_validator import validate
@@ -111,7 +112,7 @@ def test_generated_clients_know_what_may_be_chosen(description: Description) -> 
         for p in description["paths"]["/v1/segments/{slug}/members"]["post"]["parameters"]
     }
     assert found["operation"]["enum"] == ["add", "remove"]
-    assert found["ttl_seconds"]["type"] == "number"
+    assert found["ttl_seconds"]["type"] == "integer"
     headers = description["paths"]["/v1/segments"]["post"]["responses"]["201"]["headers"]
     assert headers["Location"]["schema"] == {"type": "string"}
 
@@ -173,19 +174,22 @@ def test_the_page_and_all_it_needs_come_from_the_service(service: Service) -> No
         assert "script-src" not in policy
         needed = re.findall(r'(?:src|href)="([^"]*)"', response.text)
         assert len(needed) == number
-        for url in needed:
+        for link in needed:
+            url = urljoin(page, link)
+            # A proxy may serve the page under a path.
+            assert not link.startswith("/")
             assert url.startswith("/docs")
             assert service.client.get(url).status_code == 200
 
 
 def test_what_the_introduction_names_is_there(service: Service) -> None:
     text = service.client.get("/openapi.json").json()["info"]["description"]
-    links = [link.partition("#")[0] for link in re.findall(r"\]\((/[^)]+)\)", text)]
-    assert {"/docs/README.md", "/docs/CHANGELOG.md", "/docs/grafana.json", "/docs/alerts.yaml"} <= set(links)
+    links = [link.partition("#")[0] for link in re.findall(r"\]\(([^#)][^)]*)\)", text)]
+    assert {"docs/README.md", "docs/CHANGELOG.md", "docs/grafana.json", "docs/alerts.yaml"} <= set(links)
     for link in links:
-        assert service.client.get(link).status_code == 200
+        assert service.client.get(f"/{link}").status_code == 200
     (picture,) = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", service.client.get("/openapi.json").text)
-    response = service.client.get(picture)
+    response = service.client.get(f"/{picture}")
     assert (response.status_code, response.headers["content-type"]) == (200, "image/svg+xml")
 
 
@@ -224,3 +228,16 @@ def test_the_error_shown_is_a_real_one(admin: Api) -> None:
     refused = admin.send("PATCH", "/v1/users/1000/segments", json={"add": ["NOPE"]})
     assert refused.text == EXAMPLE
     assert escape(EXAMPLE) in admin.send("GET", "/docs/errors").text
+
+
+def test_the_bare_address_leads_to_the_page_and_browsers_find_an_icon(serve: Callable[..., Service]) -> None:
+    client = serve().client
+    for path in ("/", "/docs/"):
+        response = client.get(path, follow_redirects=False)
+        assert (response.status_code // 100, response.headers["location"]) == (3, "/docs")
+    assert client.get("/").text == client.get("/docs").text
+    assert client.get("/favicon.ico").headers["content-type"] == "image/svg+xml"
+    below = serve(root_path="/seg").client
+    for path in ("/seg", "/seg/", "/seg/docs/", "/"):
+        assert below.get(path, follow_redirects=False).headers["location"] == "/seg/docs"
+    assert below.get("/seg/openapi.json").json()["servers"][0]["url"] == "/seg/"

@@ -201,6 +201,10 @@ def test_csv_is_for_those_who_prefer_it(db: Database, reader: Api) -> None:
         ("application/json, text/csv;q=0.5", "application/json"),
         ("application/json", "application/json"),
         ("*/*", "application/json"),
+        ("text/csv;q=0", "application/json"),
+        ("text/csv; q=0.0, */*", "application/json"),
+        ("text/csv;q=0, text/*", "application/json"),
+        ("application/json;q=0, */*", "text/csv"),
     ]:
         response = reader.send("GET", PATH, headers={"Accept": accept})
         assert response.headers["content-type"].startswith(given), accept
@@ -258,7 +262,6 @@ def test_an_import_lasts_as_long_as_it_says(db: Database, editor: Api, reader: A
         ("", None),
         (f"?expires_at={quote(EVENING.isoformat())}", EVENING),
         ("?ttl_seconds=3600", NOON + timedelta(hours=1, minutes=1)),
-        ("?ttl_seconds=0.25", NOON + timedelta(minutes=1, milliseconds=250)),
     ]
     for user_id, (query, _) in enumerate(until, 1):
         assert send(editor, f"{user_id}\n", query) == (1, 1, 0)
@@ -532,7 +535,6 @@ def test_parameters_that_cannot_be_are_refused(editor: Api, db: Database, unchan
         "operation=",
         "operation=ADD",
         "ttl_seconds=0",
-        "ttl_seconds=-1",
         "ttl_seconds=60&expires_at=2027-01-01T00:00:00Z",
         "expires_at=2026-11-20T12:00:00Z",
         "starts_at=2026-11-19T00:00:00Z",
@@ -542,7 +544,15 @@ def test_parameters_that_cannot_be_are_refused(editor: Api, db: Database, unchan
     ):
         path = f"{PATH}?{query}"
         editor.is_refused("POST", path, 422, "invalid_value", content="1000\n1002\n", headers=CSV)
-    for query in ("ttl_seconds=long", "expires_at=tomorrow", "expires_at=2027-01-01", "starts_at=1"):
+    for query in (
+        "ttl_seconds=long",
+        "ttl_seconds=0.5",
+        "ttl_seconds=1e3",
+        "ttl_seconds=-1",
+        "expires_at=tomorrow",
+        "expires_at=2027-01-01",
+        "starts_at=1",
+    ):
         path = f"{PATH}?{query}"
         editor.is_refused("POST", path, 400, "malformed_request", content="1000\n1002\n", headers=CSV)
     assert unchanged()

@@ -49,7 +49,10 @@ def opened(service: Service, link: str) -> str:
     assert response.status_code == 200, response.text
     assert response.headers["content-type"] == "text/csv; charset=utf-8"
     assert response.headers["cache-control"] == "no-store"
-    assert response.headers["content-disposition"] == 'attachment; filename="report.csv"'
+    name = re.fullmatch(
+        r'attachment; filename="report-\d{4}-\d\d\.csv"', response.headers["content-disposition"]
+    )
+    assert name
     return str(response.text)
 
 
@@ -311,6 +314,36 @@ def test_it_is_zipped_for_those_who_ask(db: Database, service: Service, editor: 
         body = b"".join(zipped.iter_raw())
     assert len(body) < len(plain.content) / 4
     assert gzip.decompress(body) == plain.content
+
+
+def test_its_file_is_named_for_its_month(service: Service, editor: Api) -> None:
+    for period in ("2026-10", "2026-11"):
+        response = service.client.get(order(editor, period).url)
+        assert response.headers["content-disposition"] == f'attachment; filename="report-{period}.csv"'
+
+
+@pytest.mark.parametrize(
+    ("accepted", "is_zipped"),
+    [
+        ("gzip;q=0", False),
+        ("gzip; Q=0.000, *", False),
+        ("*;q=0", False),
+        ("identity, gzip;q=0.5", False),
+        ("identity;q=0", False),
+        ("br", False),
+        ("gzip;q=0.1", True),
+        ("gzip, identity;q=0", True),
+        ("*", True),
+        ("GZIP", True),
+    ],
+)
+def test_it_is_zipped_only_for_those_who_take_gzip(
+    db: Database, service: Service, editor: Api, accepted: str, is_zipped: bool
+) -> None:
+    add(db, 1000, "AVITO_DISCOUNT_30")
+    for path in (order(editor).url, "/docs/errors"):
+        response = service.client.get(path, headers={"Accept-Encoding": accepted})
+        assert ("content-encoding" in response.headers) == is_zipped, path
 
 
 def test_an_error_is_a_problem_for_those_who_ask_for_gzip_too(service: Service) -> None:
