@@ -76,8 +76,8 @@ def create_app(settings: Settings | None = None, tracing: "Tracing | None" = Non
                         *users.HANDLERS,
                         *segments.HANDLERS,
                         *members.HANDLERS,
-                        *reports.HANDLERS_WITH_KEY,
-                        *health.HANDLERS_WITH_KEY,
+                        *reports.HANDLERS,
+                        *health.HANDLERS,
                     ]
                 ),
                 middleware=with_key,
@@ -88,8 +88,6 @@ def create_app(settings: Settings | None = None, tracing: "Tracing | None" = Non
                 middleware=with_key,
                 exception_handlers={Exception: ofrep.answer_failure},
             ),
-            *reports.HANDLERS,
-            *health.HANDLERS,
             *openapi.HANDLERS,
         ],
         lifespan=[*([tracing.lifespan] if tracing else []), connections],
@@ -132,11 +130,9 @@ def _all_handlers() -> "list[HTTPRouteHandler]":
         *segments.HANDLERS,
         *users.HANDLERS,
         *members.HANDLERS,
-        *reports.HANDLERS_WITH_KEY,
         *reports.HANDLERS,
         *ofrep.HANDLERS,
         *health.HANDLERS,
-        *health.HANDLERS_WITH_KEY,
     ]
 
 

@@ -224,11 +224,9 @@ class Database:
         seal = urlsafe_b64encode(hashlib.sha256(b"sealed by " + key).digest())
         return next(((Caller(name, role, self, seal), seconds) for name, role, seconds in rows), None)
 
-    async def find_link(self, link_id: bytes) -> "tuple[Caller, dict[str, Any]]":
-        """Whose link this is, and which report it opens. Only its digest is sent."""
-        ((name, role, period, user_id),) = await self.fetch(
-            "keys", OPEN_LINK, hashlib.sha256(link_id).digest()
-        )
+    async def find_link(self, id_digest: bytes) -> "tuple[Caller, dict[str, Any]]":
+        """Whose link this is, and which report it opens."""
+        ((name, role, period, user_id),) = await self.fetch("keys", OPEN_LINK, id_digest)
         return Caller(name, role, self), {"period": period, "user_id": user_id}
 
     async def listen(self, channel: str, hear: Callable[[], None]) -> None:

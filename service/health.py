@@ -15,6 +15,7 @@ from service.database import STATUS, Database, connect
 from service.docs.openapi import problems
 from service.errors import CANNOT_CONNECT, CONNECTION_LOST, NEXT_STEP
 from service.http.answers import Json
+from service.http.auth import OPEN
 from service.http.bodies import ApiRequest
 from service.http.metrics import Gauges, exposition
 from service.http.problems import Problem
@@ -44,7 +45,7 @@ class NotFit(Exception):
     summary="Does the process answer?",
     description="It does, also while the database is away.",
     tags=["Health"],
-    security=[{}],
+    **OPEN,
 )
 async def live() -> Json[Live]:
     """Answer."""
@@ -57,7 +58,7 @@ async def live() -> Json[Live]:
     summary="Is everything in place?",
     description="The database answers, migrations are applied, rollouts deal as ever, the sweep ran lately.",
     tags=["Health"],
-    security=[{}],
+    **OPEN,
     responses=problems(503),
 )
 async def ready(state: State) -> Json[Ready]:
@@ -158,5 +159,4 @@ async def check_database(settings: Settings) -> None:
         raise NotFit(f"the database does not answer: {error}. Is DATABASE_URL right?") from error
 
 
-HANDLERS = [live, ready]
-HANDLERS_WITH_KEY = [metrics]
+HANDLERS = [live, ready, metrics]

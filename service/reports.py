@@ -1,10 +1,11 @@
 """The month as a CSV file: a link is made with a key, and opens without one."""
 
+import hashlib
 import re
 from functools import partial
 from typing import Annotated
 
-from litestar import get, post
+from litestar import delete, get, post
 from litestar.datastructures import State
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
@@ -12,6 +13,7 @@ from litestar.params import Body, PathParameter, QueryParameter
 
 from service.docs.openapi import problems
 from service.http.answers import Csv, Json
+from service.http.auth import OPEN
 from service.http.bodies import ApiRequest
 from service.http.idempotency import idempotent
 from service.http.negotiation import GZIP
@@ -20,7 +22,10 @@ from service.schemas import NewReport, Report
 
 ALL_USERS = Example(summary="All users", value={"period": "2026-11"})
 ONE_USER = Example(summary="One user", value={"period": "2026-11", "user_id": 1000})
-LINK = re.compile(r"([0-9a-f]{64})\.csv")
+LINK = re.compile(r"([0-9a-f]{64})(\.csv)?")
+FileName = Annotated[
+    str, PathParameter(description="The last part of the link that createReport has made: {id}.csv")
+]
 
 
 @post(
@@ -59,7 +64,7 @@ async def create_report(
         "the permission: no key is needed."
     ),
     tags=["Reports"],
-    security=[{}],
+    **OPEN,
     middleware=[GZIP],
     responses={
         **problems(404),
@@ -74,22 +79,37 @@ async def create_report(
 )
 async def get_report(
     state: State,
-    file_name: Annotated[
-        str, PathParameter(description="The last part of the link that the call above has made: {id}.csv")
-    ],
+    file_name: FileName,
     header: Annotated[bool, QueryParameter(description="Begin with a line of column names")] = False,
 ) -> Csv:
     """Stream a report, in the role of the key that made its link."""
-    # What cannot be a link costs the database nothing.
+    caller, report = await state.database.find_link(_digest(file_name))
+    copy = partial(caller.copy, "report_rows", "*", report, delimiter=";", header=header)
+    return Csv(copy, file_name=f"report-{report['period']}.csv")
+
+
+@delete(
+    "/v1/reports/{file_name:str}",
+    operation_id="revokeReport",
+    summary="End a report's link before its time",
+    description="From then on the link opens nothing. Whoever has a link may end it. Role: editor.",
+    tags=["Deletion"],
+    responses=problems(404),
+)
+@idempotent()
+async def revoke_report(request: ApiRequest, file_name: FileName) -> None:
+    """Revoke a link."""
+    await request.auth.call("close_report_link", id_digest=_digest(file_name))
+
+
+def _digest(file_name: str) -> bytes:
+    """What the database knows of a link. What cannot be one costs it nothing."""
     link = LINK.fullmatch(file_name)
     if not link:
         raise Problem(
             "not_found", "This report link is unknown.", hint="Ask for a new one: POST /v1/reports."
         )
-    caller, report = await state.database.find_link(link[1].encode())
-    copy = partial(caller.copy, "report_rows", "*", report, delimiter=";", header=header)
-    return Csv(copy, file_name=f"report-{report['period']}.csv")
+    return hashlib.sha256(link[1].encode()).digest()
 
 
-HANDLERS = [get_report]
-HANDLERS_WITH_KEY = [create_report]
+HANDLERS = [create_report, get_report, revoke_report]

@@ -167,6 +167,36 @@ class Explanation(Answer):
     rollout_percent: Percent
 
 
+class Override(Answer):
+    """An assignment or exclusion by hand, live or planned."""
+
+    segment: Slug
+    kind: Literal["assignment", "exclusion"]
+    since: Annotated[Time, Meta(description="When it starts or started")]
+    until: Annotated[Time | None, Meta(description="Its own end; null: none")]
+    actor: str
+    reason: str | None
+
+
+class UserOverrides(Answer):
+    """What was set by hand for a user, by segment."""
+
+    user_id: Id
+    overrides: list[Override]
+
+
+class EndingOverride(Override):
+    """An assignment or exclusion by hand, and whose it is."""
+
+    user_id: Id
+
+
+class EndingSoon(Answer):
+    """What was set by hand and ends soon, by its end."""
+
+    overrides: list[EndingOverride]
+
+
 class UserEvent(Answer):
     """The moment a user got in or out."""
 

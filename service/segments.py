@@ -82,9 +82,12 @@ async def list_segments(
     request: ApiRequest,
     after: Annotated[str | None, QueryParameter(description="Slugs after this one")] = None,
     limit: Annotated[Digits, QueryParameter(description="At most so many")] = PAGE,
+    search: Annotated[
+        str | None, QueryParameter(description="Only slugs that have this in them, in upper or lower case")
+    ] = None,
 ) -> Json[Segments]:
     """List one page of segments."""
-    return Json(await request.auth.call("http_list_segments", after=after, max_rows=limit))
+    return Json(await request.auth.call("http_list_segments", after=after, max_rows=limit, search=search))
 
 
 @get(

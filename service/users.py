@@ -10,9 +10,11 @@ from service.docs.openapi import problems
 from service.http.answers import Json
 from service.http.bodies import ApiRequest
 from service.http.idempotency import idempotent
-from service.http.parameters import Moment
+from service.http.parameters import Digits, Moment
 from service.schemas import (
+    PAGE,
     At,
+    EndingSoon,
     Explanation,
     ReasonInQuery,
     SlugInPath,
@@ -21,6 +23,7 @@ from service.schemas import (
     UserHistory,
     UserId,
     UserIds,
+    UserOverrides,
     UserSegments,
     UsersSegments,
 )
@@ -88,6 +91,41 @@ async def explain_membership(
 ) -> Json[Explanation]:
     """Explain one membership."""
     return Json(await request.auth.call("http_explain_membership", user_id=user_id, slug=slug, at=at))
+
+
+@get(
+    "/v1/users/{user_id:str}/overrides",
+    operation_id="getUserOverrides",
+    summary="What was set by hand for a user",
+    description="Assignments and exclusions, live and planned, each with its own end, whatever rollouts say. Role: reader.",
+    tags=["Users"],
+)
+async def get_user_overrides(request: ApiRequest, user_id: UserId) -> Json[UserOverrides]:
+    """List a user's overrides."""
+    return Json(await request.auth.call("http_user_overrides", user_id=user_id))
+
+
+@get(
+    "/v1/ending-soon",
+    operation_id="listEndingSoon",
+    summary="What was set by hand and ends soon",
+    description="Assignments and exclusions of all segments or of one, the first to end first. Role: reader.",
+    tags=["Users"],
+)
+async def list_ending_soon(
+    request: ApiRequest,
+    within: Annotated[
+        str,
+        QueryParameter(
+            description="ISO 8601 duration from now on: P7D is seven days, PT1H an hour",
+            examples=[Example(value="P30D")],
+        ),
+    ] = "P7D",
+    slug: Annotated[str | None, QueryParameter(description="Only of this segment")] = None,
+    limit: Annotated[Digits, QueryParameter(description="At most so many: 1 to 10000")] = PAGE,
+) -> Json[EndingSoon]:
+    """List what ends soon."""
+    return Json(await request.auth.call_heavy("http_ending_soon", within=within, slug=slug, max_rows=limit))
 
 
 @get(
@@ -162,6 +200,8 @@ HANDLERS = [
     get_user_segments,
     change_user_segments,
     explain_membership,
+    get_user_overrides,
+    list_ending_soon,
     get_user_history,
     get_users_segments,
     register_user,

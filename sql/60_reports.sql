@@ -404,8 +404,26 @@ create or replace function segmentation.revoke_report_link (
   set search_path = pg_catalog, pg_temp
 as $$
 begin
+  perform segmentation.close_report_link(sha256(convert_to(revoke_report_link.id, 'UTF8')));
+end
+$$;
+
+comment on function segmentation.revoke_report_link(text) is
+  'End a report''s link before its time. Example: select revoke_report_link(''…'');';
+
+-- The service gives the digest of a link's id to this function and the next, so that the id itself is in no statement
+-- and in no log.
+create or replace function segmentation.close_report_link (
+  id_digest bytea
+)
+  returns void
+  language plpgsql
+  security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
   delete from segmentation.report_links as l
-  where l.id_digest = sha256(convert_to(revoke_report_link.id, 'UTF8'));
+  where l.id_digest = close_report_link.id_digest;
   if not found then
     raise exception 'this report link is unknown or has expired'
       using
@@ -415,11 +433,10 @@ begin
 end
 $$;
 
-comment on function segmentation.revoke_report_link(text) is
-  'End a report''s link before its time. Example: select revoke_report_link(''…'');';
+comment on function segmentation.close_report_link(bytea) is
+  'For the service: revoke_report_link, by the digest of the id. Example: select close_report_link(sha256(''…''));';
 
--- What a link opens, and for whom: the key that made it, which may have been revoked since. The service gives the
--- digest of the id, so that the id itself is in no statement and in no log.
+-- What a link opens, and for whom: the key that made it, which may have been revoked since.
 create or replace function segmentation.open_report_link (
   id_digest bytea
 )

@@ -240,7 +240,7 @@ end
 $$;
 
 comment on function segmentation.http_ending_soon(text, text, integer) is
-  'For the service: GET /v1/overrides/ending.';
+  'For the service: GET /v1/ending-soon.';
 
 create or replace function segmentation.http_user_history (
   user_id   bigint,

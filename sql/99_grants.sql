@@ -64,6 +64,7 @@ grant execute on function
   segmentation.claim_idempotency_key(text, text, bytea),
   segmentation.change_segment_members(text, bigint[], text, timestamptz, timestamptz, text, text),
   segmentation.change_user_segments(bigint, text[], text[], timestamptz, timestamptz, text, text),
+  segmentation.close_report_link(bytea),
   segmentation.create_report_link(text, bigint, interval, text),
   segmentation.http_expiry(timestamptz, numeric, timestamptz),
   segmentation.finish_import(text, text, timestamptz, timestamptz, text, text),

@@ -10,6 +10,7 @@ from litestar import Request, Response, Router
 from litestar.handlers import HTTPRouteHandler, route
 from litestar.types import Message, Receive, Scope, Send
 
+from service.http.auth import OPEN
 from service.http.bodies import Limits
 from service.http.connections import is_head
 from service.http.metrics import TRANSFER_BYTES
@@ -63,6 +64,7 @@ def with_options(handlers: list[HTTPRouteHandler]) -> list[HTTPRouteHandler]:
         http_method="OPTIONS",
         include_in_schema=False,
         status_code=204,
+        **OPEN,
         sync_to_thread=False,
     )
     def say_methods(request: Request[Any, Any, Any]) -> Response[None]:

@@ -11,6 +11,9 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 
 from service.http.problems import Problem
 
+# For a handler that anybody may call: @get(…, **OPEN).
+OPEN: Any = {"security": [{}], "opt": {"is_open": True}}
+
 # Whose key it is, and for how many seconds that is certain; None if nobody's.
 LookUp = Callable[[bytes], Awaitable[tuple[Any, float] | None]]
 
@@ -48,6 +51,7 @@ class Authentication(ASGIMiddleware):
     """Lets a request through if it brings a valid key, as a bearer token or in X-API-Key."""
 
     scopes = (ScopeType.HTTP,)
+    exclude_opt_key = "is_open"
 
     async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
         """Put the caller and the caller's name into the scope, or answer 401."""

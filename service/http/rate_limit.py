@@ -19,6 +19,7 @@ class RateLimit(ASGIMiddleware):
     """
 
     scopes = (ScopeType.HTTP,)
+    exclude_opt_key = "is_open"
 
     def __init__(self, per_minute: int) -> None:
         """Let so many pass."""

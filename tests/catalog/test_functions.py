@@ -11,7 +11,7 @@ from tests.conftest import Clock, Database
 
 ROLES = ("segmentation_reader", "segmentation_editor", "segmentation_admin")
 # An example shows what a link looks like; no link in a comment can open a report.
-NEEDS_A_REAL_LINK = ("linked_pages", "open_report_link", "revoke_report_link")
+NEEDS_A_REAL_LINK = ("close_report_link", "linked_pages", "open_report_link", "revoke_report_link")
 # What must run before it in the same transaction.
 BEFORE = {
     "finish_import": ["select begin_import('AVITO_DISCOUNT_30')", "insert into pg_temp.import values (1)"]

@@ -6,7 +6,12 @@ from typing import Any
 from tests.http.conftest import Service
 
 # What a call needs beside its documented example.
-PLACES = {"user_id": 1000, "slug": "AVITO_VOICE_MESSAGES", "key": "AVITO_VOICE_MESSAGES"}
+PLACES = {
+    "user_id": 1000,
+    "slug": "AVITO_VOICE_MESSAGES",
+    "key": "AVITO_VOICE_MESSAGES",
+    "file_name": "0" * 64,
+}
 QUERIES = {"cancelRolloutStep": "?starts_at=2027-01-01T00:00:00Z"}
 BODIES: dict[str, dict[str, Any]] = {
     "importMembers": {"content": b"1000\n", "headers": {"Content-Type": "text/csv"}},

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from asyncpg import Connection
 
 from service.schemas import Report, UserHistory
 from tests.conftest import NOON, Clock, Database
@@ -230,6 +231,45 @@ def test_a_link_nobody_made_is_not_found(service: Service, editor: Api) -> None:
         "/v1/reports/%F0%9F%92%A9.csv",
     ):
         nobody.is_refused("GET", path, 404, "not_found")
+
+
+def test_a_link_can_be_ended_before_its_time(service: Service, editor: Api, reader: Api) -> None:
+    gone, kept, third = (order(editor).url for _ in range(3))
+    reader.is_refused("DELETE", gone, 403, "forbidden")
+    editor.does_silently("DELETE", gone)
+    service.with_key(None).is_refused("GET", gone, 404, "not_found")
+    opened(service, kept)
+    for link in (gone, "/v1/reports/nothing.csv"):
+        assert editor.is_refused("DELETE", link, 404, "not_found")["hint"]
+    # The id alone, as SQL knows it, and twice with the same key.
+    for replayed in (None, "true"):
+        answer = editor.send("DELETE", third.removesuffix(".csv"), headers={"Idempotency-Key": "once"})
+        assert (answer.status_code, answer.headers.get("idempotency-replayed")) == (204, replayed)
+
+
+def test_the_id_of_a_link_is_in_no_statement(
+    service: Service, editor: Api, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+    link = order(editor).url
+    sent: list[str] = []
+
+    def spied(do: Any) -> Any:
+        async def spy(*arguments: Any, **named: Any) -> Any:
+            sent.append(repr((arguments, named)))
+            return await do(*arguments, **named)
+
+        return spy
+
+    for name in ("fetch", "execute", "copy_from_query"):
+        monkeypatch.setattr(Connection, name, spied(getattr(Connection, name)))
+    opened(service, link)
+    assert editor.send("DELETE", link, headers={"Idempotency-Key": "once"}).status_code == 204
+    assert any("close_report_link" in statement for statement in sent)
+    secret = link.rpartition("/")[2].removesuffix(".csv")
+    assert secret not in "".join(sent)
+    # What the test's own client logs is not the service's.
+    assert not any(secret in r.getMessage() for r in caplog.records if not r.name.startswith("http"))
 
 
 def test_links_that_have_expired_are_purged(

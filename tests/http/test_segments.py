@@ -36,6 +36,16 @@ def test_a_percentage_keeps_its_digits(admin: Api) -> None:
         assert response.json()["percent"] == float(percent)
 
 
+def test_segments_are_found_by_a_part_of_their_slug(admin: Api) -> None:
+    for slug in ("AVITO_VOICE", "avito_sale", "OTHER", "AxITO"):
+        create(admin, slug)
+    found = admin.get("/v1/segments?search=AVito_&limit=1", Segments)
+    assert [segment.slug for segment in found.segments] == ["AVITO_VOICE"]
+    found = admin.get(f"/v1/segments?search=AVito_&after={found.next_after}", Segments)
+    assert [segment.slug for segment in found.segments] == ["avito_sale"]
+    assert admin.get("/v1/segments?search=nope", Segments).segments == []
+
+
 def test_segments_are_listed_by_slug_a_page_at_a_time(admin: Api) -> None:
     for slug in ("b", "B", "a", "A", "10"):
         create(admin, slug)

@@ -5,7 +5,15 @@ from urllib.parse import quote
 
 import pytest
 
-from service.schemas import Explanation, UserChanged, UserHistory, UserSegments, UsersSegments
+from service.schemas import (
+    EndingSoon,
+    Explanation,
+    UserChanged,
+    UserHistory,
+    UserOverrides,
+    UserSegments,
+    UsersSegments,
+)
 from tests.conftest import NOON, Clock, Database
 from tests.expect import first, inside, outside
 from tests.http.conftest import Api
@@ -28,6 +36,43 @@ def segments_of(api: Api, user_id: int = 1000, at: datetime | None = None) -> li
     answer = api.get(f"/v1/users/{user_id}/segments{query}", UserSegments)
     assert answer.user_id == user_id
     return answer.segments
+
+
+def test_what_was_set_by_hand_is_told_with_its_own_end(editor: Api, reader: Api) -> None:
+    change(editor, add=["AVITO_DISCOUNT_30"], remove=["EVERYBODY"], reason="ticket 17")
+    change(editor, add=["AVITO_VOICE_MESSAGES"], ttl_seconds=3600)
+    told = reader.get("/v1/users/1000/overrides", UserOverrides)
+    assert told.user_id == 1000
+    assert [(o.segment, o.kind, o.reason) for o in told.overrides] == [
+        ("AVITO_DISCOUNT_30", "assignment", "ticket 17"),
+        ("AVITO_VOICE_MESSAGES", "assignment", None),
+        ("EVERYBODY", "exclusion", "ticket 17"),
+    ]
+    assert told.overrides[1].until == told.overrides[1].since + timedelta(hours=1)
+    assert (told.overrides[0].until, told.overrides[0].actor) == (None, "test-editor")
+    assert reader.get("/v1/users/7/overrides", UserOverrides).overrides == []
+
+
+def test_what_ends_soon_is_told_the_first_to_end_first(editor: Api, reader: Api) -> None:
+    change(editor, 1000, add=["AVITO_VOICE_MESSAGES"], ttl_seconds=3 * 86400)
+    change(editor, 1002, add=["AVITO_DISCOUNT_30"], ttl_seconds=3600)
+    change(editor, 1004, add=["AVITO_DISCOUNT_30"], ttl_seconds=30 * 86400)
+    for query, expected in [
+        ("", [1002, 1000]),
+        ("?within=PT2H", [1002]),
+        ("?within=P2M&slug=AVITO_DISCOUNT_30", [1002, 1004]),
+        ("?within=P2M&limit=2", [1002, 1000]),
+    ]:
+        told = reader.get(f"/v1/ending-soon{query}", EndingSoon)
+        assert [override.user_id for override in told.overrides] == expected
+    for query, status, code in [
+        ("within=7", 422, "invalid_value"),
+        ("within=PT0S", 422, "invalid_value"),
+        ("limit=10001", 422, "invalid_value"),
+        ("limit=1.0", 400, "malformed_request"),
+        ("slug=NOPE", 404, "not_found"),
+    ]:
+        reader.is_refused("GET", f"/v1/ending-soon?{query}", status, code)
 
 
 def test_a_user_never_seen_is_in_what_the_rollouts_give(reader: Api) -> None:
