@@ -60,6 +60,8 @@ KINDS = [Kind(*row) for row in (
         "unknown_segments names them. Nothing was changed; create them first, or leave them out."),
     (422, "impossible_now", "55000", "Not possible as things stand",
         "The present state does not allow this change: detail and hint say why, and what to do first."),
+    (422, "too_many_removed", "", "More users would be removed than allowed",
+        "removed says how many, max_removed how many may be. Nothing was changed: send the whole list, or allow more."),
     (422, "idempotency_key_reused", "", "The Idempotency-Key belongs to another request",
         "It was used with another method, path or body within a day. Nothing was changed: take a new key."),
     (429, "rate_limited", "", "Too many requests",

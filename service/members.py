@@ -56,11 +56,14 @@ def _csv() -> OpenAPIMediaType:
 @post(
     "/v1/segments/{slug:str}/members",
     operation_id="importMembers",
-    summary="Add or remove many users",
+    summary="Add or remove many users, or replace the list of them",
     description=(
         "The body is `text/csv`, one user id a line, of any length; a header line `user_id` and gzip "
         "(`Content-Encoding`) are fine. All or nothing: a bad line is named by its number. Duplicates and users who "
-        "need no change count as unchanged. Role: editor."
+        "need no change count as unchanged. With `operation=replace` the list is all whom this key has assigned in "
+        "the segment: who is missing is no longer assigned, who is new is added, who stays is not touched. What others "
+        "assigned, exclusions and rollouts stay. An empty list, or more removals than `max_removed`, is refused "
+        "(`too_many_removed`). Role: editor."
     ),
     tags=["Members"],
     status_code=200,
@@ -72,7 +75,10 @@ async def import_members(
     request: ApiRequest,
     slug: SlugInPath,
     operation: Annotated[
-        str, QueryParameter(description="What to do with them", schema_extra={"enum": ["add", "remove"]})
+        str,
+        QueryParameter(
+            description="What to do with them", schema_extra={"enum": ["add", "remove", "replace"]}
+        ),
     ] = "add",
     expires_at: Annotated[Moment | None, QueryParameter(description="When they end; none: never")] = None,
     ttl_seconds: Annotated[
@@ -81,6 +87,15 @@ async def import_members(
     ] = None,
     starts_at: Annotated[Moment | None, QueryParameter(description="When they start; none: now")] = None,
     reason: ReasonInQuery = None,
+    max_removed: Annotated[
+        Digits | None, QueryParameter(description="Change nothing if more would be removed; none: any number")
+    ] = None,
+    dry_run: Annotated[
+        bool, QueryParameter(description="Count what would change, and change nothing")
+    ] = False,
+    all_actors: Annotated[
+        bool, QueryParameter(description="For replace: the list takes the place of what everybody assigned")
+    ] = False,
 ) -> Json[Imported]:
     """Copy the body into PostgreSQL and change all its users at once."""
     if request.content_type[0] != "text/csv":
@@ -104,6 +119,9 @@ async def import_members(
                 ttl_seconds=ttl_seconds,
                 starts_at=starts_at,
                 reason=reason,
+                max_removed=max_removed,
+                dry_run=dry_run,
+                all_actors=all_actors,
             )
         )
 

@@ -384,8 +384,13 @@ class Imported(Answer):
     received: Annotated[int, Meta(description="Lines with a user id", examples=[1000000])]
     changed: Annotated[int, Meta(description="Users who were changed", examples=[999000])]
     unchanged: Annotated[
-        int, Meta(description="Duplicates, and users for whom nothing changed", examples=[1000])
+        int, Meta(description="Duplicates, and users on the list for whom nothing changed", examples=[1000])
     ]
+    added: Annotated[int, Meta(description="Users who were assigned", examples=[998000])]
+    removed: Annotated[
+        int, Meta(description="Users who were removed; replace: who is not listed", examples=[0])
+    ]
+    rescheduled: Annotated[int, Meta(description="Users who got another end", examples=[1000])]
 
 
 class Report(Answer):

@@ -27,14 +27,19 @@ comment on function segmentation.begin_import(text) is
   'Make the temporary table import, which lasts until the end of the transaction, for the ids that finish_import takes. Example: begin; select begin_import(''AVITO_DISCOUNT_30''); \copy pg_temp.import from ''ids.csv'' csv';
 
 create or replace function segmentation.finish_import (
-  slug       text,
-  operation  text default 'add',
-  expires_at timestamptz default null,
-  starts_at  timestamptz default null,
-  actor      text default session_user,
-  reason     text default null
+  slug        text,
+  operation   text default 'add',
+  expires_at  timestamptz default null,
+  starts_at   timestamptz default null,
+  actor       text default session_user,
+  reason      text default null,
+  max_removed bigint default null,
+  dry_run     boolean default false,
+  all_actors  boolean default false
 )
-  returns table (received bigint, changed bigint, unchanged bigint)
+  returns table (
+    received bigint, changed bigint, unchanged bigint, added bigint, removed bigint, rescheduled bigint
+  )
   language plpgsql
   security definer
   set search_path = pg_catalog, pg_temp
@@ -58,12 +63,13 @@ begin
       using errcode = 'program_limit_exceeded', hint = 'Send them in several imports.';
   end if;
   return query
-  select c.received, c.changed, c.unchanged
+  select c.*
   from segmentation.change_segment_members(
     finish_import.slug, array(select i.user_id from pg_temp.import as i), finish_import.operation,
-    finish_import.expires_at, finish_import.starts_at, finish_import.actor, finish_import.reason) as c;
+    finish_import.expires_at, finish_import.starts_at, finish_import.actor, finish_import.reason,
+    finish_import.max_removed, finish_import.dry_run, finish_import.all_actors) as c;
 end
 $$;
 
-comment on function segmentation.finish_import(text, text, timestamptz, timestamptz, text, text) is
-  'Add (or remove) all users of the temporary table import, see begin_import. Example: select * from finish_import(''AVITO_DISCOUNT_30'', reason => ''november campaign''); commit';
+comment on function segmentation.finish_import(text, text, timestamptz, timestamptz, text, text, bigint, boolean, boolean) is
+  'Add, remove or replace by all users of the temporary table import, see begin_import and change_segment_members. Example: select * from finish_import(''AVITO_DISCOUNT_30'', reason => ''november campaign''); commit';

@@ -534,7 +534,10 @@ create or replace function segmentation.http_finish_import (
   ttl_seconds numeric,
   starts_at   timestamptz,
   actor       text,
-  reason      text
+  reason      text,
+  max_removed bigint default null,
+  dry_run     boolean default false,
+  all_actors  boolean default false
 )
   returns json
   language sql
@@ -548,10 +551,13 @@ as $$
       http_finish_import.expires_at, http_finish_import.ttl_seconds, http_finish_import.starts_at),
     http_finish_import.starts_at,
     http_finish_import.actor,
-    http_finish_import.reason) as c
+    http_finish_import.reason,
+    http_finish_import.max_removed,
+    http_finish_import.dry_run,
+    http_finish_import.all_actors) as c
 $$;
 
-comment on function segmentation.http_finish_import(text, text, timestamptz, numeric, timestamptz, text, text) is
+comment on function segmentation.http_finish_import(text, text, timestamptz, numeric, timestamptz, text, text, bigint, boolean, boolean) is
   'For the service: POST /v1/segments/{slug}/members, after its COPY.';
 
 -- Reports -------------------------------------------------------------------------------------------

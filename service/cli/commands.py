@@ -117,25 +117,31 @@ def members() -> None:
 @click.argument("file", default="-")
 @click.option(
     "--operation",
-    type=click.Choice(["add", "remove"]),
+    type=click.Choice(["add", "remove", "replace"]),
     default="add",
     show_default=True,
-    help="What to do with the users.",
+    help="What to do with the users; replace: FILE is all whom this login has assigned.",
 )
 @click.option("--expires-at", metavar="TIME", help=f"When the memberships end, {MOMENT} None: never.")
 @click.option("--starts-at", metavar="TIME", help="When they start. None: now.")
 @click.option("--reason", help="Why; it is kept in the history.")
-def import_members(
-    slug: str, file: str, operation: str, expires_at: str | None, starts_at: str | None, reason: str | None
-) -> None:
-    """Add all users of FILE to the segment SLUG, or remove them.
+@click.option(
+    "--max-removed",
+    type=click.IntRange(min=0),
+    metavar="NUMBER",
+    help="Change nothing if more would be removed.",
+)
+@click.option("--dry-run", is_flag=True, help="Count what would change, and change nothing.")
+@click.option("--all-actors", is_flag=True, help="Replace what everybody assigned, not only this login.")
+def import_members(slug: str, file: str, **options: Any) -> None:
+    """Add all users of FILE to the segment SLUG, remove them, or replace the list of before by FILE.
 
     FILE is text of any length, one user id a line, plain or gzip; a header line user_id is fine; - is standard input.
     All or nothing: a bad line is named, and nothing is changed. Role: editor.
     """
     from service.cli import session
 
-    session.import_members(slug, file, operation, expires_at, starts_at, reason)
+    session.import_members(slug, file, **options)
 
 
 @members.command("export")

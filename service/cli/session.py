@@ -44,9 +44,10 @@ SEGMENTS = """
     select slug, percent, description, segmentation.rfc3339(created_at) as created_at
     from segmentation.list_segments(max_rows => 2147483647)"""
 FINISH_IMPORT = """
-    select received, changed, unchanged
+    select received, changed, unchanged, added, removed, rescheduled
     from segmentation.finish_import(
-      $1, $2, expires_at => $3::text::timestamptz, starts_at => $4::text::timestamptz, reason => $5)"""
+      $1, $2, expires_at => $3::text::timestamptz, starts_at => $4::text::timestamptz, reason => $5,
+      max_removed => $6, dry_run => $7, all_actors => $8)"""
 MEMBERS = "select user_id from segmentation.segment_members($1, $2::text::timestamptz)"
 REPORT = "select * from segmentation.history_report($1, $2::text::bigint)"
 
@@ -105,7 +106,16 @@ def list_segments(as_csv: bool) -> None:
 
 
 def import_members(
-    slug: str, file: str, operation: str, expires_at: str | None, starts_at: str | None, reason: str | None
+    slug: str,
+    file: str,
+    *,
+    operation: str,
+    expires_at: str | None,
+    starts_at: str | None,
+    reason: str | None,
+    max_removed: int | None,
+    dry_run: bool,
+    all_actors: bool,
 ) -> None:
     """Copy a file into PostgreSQL and change all its users at once."""
     from service.uploads import Patience, copy_in
@@ -121,10 +131,22 @@ def import_members(
                 connection, upload.stream(), is_zipped=upload.is_zipped, patience=Patience(PATIENCE, PATIENCE)
             )
             bar("changing memberships", 0, None)
-            return await connection.fetchrow(FINISH_IMPORT, slug, operation, expires_at, starts_at, reason)
+            return await connection.fetchrow(
+                FINISH_IMPORT,
+                slug,
+                operation,
+                expires_at,
+                starts_at,
+                reason,
+                max_removed,
+                dry_run,
+                all_actors,
+            )
 
         counts = run("editor", work)
     click.echo(", ".join(f"{name}: {count}" for name, count in counts.items()))
+    if dry_run:
+        say("a dry run: nothing was changed.")
 
 
 def export_members(slug: str, file: str, at: str | None) -> None:

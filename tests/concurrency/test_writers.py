@@ -200,6 +200,32 @@ def test_two_imports_of_the_same_ids_make_one_assignment_and_one_event_each(
     consistent()
 
 
+REPLACE = "select added, removed from change_segment_members('A', '{{{}}}', 'replace')"
+
+
+def test_two_lists_are_in_order_and_the_second_sees_the_first(
+    db: Database, session: Open, waits: Waits, consistent: Consistent
+) -> None:
+    db.rows(REPLACE.format("1,2,3"))
+    assert race(session(), session(), waits, REPLACE.format("3,4"), REPLACE.format("4,5")) == [(1, 1)]
+    assert db.column("select user_id from segment_members('A')") == [4, 5]
+    assert race(session(), session(), waits, REPLACE.format("9"), REPLACE.format("4"), commit=False) == [
+        (0, 1)
+    ]
+    assert db.column("select user_id from segment_members('A')") == [4]
+    consistent()
+
+
+def test_a_list_that_waited_for_an_exception_of_support_leaves_it_alone(
+    db: Database, session: Open, waits: Waits, consistent: Consistent
+) -> None:
+    by_support = "select change_user_segments(7, '{A}', expires_at => 'tomorrow', actor => 'support')"
+    assert race(session(), session(), waits, by_support, REPLACE.format("7,8")) == [(1, 0)]
+    assert db.row("select actor from segmentation.memberships where user_id = 7") == ("support",)
+    assert db.value("select until < 'infinity' from user_segments(7)")
+    consistent()
+
+
 def test_two_registrations_of_the_same_ids_know_them_once(
     db: Database, session: Open, waits: Waits, consistent: Consistent
 ) -> None:

@@ -3,6 +3,7 @@
 import gzip
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -276,6 +277,42 @@ def test_an_import_can_be_planned(db: Database, clock: Clock, editor: Api, reade
     assert (member.since, member.until) == (EVENING, EVENING + timedelta(seconds=60))
 
 
+def counts(api: Api, user_ids: Iterable[int], query: str) -> dict[str, int]:
+    """Replace the list, and the counts that are not 0."""
+    response = api.send("POST", f"{PATH}?operation=replace{query}", content=lines(user_ids), headers=CSV)
+    assert response.status_code == 200, response.text
+    done = msgspec.json.decode(response.content, type=Imported, strict=True)
+    return {name: number for name, number in msgspec.structs.asdict(done).items() if number}
+
+
+def test_a_list_replaces_what_the_same_key_has_assigned(db: Database, editor: Api, service: Service) -> None:
+    support = service.with_key(service.key("editor", "support"))
+    assert send(support, "7\n") == (1, 1, 0)
+    assert counts(editor, [1, 2, 3], "") == {"received": 3, "changed": 3, "added": 3}
+    expected = {"received": 2, "changed": 3, "unchanged": 1, "added": 1, "removed": 2}
+    assert counts(editor, [3, 4], "&dry_run=true&max_removed=2") == expected
+    assert db.column("select user_id from segment_members('AVITO_DISCOUNT_30')") == [1, 2, 3, 7]
+    assert counts(editor, [3, 4], "&max_removed=2") == expected
+    assert db.column("select user_id from segment_members('AVITO_DISCOUNT_30')") == [3, 4, 7]
+    assert counts(editor, [3, 4], "&all_actors=true") == {
+        "received": 2,
+        "changed": 1,
+        "unchanged": 2,
+        "removed": 1,
+    }
+
+
+def test_a_list_that_removes_too_many_is_refused(editor: Api, unchanged: Callable[[], bool]) -> None:
+    send(editor, lines(range(1, 11)), "?operation=replace")
+    unchanged()
+    path = f"{PATH}?operation=replace&max_removed=4"
+    refused = partial(editor.is_refused, "POST", status=422, code="too_many_removed", headers=CSV)
+    problem = refused(path, content=lines(range(1, 6)))
+    assert (problem["removed"], problem["max_removed"]) == (5, 4)
+    assert refused(path, content="user_id\n")["removed"] == 10
+    assert unchanged()
+
+
 def test_who_imported_and_why_is_kept(db: Database, editor: Api) -> None:
     send(editor, "1000\n", "?reason=november%20campaign")
     (event,) = db.rows("select actor, reason from user_history(1000)")
@@ -531,7 +568,8 @@ def test_parameters_that_cannot_be_are_refused(editor: Api, db: Database, unchan
     add(db, 1002)
     unchanged()
     for query in (
-        "operation=replace",
+        "operation=mirror",
+        "operation=add&all_actors=true",
         "operation=",
         "operation=ADD",
         "ttl_seconds=0",

@@ -42,7 +42,9 @@ def imported(session: Database, lines: str, arguments: str = "", *values: Any) -
     with session.connection.transaction():
         session.rows("select begin_import('A')")
         fill(session, lines)
-        return tuple(session.row(f"select * from finish_import('A'{arguments})", *values))
+        return tuple(
+            session.row(f"select received, changed, unchanged from finish_import('A'{arguments})", *values)
+        )
 
 
 def test_an_import_adds_every_user_of_the_file(editor: Database, clock: Clock) -> None:
