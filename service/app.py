@@ -109,7 +109,12 @@ def create_app(settings: Settings | None = None, tracing: "Tracing | None" = Non
     app.asgi_handler = behind_proxies(asgi, settings.trusted_proxies, settings.root_path)
     app.state.requests_counted = {}
     app.state.running = set()
-    app.state.limits = Limits(settings.stall_timeout, settings.transfer_timeout)
+    app.state.limits = Limits(
+        settings.stall_timeout,
+        settings.transfer_timeout,
+        settings.min_bytes_per_second,
+        settings.max_upload_rows,
+    )
     app.state.database = database
     app.state.reads = reads
     app.state.api_keys = keys

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC
 from functools import cache, partial
 from typing import Any, NamedTuple, TypeAlias, TypeVar
+from weakref import WeakValueDictionary
 
 import asyncpg
 
@@ -103,6 +104,8 @@ class Database:
         self.settings = settings
         self.pools: dict[str, asyncpg.Pool[asyncpg.Record]] = {}
         self._turns: dict[str, asyncio.Semaphore] = {}
+        # Each lives as long as somebody uses it or waits for it.
+        self._shares: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
@@ -202,6 +205,25 @@ class Database:
             yield connection
 
     @asynccontextmanager
+    async def bulk(self, who: str) -> AsyncIterator[PooledConnection]:
+        """A transaction for a transfer; nobody's transfers take all connections that there are for such."""
+        settings = self.settings
+        most = min(settings.bulk_per_key, max(1, settings.bulk_pool_size - 1))
+        share = self._shares.setdefault(who, asyncio.Semaphore(most))
+        try:
+            async with asyncio.timeout(settings.acquire_timeout):
+                await share.acquire()
+        except TimeoutError:
+            raise Problem(
+                "database_unavailable", f"{most} transfers of the same key or link run already.", at_most=most
+            ) from None
+        try:
+            async with self.transaction("bulk") as connection:
+                yield connection
+        finally:
+            share.release()
+
+    @asynccontextmanager
     async def _borrowed(self, name: str) -> AsyncIterator[PooledConnection]:
         pool = self.pools[name]
         with _unavailable():
@@ -227,7 +249,8 @@ class Database:
     async def find_link(self, id_digest: bytes) -> "tuple[Caller, dict[str, Any]]":
         """Whose link this is, and which report it opens."""
         ((name, role, period, user_id),) = await self.fetch("keys", OPEN_LINK, id_digest)
-        return Caller(name, role, self), {"period": period, "user_id": user_id}
+        caller = Caller(name, role, self, link=id_digest.hex())
+        return caller, {"period": period, "user_id": user_id}
 
     async def listen(self, channel: str, hear: Callable[[], None]) -> None:
         """For ever, call hear at each notice on a channel, and after each time without a connection."""
@@ -262,6 +285,8 @@ class Caller(NamedTuple):
     database: Database
     # Encrypts what only this caller may read again.
     seal: bytes = b""
+    # Whose transfer it is, where it is not the key's.
+    link: str = ""
     # The transaction that all calls are part of, if there is one.
     connection: "PooledConnection | None" = None
 
@@ -289,7 +314,10 @@ class Caller(NamedTuple):
         if self.connection:
             yield self
             return
-        async with self.database.transaction("bulk" if bulk else self.role) as connection:
+        database = self.database
+        async with (
+            database.bulk(self.link or self.name) if bulk else database.transaction(self.role)
+        ) as connection:
             if bulk:
                 # Ends with the transaction, so that nothing of it is left to the next one.
                 await connection.execute(BECOME, f"segmentation_{self.role}", session_name())

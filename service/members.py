@@ -24,7 +24,7 @@ from service.http.negotiation import GZIP, preferred_type
 from service.http.parameters import Digits, Moment
 from service.http.problems import Problem
 from service.schemas import NO_ID, PAGE, At, Imported, Members, ReasonInQuery, SlugInPath
-from service.uploads import Patience, copy_in
+from service.uploads import copy_in
 
 LINES = Example(summary="User ids", value="user_id\n1000\n1002\n")
 
@@ -104,12 +104,11 @@ async def import_members(
             f"The body has the type {request.content_type[0] or 'unknown'}.",
             hint="Send one user id a line and say Content-Type: text/csv.",
         )
-    settings = request.auth.database.settings
     zipped = is_zipped(request.headers.get("content-encoding", "identity"))
-    patience = Patience(settings.stall_timeout, settings.transfer_timeout)
     async with request.auth.transaction(bulk=True) as caller:
         await caller.call("begin_import", slug=slug)
-        await copy_in(caller.connection, request.upload(), is_zipped=zipped, patience=patience)
+        limits = request.app.state.limits
+        await copy_in(caller.connection, request.upload(), is_zipped=zipped, limits=limits)
         return Json(
             await caller.change(
                 "http_finish_import",

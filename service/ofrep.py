@@ -1,7 +1,6 @@
 """The OpenFeature Remote Evaluation Protocol (OFREP 0.3): a segment as a boolean flag, a user as targeting key."""
 
 import hashlib
-import re
 from typing import Annotated, Any
 
 from litestar import Request, Response, post
@@ -10,19 +9,21 @@ from litestar.datastructures import ResponseHeader
 from litestar.openapi import ResponseSpec
 from litestar.openapi.spec import Example
 from litestar.params import Body, HeaderParameter, PathParameter
+from msgspec import UnsetType
 
 from service.errors import answer_problem, problem_of
 from service.http.answers import Json
 from service.http.bodies import ApiRequest
 from service.http.files import is_matched
 from service.http.problems import Problem
-from service.schemas import Evaluation, EvaluationOfMany, Flag, FlagFailure, Flags
+from service.schemas import Evaluation, EvaluationContext, EvaluationOfMany, Flag, FlagFailure, Flags
 
 USER = Example(summary="A user", value={"context": {"targetingKey": "1000"}})
 USER_AND_FLAGS = Example(
     summary="A user, and only these flags",
     value={"context": {"targetingKey": "1000", "flags": ["AVITO_VOICE_MESSAGES"]}},
 )
+NO_USER_ID = "targetingKey is missing: it is the id of a user"
 NOT_A_USER_ID = (
     "targetingKey is the id of a user: a whole number from 1 to 9223372036854775807, as digits or a number"
 )
@@ -67,11 +68,8 @@ async def evaluate_flag(
     data: Annotated[Evaluation, Body(examples=[USER])],
 ) -> Json[Flag]:
     """Evaluate one flag."""
-    return Json(
-        await request.auth.call(
-            "ofrep_flag", user_id=int(data.context.targeting_key), slug=key.removeprefix("/")
-        )
-    )
+    user_id = _user_id(data.context)
+    return Json(await request.auth.call("ofrep_flag", user_id=user_id, slug=key.removeprefix("/")))
 
 
 @post(
@@ -104,15 +102,20 @@ async def evaluate_flags(
     ] = "",
 ) -> Response[Flags]:
     """Evaluate all flags, unless the client has the answer."""
-    text = await request.auth.call(
-        "ofrep_flags", user_id=int(data.context.targeting_key), slugs=data.context.flags
-    )
+    user_id = _user_id(data.context)
+    text = await request.auth.call("ofrep_flags", user_id=user_id, slugs=data.context.flags)
     # Of the answer itself, so that an expiry or a planned step changes it like any other change.
     etag = f'"{hashlib.sha256(text.encode()).hexdigest()[:32]}"'
     if is_matched(etag, if_none_match):
         headers = {"ETag": etag, "Cache-Control": "no-store"}
         return Response(None, status_code=304, headers=headers)  # type: ignore[arg-type]
     return Json(text, (b"etag", etag.encode()))
+
+
+def _user_id(context: EvaluationContext) -> int:
+    if isinstance(context.targeting_key, UnsetType):
+        raise Problem("malformed_request", NO_USER_ID, error_code="TARGETING_KEY_MISSING")
+    return int(context.targeting_key)
 
 
 def answer_failure(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
@@ -139,17 +142,14 @@ def answer_failure(request: Request[Any, Any, Any], error: Exception) -> Respons
 
 
 def _code_and_details(problem: Problem) -> tuple[str, str]:
-    place = problem.members.get("errors", [{}])[0]
-    pointer = place.get("pointer", "")
+    pointer = problem.members.get("errors", [{}])[0].get("pointer", "")
     match problem.code:
+        case _ if "error_code" in problem.members:
+            return problem.members["error_code"], problem.detail
         case "not_found":
             return "FLAG_NOT_FOUND", problem.detail
         case "invalid_value":
             return "INVALID_CONTEXT", problem.detail
-        case "malformed_request" if re.search(
-            "missing required field `(context|targetingKey)`", place.get("detail", "")
-        ):
-            return "TARGETING_KEY_MISSING", problem.detail
         case "malformed_request" if pointer == "#/context/targetingKey":
             return "INVALID_CONTEXT", NOT_A_USER_ID
         case "malformed_request" if pointer.startswith("#/context"):

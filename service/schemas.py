@@ -410,15 +410,15 @@ class EvaluationContext(Struct, kw_only=True):
     """Who asks, as OpenFeature says it; members that are not named here are welcome and not looked at."""
 
     targeting_key: Annotated[
-        Annotated[str, Meta(pattern=r"^[1-9][0-9]{0,18}(?!\n)$")] | int,
-        Meta(description="Id of the user, as digits or a number", examples=["1000"]),
-    ] = msgspec.field(name="targetingKey")
+        Annotated[str, Meta(pattern=r"^[1-9][0-9]{0,18}(?!\n)$")] | int | UnsetType,
+        Meta(description="Needed: id of the user, as digits or a number", examples=["1000"]),
+    ] = msgspec.field(name="targetingKey", default=UNSET)
 
 
 class Evaluation(Struct, kw_only=True):
-    """The body of an evaluation."""
+    """The body of an evaluation. A missing targetingKey has an error of its own, so the schema asks for none."""
 
-    context: EvaluationContext
+    context: EvaluationContext = msgspec.field(default_factory=EvaluationContext)
 
 
 class ContextOfMany(EvaluationContext):
@@ -430,7 +430,7 @@ class ContextOfMany(EvaluationContext):
 class EvaluationOfMany(Struct, kw_only=True):
     """The body of an evaluation of many flags."""
 
-    context: ContextOfMany
+    context: ContextOfMany = msgspec.field(default_factory=ContextOfMany)
 
 
 class FlagMetadata(Answer):

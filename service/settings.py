@@ -16,6 +16,8 @@ from service.urls import UrlError, for_asyncpg
 
 Seconds = Annotated[float, Meta(gt=0, le=86400)]
 PoolSize = Annotated[int, Meta(ge=1, le=1000)]
+# finish_import takes no more.
+MAX_ROWS = 100_000_000
 
 
 # A host, or several with commas between: each with its port, or without.
@@ -89,6 +91,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     bulk_pool_size: Annotated[
         PoolSize, Meta(description="Connections for imports, exports and reports, so that none starves reads")
     ] = 4
+    bulk_per_key: Annotated[
+        PoolSize,
+        Meta(description="How many of these one key, or one link to a report, may use at a time; never all"),
+    ] = 2
     heavy_timeout: Annotated[Seconds, Meta(description="Seconds that statistics and the like may take")] = 30
     transfer_timeout: Annotated[
         Seconds, Meta(description="Seconds that an import, export or report may take")
@@ -97,6 +103,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Seconds,
         Meta(description="Seconds to wait for a client: for a JSON body, for each part of a transfer"),
     ] = 30
+    min_bytes_per_second: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=1e9,
+            description="Bytes per second that a client must send or take in the long run, in a transfer",
+        ),
+    ] = 10_000
+    max_upload_rows: Annotated[
+        int, Meta(ge=1, le=MAX_ROWS, description="Most user ids of one import, before 413")
+    ] = MAX_ROWS
     public_url: Annotated[
         str, Meta(description="Where clients reach the service, for links; empty: as the request came")
     ] = ""

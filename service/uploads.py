@@ -4,12 +4,11 @@ import asyncio
 import codecs
 import re
 from collections.abc import AsyncIterator
-from typing import NamedTuple
 
 import asyncpg
 
 from service.database import AnyConnection
-from service.http.bodies import unzipped
+from service.http.bodies import Limits, Pace, unzipped
 from service.http.problems import Problem
 
 # No id is as long as this, in bytes: what is longer is no longer kept.
@@ -20,27 +19,20 @@ HEADER = re.compile(rb'"?(user_?)?id"?', re.IGNORECASE)
 QUOTED = re.compile(rb'^"([0-9]+)"$', re.MULTILINE)
 
 
-class Patience(NamedTuple):
-    """How many seconds to wait for each part of an upload, and for all of it."""
-
-    each: float
-    whole: float
-
-
 async def copy_in(
     connection: AnyConnection,
     parts: AsyncIterator[bytes],
     *,
     is_zipped: bool,
-    patience: Patience,
+    limits: Limits,
 ) -> None:
     """Copy an upload, one user id per line, into the temporary table import."""
-    lines = UserIdLines(parts, is_zipped, patience)
+    lines = UserIdLines(parts, is_zipped, limits)
     now = asyncio.get_running_loop().time
-    late = now() + patience.whole
+    late = now() + limits.transfer
     try:
         # asyncpg's own time-out of this call fails in itself. This one is for a server that falls silent.
-        async with asyncio.timeout(patience.whole + 5):
+        async with asyncio.timeout(limits.transfer + 5):
             # Not as CSV, where an open quote would make the rest of the file one line.
             await connection.copy_to_table(
                 "import",
@@ -51,7 +43,7 @@ async def copy_in(
                 delimiter=",",
                 null="",
                 encoding="utf-8",
-                timeout=patience.whole + 60,
+                timeout=limits.transfer + 60,
             )
     except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError) as error:
         raise lines.bad_line(error) from None
@@ -71,11 +63,12 @@ def _too_late() -> Problem:
 class UserIdLines:
     """The lines of an upload, as COPY wants them: unzipped, without header, byte order mark and quotes."""
 
-    def __init__(self, parts: AsyncIterator[bytes], is_zipped: bool, patience: Patience) -> None:
-        """Read these parts, and wait for them only so long."""
+    def __init__(self, parts: AsyncIterator[bytes], is_zipped: bool, limits: Limits) -> None:
+        """Read these parts within these limits."""
         self._source = parts
         self._zipped = is_zipped
-        self._patience = patience
+        self._limits = limits
+        self._rows = 0
         self._begun = False
         self._skipped = 0
 
@@ -112,25 +105,33 @@ class UserIdLines:
         lines = lines.replace(b"\r\n", b"\n")
         if b'"' in lines:
             lines = QUOTED.sub(rb"\1", lines)
+        self._rows += lines.count(b"\n")
+        if self._rows > self._limits.rows:
+            raise Problem(
+                "payload_too_large",
+                f"There are more than {self._limits.rows} lines. Nothing was changed.",
+                hint="Send them in several imports.",
+                at_most=self._limits.rows,
+            )
         return lines.translate(NO_DIGITS)
 
     async def _parts(self) -> AsyncIterator[bytes]:
         now = asyncio.get_running_loop().time
-        end = now() + self._patience.whole
+        end = now() + self._limits.transfer
+        pace = Pace(self._limits)
         while True:
             try:
-                async with asyncio.timeout_at(min(now() + self._patience.each, end)):
+                async with asyncio.timeout_at(end), pace.wait():
                     part = await anext(self._source, None)
             except TimeoutError:
                 if now() >= end:
                     raise _too_late() from None
-                raise Problem(
-                    "malformed_request", f"No part of the body came for {self._patience.each:g} seconds."
-                ) from None
+                raise Problem("malformed_request", f"The body comes too slowly. Send {pace}.") from None
             if part is None:
                 return
             if now() >= end:
                 raise _too_late()
+            pace.moved(len(part))
             yield part
 
     def bad_line(self, error: asyncpg.PostgresError) -> Problem:

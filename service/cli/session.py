@@ -20,7 +20,7 @@ from service.cli.commands import Failed
 from service.database import STATUS, Connection, Database, connect
 from service.errors import CANNOT_CONNECT, NEXT_STEP
 from service.http.problems import Problem
-from service.settings import SettingsError, read_settings
+from service.settings import MAX_ROWS, SettingsError, read_settings
 from service.versions import digest
 
 if TYPE_CHECKING:
@@ -118,7 +118,8 @@ def import_members(
     all_actors: bool,
 ) -> None:
     """Copy a file into PostgreSQL and change all its users at once."""
-    from service.uploads import Patience, copy_in
+    from service.http.bodies import Limits
+    from service.uploads import copy_in
 
     name = "standard input" if file == "-" else Path(file).name
     with file_to_read(file) as opened, progress() as bar:
@@ -127,9 +128,8 @@ def import_members(
         async def work(database: "Commanded") -> Any:
             connection = database.connection
             await connection.execute("select segmentation.begin_import($1)", slug)
-            await copy_in(
-                connection, upload.stream(), is_zipped=upload.is_zipped, patience=Patience(PATIENCE, PATIENCE)
-            )
+            limits = Limits(PATIENCE, PATIENCE, bytes_per_second=1, rows=MAX_ROWS)
+            await copy_in(connection, upload.stream(), is_zipped=upload.is_zipped, limits=limits)
             bar("changing memberships", 0, None)
             return await connection.fetchrow(
                 FINISH_IMPORT,

@@ -11,7 +11,7 @@ from litestar.handlers import HTTPRouteHandler, route
 from litestar.types import Message, Receive, Scope, Send
 
 from service.http.auth import OPEN
-from service.http.bodies import Limits
+from service.http.bodies import Pace
 from service.http.connections import is_head
 from service.http.metrics import TRANSFER_BYTES
 
@@ -115,7 +115,7 @@ class Csv(Response[bytes]):
             await send({"type": "http.response.body", "body": b"", "more_body": True})
             await send({"type": "http.response.body", "body": b"", "more_body": False})
             return
-        limits: Limits = scope["litestar_app"].state.limits
+        pace = Pace(scope["litestar_app"].state.limits)
         counter = TRANSFER_BYTES.labels(scope["path_template"], "out")
 
         async def pass_on(part: bytes, *, more: bool = True) -> None:
@@ -124,10 +124,11 @@ class Csv(Response[bytes]):
                 await send(self._start)
             counter.inc(len(part))
             try:
-                async with asyncio.timeout(limits.patience):
+                async with pace.wait():
                     await send({"type": "http.response.body", "body": part, "more_body": more})
             except TimeoutError:
-                raise TimeoutError(f"the client took nothing for {limits.patience:g} seconds") from None
+                raise TimeoutError(f"the client is too slow: {pace}") from None
+            pace.moved(len(part))
 
         async def transfer() -> None:
             # Awaited for each part, so that PostgreSQL waits for the client.

@@ -4,6 +4,7 @@ import asyncio
 import codecs
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -18,10 +19,46 @@ from service.http.problems import Problem, late_body, malformed, malformed_body
 
 
 class Limits(NamedTuple):
-    """How many seconds a client may keep the service waiting, and how many a whole transfer may take."""
+    """How long a client may keep the service waiting, and a transfer may take; how much an upload may hold."""
 
     patience: float
+    # In seconds, as patience is.
     transfer: float
+    bytes_per_second: float
+    rows: int
+
+
+class Pace:
+    """Patience that runs out while a client is waited for; whatever is moved gives some back, up to all of it.
+
+    So a transfer ends where nothing moves for that many seconds, and also where in the long run less moves than so
+    many bytes per second: a connection to the database is held meanwhile.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        """Begin with all of it."""
+        self._limits = limits
+        self._left = limits.patience
+
+    def __str__(self) -> str:
+        """What is wanted of the client."""
+        return (
+            f"at least {self._limits.bytes_per_second:g} bytes per second,"
+            f" and no pause of {self._limits.patience:g} seconds"
+        )
+
+    @asynccontextmanager
+    async def wait(self) -> AsyncIterator[None]:
+        """Wait for the client, or raise TimeoutError when patience runs out."""
+        now = asyncio.get_running_loop().time
+        began = now()
+        async with asyncio.timeout(self._left):
+            yield
+        self._left -= now() - began
+
+    def moved(self, number: int) -> None:
+        """Say that so many bytes were moved."""
+        self._left = min(self._limits.patience, self._left + number / self._limits.bytes_per_second)
 
 
 class ApiRequest(Request[str, Any, State]):

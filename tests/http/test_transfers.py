@@ -9,7 +9,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from http.client import HTTPConnection, HTTPException, HTTPResponse, IncompleteRead
 from pathlib import Path
@@ -139,8 +139,8 @@ def start(database_url: str) -> Iterator[Callable[..., Client]]:
 
 @pytest.fixture(scope="module")
 def server(start: Callable[..., Client]) -> Client:
-    """A server that lets two transfers run at once, and gives slow clients time."""
-    return start(BULK_POOL_SIZE="2", ACQUIRE_TIMEOUT="1")
+    """A server that lets three transfers run at once, two of them of one key or link, and gives slow clients time."""
+    return start(BULK_POOL_SIZE="3", ACQUIRE_TIMEOUT="1")
 
 
 @pytest.fixture(scope="module")
@@ -349,6 +349,43 @@ def test_a_client_that_takes_nothing_for_too_long_is_cut_off(impatient: Client, 
     assert is_cut_off(slow)
 
 
+@pytest.mark.parametrize("head", ["Content-Length: 1000000", "Transfer-Encoding: chunked"])
+def test_an_upload_that_only_drips_is_cut_off(impatient: Client, db: Database, head: str) -> None:
+    db.rows(
+        "select create_segment('DRIPS') where not exists (select from segmentation.segments where slug = 'DRIPS')"
+    )
+    upload = impatient.begin_upload(head, slug="DRIPS")
+    upload.settimeout(0.1)
+    begun = time.monotonic()
+    answer = b""
+    while not answer:
+        assert time.monotonic() < begun + 10
+        upload.sendall(b"1\n" if "Length" in head else b"2\r\n1\n\r\n")
+        with suppress(TimeoutError):
+            answer = upload.recv(65536)
+    assert answer.startswith(b"HTTP/1.1 400")
+    assert b"10000 bytes per second" in answer
+    upload.close()
+    assert db.value("select assigned from segment_stats('DRIPS')") == 0
+
+
+def test_an_upload_may_hold_so_many_lines_and_is_told_while_it_comes(
+    start: Callable[..., Client], db: Database
+) -> None:
+    db.rows("select create_segment('LONG')")
+    client = start(MAX_UPLOAD_ROWS="1000")
+    thousand = b"".join(b"%d\n" % user_id for user_id in range(1, 1001))
+    assert client.imports("LONG", b"user_id\n" + thousand)["received"] == 1000
+    upload = client.begin_upload("Content-Length: 1000000000", slug="LONG")
+    upload.sendall(thousand + thousand)
+    response = HTTPResponse(upload)
+    response.begin()
+    problem = json.load(response)
+    assert (response.status, problem["code"], problem["at_most"]) == (413, "payload_too_large", 1000)
+    upload.close()
+    client.server.kill()
+
+
 @pytest.mark.usefixtures("endless")
 def test_a_client_that_is_slow_but_goes_on_is_not_cut_off(impatient: Client) -> None:
     response = impatient.send("GET", impatient.link())
@@ -477,12 +514,12 @@ def test_an_upload_whose_connection_to_postgresql_is_lost_changes_nothing_and_sa
 
 @pytest.mark.usefixtures("endless")
 def test_transfers_beyond_the_pool_are_told_to_come_again_while_reads_go_on(server: Client) -> None:
-    link = server.link()
-    running = [server.send("GET", link) for _ in range(2)]
+    link, other = server.link(), server.link()
+    running = [server.send("GET", link) for _ in range(2)] + [server.send("GET", other)]
     start = time.monotonic()
     with ThreadPoolExecutor() as pool:
         for refused in [
-            pool.submit(server.send, "GET", link),
+            pool.submit(server.send, "GET", other),
             pool.submit(server.send, "GET", MEMBERS, Accept="text/csv"),
             pool.submit(server.send, "POST", MEMBERS, "1000\n", **CSV),
         ]:
@@ -503,6 +540,37 @@ def test_transfers_beyond_the_pool_are_told_to_come_again_while_reads_go_on(serv
         return response.status == 200
 
     wait_until(succeeds)
+
+
+@pytest.mark.usefixtures("endless")
+@pytest.mark.parametrize("who", ["a link", "a key"])
+def test_nobodys_transfers_take_all_connections(start: Callable[..., Client], who: str) -> None:
+    # A share above the pool still leaves one to others.
+    for settings in ({"BULK_POOL_SIZE": "3"}, {"BULK_POOL_SIZE": "3", "BULK_PER_KEY": "9"}):
+        client = start(ACQUIRE_TIMEOUT="0.3", **settings)
+        greedy = client.link() if who == "a link" else ""
+        uploads: list[socket.socket] = []
+        running: list[HTTPResponse] = []
+        for _ in range(2):
+            if greedy:
+                running.append(client.send("GET", greedy))
+            else:
+                uploads.append(client.begin_upload("Content-Length: 1000"))
+        if greedy:
+            refused = client.send("GET", greedy)
+        else:
+            # Their heads may still be on their way.
+            wait_until(lambda: client.send("POST", MEMBERS, "1\n", **CSV).status == 503)  # noqa: B023
+            refused = client.send("POST", MEMBERS, "1\n", **CSV)
+        problem = json.load(refused)
+        assert (refused.status, problem["code"], problem["at_most"]) == (503, "database_unavailable", 2)
+        with client.send("GET", client.link()) as given:
+            assert given.status == 200
+        for upload in uploads:
+            upload.close()
+        for response in running:
+            response.close()
+        client.server.kill()
 
 
 def test_two_imports_of_the_same_users_at_once_both_succeed(server: Client, db: Database) -> None:
