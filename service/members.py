@@ -105,24 +105,22 @@ async def import_members(
             hint="Send one user id a line and say Content-Type: text/csv.",
         )
     zipped = is_zipped(request.headers.get("content-encoding", "identity"))
+    limits = request.app.state.limits
+    change: dict[str, Any] = {
+        "slug": slug,
+        "operation": operation,
+        "expires_at": expires_at,
+        "ttl_seconds": ttl_seconds,
+        "starts_at": starts_at,
+        "reason": reason,
+        "max_removed": max_removed,
+        "all_actors": all_actors,
+    }
     async with request.auth.transaction(bulk=True) as caller:
-        await caller.call("begin_import", slug=slug)
-        limits = request.app.state.limits
+        # Refuses what can be refused before the body comes.
+        await caller.change("http_begin_import", **change)
         await copy_in(caller.connection, request.upload(), is_zipped=zipped, limits=limits)
-        return Json(
-            await caller.change(
-                "http_finish_import",
-                slug=slug,
-                operation=operation,
-                expires_at=expires_at,
-                ttl_seconds=ttl_seconds,
-                starts_at=starts_at,
-                reason=reason,
-                max_removed=max_removed,
-                dry_run=dry_run,
-                all_actors=all_actors,
-            )
-        )
+        return Json(await caller.change("http_finish_import", **change, dry_run=dry_run))
 
 
 @get(

@@ -178,6 +178,54 @@ begin
 end
 $$;
 
+-- All that can be known of such a change before its list is there. The service asks before a long upload comes.
+create or replace function segmentation.require_list_change (
+  operation   text,
+  expires_at  timestamptz,
+  starts_at   timestamptz,
+  actor       text,
+  reason      text,
+  max_removed bigint,
+  all_actors  boolean
+)
+  returns void
+  language plpgsql
+  security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if (require_list_change.operation in ('add', 'remove', 'replace')) is not true then
+    raise exception 'operation % is unknown', coalesce('"' || require_list_change.operation || '"', 'null')
+      using
+        errcode = 'invalid_parameter_value',
+        detail = json_build_object('operation', require_list_change.operation),
+        hint = 'Say add, remove or replace.';
+  end if;
+  if require_list_change.max_removed < 0 then
+    raise exception 'max_removed % is below 0', require_list_change.max_removed
+      using
+        errcode = 'invalid_parameter_value',
+        detail = json_build_object('max_removed', require_list_change.max_removed),
+        hint = 'Give the number of users who may be removed at most, or leave it out.';
+  end if;
+  if require_list_change.all_actors and require_list_change.operation <> 'replace' then
+    raise exception 'all_actors belongs to replace, and the operation is %', require_list_change.operation
+      using
+        errcode = 'invalid_parameter_value',
+        detail = json_build_object('operation', require_list_change.operation),
+        hint = 'Leave it out: adding and removing ask for nobody''s name.';
+  end if;
+  perform segmentation.require_adding(
+    require_list_change.operation <> 'remove', require_list_change.starts_at, require_list_change.expires_at);
+  perform segmentation.require_period(
+    require_list_change.starts_at, require_list_change.expires_at, segmentation.clock());
+  perform segmentation.require_actor(require_list_change.actor, require_list_change.reason);
+end
+$$;
+
+comment on function segmentation.require_list_change(text, timestamptz, timestamptz, text, text, bigint, boolean) is
+  'For the service: fails where change_segment_members would fail for any list. Example: select require_list_change(''add'', null, null, null, ''november campaign'', null, false);';
+
 create or replace function segmentation.change_segment_members (
   slug        text,
   user_ids    bigint[],
@@ -208,36 +256,16 @@ declare
   segment_id integer;
   listed bigint[];
 begin
-  if (change_segment_members.operation in ('add', 'remove', 'replace')) is not true then
-    raise exception 'operation % is unknown', coalesce('"' || change_segment_members.operation || '"', 'null')
-      using
-        errcode = 'invalid_parameter_value',
-        detail = json_build_object('operation', change_segment_members.operation),
-        hint = 'Say add, remove or replace.';
-  end if;
-  if change_segment_members.max_removed < 0 then
-    raise exception 'max_removed % is below 0', change_segment_members.max_removed
-      using
-        errcode = 'invalid_parameter_value',
-        detail = json_build_object('max_removed', change_segment_members.max_removed),
-        hint = 'Give the number of users who may be removed at most, or leave it out.';
-  end if;
-  if change_segment_members.all_actors and not is_replacing then
-    raise exception 'all_actors belongs to replace, and the operation is %', change_segment_members.operation
-      using
-        errcode = 'invalid_parameter_value',
-        detail = json_build_object('operation', change_segment_members.operation),
-        hint = 'Leave it out: adding and removing ask for nobody''s name.';
-  end if;
+  perform segmentation.require_list_change(
+    change_segment_members.operation, change_segment_members.expires_at, change_segment_members.starts_at,
+    change_segment_members.actor, change_segment_members.reason,
+    change_segment_members.max_removed, change_segment_members.all_actors);
   perform segmentation.require_user_ids(change_segment_members.user_ids);
   received := cardinality(change_segment_members.user_ids);
   if received = 0 and not is_replacing then
     raise exception 'nothing to change: no user id is given'
       using errcode = 'invalid_parameter_value', hint = 'Name at least one user.';
   end if;
-  perform segmentation.require_adding(
-    change_segment_members.operation <> 'remove',
-    change_segment_members.starts_at, change_segment_members.expires_at);
   perform segmentation.lock_slugs(array[change_segment_members.slug]);
   segment_id := segmentation.segment_id_of(change_segment_members.slug);
   listed := array(select distinct unnest(change_segment_members.user_ids) as user_id order by user_id);

@@ -527,6 +527,35 @@ $$;
 comment on function segmentation.http_segment_members(text, timestamptz, bigint, integer) is
   'For the service: GET /v1/segments/{slug}/members.';
 
+create or replace function segmentation.http_begin_import (
+  slug        text,
+  operation   text,
+  expires_at  timestamptz,
+  ttl_seconds numeric,
+  starts_at   timestamptz,
+  actor       text,
+  reason      text,
+  max_removed bigint default null,
+  all_actors  boolean default false
+)
+  returns void
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform segmentation.require_list_change(
+    http_begin_import.operation,
+    segmentation.http_expiry(
+      http_begin_import.expires_at, http_begin_import.ttl_seconds, http_begin_import.starts_at),
+    http_begin_import.starts_at, http_begin_import.actor, http_begin_import.reason,
+    http_begin_import.max_removed, http_begin_import.all_actors);
+  perform segmentation.begin_import(http_begin_import.slug);
+end
+$$;
+
+comment on function segmentation.http_begin_import(text, text, timestamptz, numeric, timestamptz, text, text, bigint, boolean) is
+  'For the service: POST /v1/segments/{slug}/members, before its body comes.';
+
 create or replace function segmentation.http_finish_import (
   slug        text,
   operation   text,

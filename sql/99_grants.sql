@@ -69,6 +69,7 @@ grant execute on function
   segmentation.http_expiry(timestamptz, numeric, timestamptz),
   segmentation.finish_import(text, text, timestamptz, timestamptz, text, text, bigint, boolean, boolean),
   segmentation.history_report(text, bigint),
+  segmentation.http_begin_import(text, text, timestamptz, numeric, timestamptz, text, text, bigint, boolean),
   segmentation.http_finish_import(text, text, timestamptz, numeric, timestamptz, text, text, bigint, boolean, boolean),
   segmentation.http_change_user_segments(bigint, text[], text[], timestamptz, numeric, timestamptz, text, text),
   segmentation.http_create_report_link(text, bigint, text, text),
@@ -78,6 +79,7 @@ grant execute on function
   segmentation.report_page(timestamptz, timestamptz, bigint, bigint, timestamptz),
   segmentation.report_pages(text, bigint),
   segmentation.report_rows(text, bigint),
+  segmentation.require_list_change(text, timestamptz, timestamptz, text, text, bigint, boolean),
   segmentation.revoke_report_link(text)
 to segmentation_editor;
 
