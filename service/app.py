@@ -30,7 +30,6 @@ from service.shared_reads import SharedReads
 
 if TYPE_CHECKING:
     from click import Group
-    from litestar.handlers import HTTPRouteHandler
 
     from service.http.tracing import Tracing
 
@@ -67,27 +66,19 @@ def create_app(settings: Settings | None = None, tracing: "Tracing | None" = Non
 
     limit = [RateLimit(settings.rate_limit_per_minute)] if settings.rate_limit_per_minute else []
     with_key = [Authentication(), *limit]
+    # In the order of the documentation.
+    modules = {
+        "Segments": segments,
+        "Users": users,
+        "Members": members,
+        "Reports": reports,
+        "OpenFeature": ofrep,
+        "Health": health,
+    }
+    handlers = [handler for tag, module in modules.items() for handler in openapi.handlers_of(module, tag)]
     app = Litestar(
         [
-            Router(
-                "/",
-                route_handlers=with_options(
-                    [
-                        *users.HANDLERS,
-                        *segments.HANDLERS,
-                        *members.HANDLERS,
-                        *reports.HANDLERS,
-                        *health.HANDLERS,
-                    ]
-                ),
-                middleware=with_key,
-            ),
-            Router(
-                "/",
-                route_handlers=ofrep.HANDLERS,
-                middleware=with_key,
-                exception_handlers={Exception: ofrep.answer_failure},
-            ),
+            Router("/", route_handlers=with_options(handlers), middleware=with_key),
             *openapi.HANDLERS,
         ],
         lifespan=[*([tracing.lifespan] if tracing else []), connections],
@@ -118,7 +109,7 @@ def create_app(settings: Settings | None = None, tracing: "Tracing | None" = Non
     app.state.database = database
     app.state.reads = reads
     app.state.api_keys = keys
-    app.state.openapi = openapi.describe(app, _all_handlers(), settings.root_path)
+    app.state.openapi = openapi.describe(app, handlers, settings.root_path)
     return app
 
 
@@ -127,18 +118,6 @@ def refuse(scope: Scope, fault: str) -> ASGIApp:
     request = ApiRequest(scope)
     answer: ASGIApp = answer_problem(request, malformed(fault)).to_asgi_response(None, request)
     return answer
-
-
-def _all_handlers() -> "list[HTTPRouteHandler]":
-    """In the order of the documentation."""
-    return [
-        *segments.HANDLERS,
-        *users.HANDLERS,
-        *members.HANDLERS,
-        *reports.HANDLERS,
-        *ofrep.HANDLERS,
-        *health.HANDLERS,
-    ]
 
 
 @cache

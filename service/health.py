@@ -41,28 +41,26 @@ class NotFit(Exception):
 
 @get(
     "/health/live",
-    operation_id="getLive",
-    summary="Does the process answer?",
-    description="It does, also while the database is away.",
-    tags=["Health"],
     **OPEN,
 )
-async def live() -> Json[Live]:
-    """Answer."""
+async def get_live() -> Json[Live]:
+    """Does the process answer?.
+
+    It does, also while the database is away.
+    """
     return Json('{"status":"live"}')
 
 
 @get(
     "/health/ready",
-    operation_id="getReady",
-    summary="Is everything in place?",
-    description="The database answers, migrations are applied, rollouts deal as ever, the sweep ran lately.",
-    tags=["Health"],
     **OPEN,
     responses=problems(503),
 )
-async def ready(state: State) -> Json[Ready]:
-    """Look at every part."""
+async def get_ready(state: State) -> Json[Ready]:
+    """Is everything in place?.
+
+    The database answers, migrations are applied, rollouts deal as ever, the sweep ran lately.
+    """
     database: Database = state.database
     try:
         rows = await database.fetch("keys", STATUS, NEEDED)
@@ -91,13 +89,6 @@ def _away(error: Exception) -> dict[str, Any]:
 
 @get(
     "/metrics",
-    operation_id="getMetrics",
-    summary="Metrics for Prometheus",
-    description=(
-        "Requests by route, use of the connection pools, shared reads, bytes of transfers, lag of the sweep. "
-        "While the database is away, `segmentation_database_up` is 0, as long as the key is still known. Role: reader."
-    ),
-    tags=["Health"],
     responses={
         **problems(503),
         200: ResponseSpec(
@@ -109,8 +100,12 @@ def _away(error: Exception) -> dict[str, Any]:
         ),
     },
 )
-async def metrics(request: ApiRequest, state: State) -> Response[bytes]:
-    """Sum up."""
+async def get_metrics(request: ApiRequest, state: State) -> Response[bytes]:
+    """Metrics for Prometheus.
+
+    Requests by route, use of the connection pools, shared reads, bytes of transfers, lag of the sweep. While
+    the database is away, `segmentation_database_up` is 0, as long as the key is still known. Role: reader.
+    """
     database: Database = state.database
     gauges = Gauges()
     for name, pool in database.pools.items():
@@ -157,6 +152,3 @@ async def check_database(settings: Settings) -> None:
         raise NotFit(f"{error.args[0]}. {error.hint or NEXT_STEP}") from error
     except CANNOT_CONNECT as error:
         raise NotFit(f"the database does not answer: {error}. Is DATABASE_URL right?") from error
-
-
-HANDLERS = [live, ready, metrics]

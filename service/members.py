@@ -55,17 +55,6 @@ def _csv() -> OpenAPIMediaType:
 
 @post(
     "/v1/segments/{slug:str}/members",
-    operation_id="importMembers",
-    summary="Add or remove many users, or replace the list of them",
-    description=(
-        "The body is `text/csv`, one user id a line, of any length; a header line `user_id` and gzip "
-        "(`Content-Encoding`) are fine. All or nothing: a bad line is named by its number. Duplicates and users who "
-        "need no change count as unchanged. With `operation=replace` the list is all whom this key has assigned in "
-        "the segment: who is missing is no longer assigned, who is new is added, who stays is not touched. What others "
-        "assigned, exclusions and rollouts stay. An empty list, or more removals than `max_removed`, is refused "
-        "(`too_many_removed`). Role: editor."
-    ),
-    tags=["Members"],
     status_code=200,
     request_max_body_size=None,
     operation_class=CsvBody,
@@ -97,7 +86,15 @@ async def import_members(
         bool, QueryParameter(description="For replace: the list takes the place of what everybody assigned")
     ] = False,
 ) -> Json[Imported]:
-    """Copy the body into PostgreSQL and change all its users at once."""
+    """Add or remove many users, or replace the list of them.
+
+    The body is `text/csv`, one user id a line, of any length; a header line `user_id` and gzip
+    (`Content-Encoding`) are fine. All or nothing: a bad line is named by its number. Duplicates and users who
+    need no change count as unchanged. With `operation=replace` the list is all whom this key has assigned in
+    the segment: who is missing is no longer assigned, who is new is added, who stays is not touched. What
+    others assigned, exclusions and rollouts stay. An empty list, or more removals than `max_removed`, is
+    refused (`too_many_removed`). Role: editor.
+    """
     if request.content_type[0] != "text/csv":
         raise Problem(
             "unsupported_media_type",
@@ -125,13 +122,6 @@ async def import_members(
 
 @get(
     "/v1/segments/{slug:str}/members",
-    operation_id="listMembers",
-    summary="Members of a segment",
-    description=(
-        "The known users in a segment, now or at a moment, by id: a page as JSON; or, with `Accept: text/csv`, the "
-        "ids of all of them, streamed, in the form that the import takes. Role: reader."
-    ),
-    tags=["Members"],
     middleware=[GZIP],
     operation_class=CsvAnswer,
     responses={200: ResponseSpec(Members, description="A page", generate_examples=False)},
@@ -146,7 +136,11 @@ async def list_members(
         str, HeaderParameter(name="Accept", description="application/json, or text/csv for all ids")
     ] = "application/json",
 ) -> Any:
-    """List or export members."""
+    """Members of a segment.
+
+    The known users in a segment, now or at a moment, by id: a page as JSON; or, with `Accept: text/csv`, the
+    ids of all of them, streamed, in the form that the import takes. Role: reader.
+    """
     page = partial(request.auth.call_heavy, "http_segment_members", slug=slug, at=at, after=after)
     if preferred_type(request, "application/json", "text/csv") == "text/csv":
         copy = partial(
@@ -158,6 +152,3 @@ async def list_members(
         )
         return Csv(copy, file_name=f"{slug}.csv", check=partial(page, max_rows=1))
     return Json(await page(max_rows=limit))
-
-
-HANDLERS = [import_members, list_members]

@@ -37,81 +37,6 @@ def failures(**statuses: str) -> dict[int, ResponseSpec]:
     }
 
 
-@post(
-    "/ofrep/v1/evaluate/flags/{key:path}",
-    operation_id="evaluateFlag",
-    summary="Is a user in a segment? As a boolean flag",
-    description=(
-        "What OpenFeature clients on a server call. `metadata` tells by what, and since and until when the "
-        "assignment, exclusion or rollout step behind the value is in force. Role: reader."
-    ),
-    tags=["OpenFeature"],
-    status_code=200,
-    responses={
-        **failures(
-            _400="PARSE_ERROR, TARGETING_KEY_MISSING, INVALID_CONTEXT, GENERAL",
-            _404="FLAG_NOT_FOUND",
-            _429="GENERAL; with Retry-After",
-            _500="GENERAL; with Retry-After if it passes by itself",
-        ),
-    },
-)
-async def evaluate_flag(
-    request: ApiRequest,
-    key: Annotated[
-        str,
-        PathParameter(
-            description="Slug of the segment",
-            examples=[Example(summary="A segment", value="AVITO_VOICE_MESSAGES")],
-        ),
-    ],
-    data: Annotated[Evaluation, Body(examples=[USER])],
-) -> Json[Flag]:
-    """Evaluate one flag."""
-    user_id = _user_id(data.context)
-    return Json(await request.auth.call("ofrep_flag", user_id=user_id, slug=key.removeprefix("/")))
-
-
-@post(
-    "/ofrep/v1/evaluate/flags",
-    operation_id="evaluateFlags",
-    summary="All segments as boolean flags of a user",
-    description=(
-        "What OpenFeature clients in browsers and apps call. A list `flags` in the context asks for only those. "
-        "Send the `ETag` back as `If-None-Match`: 304 means that nothing has changed. Role: reader."
-    ),
-    tags=["OpenFeature"],
-    status_code=200,
-    response_headers=[
-        ResponseHeader(name="ETag", description="Of this very answer", documentation_only=True)
-    ],
-    responses={
-        304: ResponseSpec(None, description="As the client has it", generate_examples=False),
-        **failures(
-            _400="PARSE_ERROR, TARGETING_KEY_MISSING, INVALID_CONTEXT, GENERAL",
-            _429="GENERAL; with Retry-After",
-            _500="GENERAL; with Retry-After if it passes by itself",
-        ),
-    },
-)
-async def evaluate_flags(
-    request: ApiRequest,
-    data: Annotated[EvaluationOfMany, Body(examples=[USER, USER_AND_FLAGS])],
-    if_none_match: Annotated[
-        str, HeaderParameter(name="If-None-Match", description="The ETag of the answer that the client has")
-    ] = "",
-) -> Response[Flags]:
-    """Evaluate all flags, unless the client has the answer."""
-    user_id = _user_id(data.context)
-    text = await request.auth.call("ofrep_flags", user_id=user_id, slugs=data.context.flags)
-    # Of the answer itself, so that an expiry or a planned step changes it like any other change.
-    etag = f'"{hashlib.sha256(text.encode()).hexdigest()[:32]}"'
-    if is_matched(etag, if_none_match):
-        headers = {"ETag": etag, "Cache-Control": "no-store"}
-        return Response(None, status_code=304, headers=headers)  # type: ignore[arg-type]
-    return Json(text, (b"etag", etag.encode()))
-
-
 def _user_id(context: EvaluationContext) -> int:
     if isinstance(context.targeting_key, UnsetType):
         raise Problem("malformed_request", NO_USER_ID, error_code="TARGETING_KEY_MISSING")
@@ -160,6 +85,77 @@ def _code_and_details(problem: Problem) -> tuple[str, str]:
             return "GENERAL", problem.detail
 
 
+@post(
+    "/ofrep/v1/evaluate/flags/{key:path}",
+    status_code=200,
+    exception_handlers={Exception: answer_failure},
+    responses={
+        **failures(
+            _400="PARSE_ERROR, TARGETING_KEY_MISSING, INVALID_CONTEXT, GENERAL",
+            _404="FLAG_NOT_FOUND",
+            _429="GENERAL; with Retry-After",
+            _500="GENERAL; with Retry-After if it passes by itself",
+        ),
+    },
+)
+async def evaluate_flag(
+    request: ApiRequest,
+    key: Annotated[
+        str,
+        PathParameter(
+            description="Slug of the segment",
+            examples=[Example(summary="A segment", value="AVITO_VOICE_MESSAGES")],
+        ),
+    ],
+    data: Annotated[Evaluation, Body(examples=[USER])],
+) -> Json[Flag]:
+    """Is a user in a segment? As a boolean flag.
+
+    What OpenFeature clients on a server call. `metadata` tells by what, and since and until when the
+    assignment, exclusion or rollout step behind the value is in force. Role: reader.
+    """
+    user_id = _user_id(data.context)
+    return Json(await request.auth.call("ofrep_flag", user_id=user_id, slug=key.removeprefix("/")))
+
+
+@post(
+    "/ofrep/v1/evaluate/flags",
+    status_code=200,
+    exception_handlers={Exception: answer_failure},
+    response_headers=[
+        ResponseHeader(name="ETag", description="Of this very answer", documentation_only=True)
+    ],
+    responses={
+        304: ResponseSpec(None, description="As the client has it", generate_examples=False),
+        **failures(
+            _400="PARSE_ERROR, TARGETING_KEY_MISSING, INVALID_CONTEXT, GENERAL",
+            _429="GENERAL; with Retry-After",
+            _500="GENERAL; with Retry-After if it passes by itself",
+        ),
+    },
+)
+async def evaluate_flags(
+    request: ApiRequest,
+    data: Annotated[EvaluationOfMany, Body(examples=[USER, USER_AND_FLAGS])],
+    if_none_match: Annotated[
+        str, HeaderParameter(name="If-None-Match", description="The ETag of the answer that the client has")
+    ] = "",
+) -> Response[Flags]:
+    """All segments as boolean flags of a user.
+
+    What OpenFeature clients in browsers and apps call. A list `flags` in the context asks for only those. Send
+    the `ETag` back as `If-None-Match`: 304 means that nothing has changed. Role: reader.
+    """
+    user_id = _user_id(data.context)
+    text = await request.auth.call("ofrep_flags", user_id=user_id, slugs=data.context.flags)
+    # Of the answer itself, so that an expiry or a planned step changes it like any other change.
+    etag = f'"{hashlib.sha256(text.encode()).hexdigest()[:32]}"'
+    if is_matched(etag, if_none_match):
+        headers = {"ETag": etag, "Cache-Control": "no-store"}
+        return Response(None, status_code=304, headers=headers)  # type: ignore[arg-type]
+    return Json(text, (b"etag", etag.encode()))
+
+
 def cors(origins: str, headers: str) -> CORSConfig | None:
     """What browsers of these origins may do."""
     if not origins:
@@ -175,6 +171,3 @@ def cors(origins: str, headers: str) -> CORSConfig | None:
         ],
         expose_headers=["ETag", "Retry-After", "X-Request-ID"],
     )
-
-
-HANDLERS = [evaluate_flag, evaluate_flags]

@@ -28,22 +28,17 @@ FileName = Annotated[
 ]
 
 
-@post(
-    "/v1/reports",
-    operation_id="createReport",
-    summary="Make a link to a month's report",
-    description=(
-        "Who got in or out of which segment in a month (UTC), of all users or of one. The link needs no key, cannot "
-        "be guessed and works for a day. Role: editor."
-    ),
-    tags=["Reports"],
-)
+@post("/v1/reports")
 @idempotent(secret=True)
 async def create_report(
     request: ApiRequest,
     data: Annotated[NewReport, Body(examples=[ALL_USERS, ONE_USER])],
 ) -> Json[Report]:
-    """Make a link to a report."""
+    """Make a link to a month's report.
+
+    Who got in or out of which segment in a month (UTC), of all users or of one. The link needs no key, cannot
+    be guessed and works for a day. Role: editor.
+    """
     settings = request.auth.database.settings
     return Json(
         await request.auth.change(
@@ -57,13 +52,6 @@ async def create_report(
 
 @get(
     "/v1/reports/{file_name:str}",
-    operation_id="getReport",
-    summary="A month's report as CSV",
-    description=(
-        "`user_id;segment;operation;at` by user, time, segment; streamed as PostgreSQL finds the rows. The link is "
-        "the permission: no key is needed."
-    ),
-    tags=["Reports"],
     **OPEN,
     middleware=[GZIP],
     responses={
@@ -82,7 +70,11 @@ async def get_report(
     file_name: FileName,
     header: Annotated[bool, QueryParameter(description="Begin with a line of column names")] = False,
 ) -> Csv:
-    """Stream a report, in the role of the key that made its link."""
+    """A month's report as CSV.
+
+    `user_id;segment;operation;at` by user, time, segment; streamed as PostgreSQL finds the rows. The link is
+    the permission: no key is needed.
+    """
     caller, report = await state.database.find_link(_digest(file_name))
     copy = partial(caller.copy, "report_rows", "*", report, delimiter=";", header=header)
     return Csv(copy, file_name=f"report-{report['period']}.csv")
@@ -90,15 +82,15 @@ async def get_report(
 
 @delete(
     "/v1/reports/{file_name:str}",
-    operation_id="revokeReport",
-    summary="End a report's link before its time",
-    description="From then on the link opens nothing. Whoever has a link may end it. Role: editor.",
     tags=["Deletion"],
     responses=problems(404),
 )
 @idempotent()
 async def revoke_report(request: ApiRequest, file_name: FileName) -> None:
-    """Revoke a link."""
+    """End a report's link before its time.
+
+    From then on the link opens nothing. Whoever has a link may end it. Role: editor.
+    """
     await request.auth.call("close_report_link", id_digest=_digest(file_name))
 
 
@@ -110,6 +102,3 @@ def _digest(file_name: str) -> bytes:
             "not_found", "This report link is unknown.", hint="Ask for a new one: POST /v1/reports."
         )
     return hashlib.sha256(link[1].encode()).digest()
-
-
-HANDLERS = [create_report, get_report, revoke_report]

@@ -6,6 +6,7 @@ from litestar import delete, get, patch, post, put
 from litestar.datastructures import ResponseHeader
 from litestar.openapi.spec import Example
 from litestar.params import Body, QueryParameter
+from msgspec.structs import asdict
 
 from service.http.answers import Json
 from service.http.bodies import ApiRequest
@@ -48,10 +49,6 @@ NOW = Example(summary="50 % now", value={"percent": 50, "reason": "the first 30 
 
 @post(
     "/v1/segments",
-    operation_id="createSegment",
-    summary="Create a segment",
-    description="Its rollout starts at once, with percent of all users, also of those never seen before. Role: admin.",
-    tags=["Segments"],
     response_headers=[
         ResponseHeader(name="Location", description="Path of the new segment", documentation_only=True)
     ],
@@ -60,24 +57,15 @@ NOW = Example(summary="50 % now", value={"percent": 50, "reason": "the first 30 
 async def create_segment(
     request: ApiRequest, data: Annotated[NewSegment, Body(examples=[NEW])]
 ) -> Json[Segment]:
-    """Create a segment."""
-    text = await request.auth.change(
-        "http_create_segment",
-        slug=data.slug,
-        percent=data.percent,
-        description=data.description,
-        reason=data.reason,
-    )
+    """Create a segment.
+
+    Its rollout starts at once, with percent of all users, also of those never seen before. Role: admin.
+    """
+    text = await request.auth.change("http_create_segment", **asdict(data))
     return Json(text, (b"location", f"/v1/segments/{data.slug}".encode()))
 
 
-@get(
-    "/v1/segments",
-    operation_id="listSegments",
-    summary="List segments",
-    description="By slug, a page at a time: next_after of one page is after of the next. Role: reader.",
-    tags=["Segments"],
-)
+@get("/v1/segments")
 async def list_segments(
     request: ApiRequest,
     after: Annotated[str | None, QueryParameter(description="Slugs after this one")] = None,
@@ -86,89 +74,62 @@ async def list_segments(
         str | None, QueryParameter(description="Only slugs that have this in them, in upper or lower case")
     ] = None,
 ) -> Json[Segments]:
-    """List one page of segments."""
+    """List segments.
+
+    By slug, a page at a time: next_after of one page is after of the next. Role: reader.
+    """
     return Json(await request.auth.call("http_list_segments", after=after, max_rows=limit, search=search))
 
 
-@get(
-    "/v1/segments/{slug:str}",
-    operation_id="getSegment",
-    summary="One segment",
-    description="With all steps of its rollout. Role: reader.",
-    tags=["Segments"],
-)
+@get("/v1/segments/{slug:str}")
 async def get_segment(request: ApiRequest, slug: SlugInPath) -> Json[Segment]:
-    """Show one segment."""
+    """One segment.
+
+    With all steps of its rollout. Role: reader.
+    """
     return Json(await request.auth.call("http_get_segment", slug=slug))
 
 
-@patch(
-    "/v1/segments/{slug:str}",
-    operation_id="updateSegment",
-    summary="Describe a segment anew",
-    description="The slug itself never changes. Role: admin.",
-    tags=["Segments"],
-)
+@patch("/v1/segments/{slug:str}")
 @idempotent()
 async def update_segment(
     request: ApiRequest, slug: SlugInPath, data: Annotated[SegmentUpdate, Body(examples=[DESCRIBED])]
 ) -> Json[Segment]:
-    """Change a segment's description."""
-    return Json(
-        await request.auth.change(
-            "http_update_segment",
-            slug=slug,
-            description=data.description,
-            reason=data.reason,
-        )
-    )
+    """Describe a segment anew.
+
+    The slug itself never changes. Role: admin.
+    """
+    return Json(await request.auth.change("http_update_segment", slug=slug, **asdict(data)))
 
 
 @delete(
     "/v1/segments/{slug:str}",
-    operation_id="deleteSegment",
-    summary="Delete a segment",
-    description="All its members are out at once; its past stays. The slug may be used again, for a new segment. Role: admin.",
     tags=["Deletion"],
 )
 @idempotent()
 async def delete_segment(request: ApiRequest, slug: SlugInPath, reason: ReasonInQuery = None) -> None:
-    """Delete a segment."""
+    """Delete a segment.
+
+    All its members are out at once; its past stays. The slug may be used again, for a new segment. Role: admin.
+    """
     await request.auth.change("delete_segment", slug=slug, reason=reason)
 
 
-@put(
-    "/v1/segments/{slug:str}/rollout",
-    operation_id="setRollout",
-    summary="Roll out to a percentage",
-    description=(
-        "From starts_at on, or now. Raising it only adds users, lowering it only removes the last added. Steps ahead "
-        "make a ramp: each holds until the next. Role: admin."
-    ),
-    tags=["Segments"],
-)
+@put("/v1/segments/{slug:str}/rollout")
 @idempotent()
 async def set_rollout(
     request: ApiRequest, slug: SlugInPath, data: Annotated[NewRolloutStep, Body(examples=[PLANNED, NOW])]
 ) -> Json[Rollout]:
-    """Set a step of a rollout."""
-    return Json(
-        await request.auth.change(
-            "http_set_rollout",
-            slug=slug,
-            percent=data.percent,
-            starts_at=data.starts_at,
-            reason=data.reason,
-        )
-    )
+    """Roll out to a percentage.
+
+    From starts_at on, or now. Raising it only adds users, lowering it only removes the last added. Steps ahead
+    make a ramp: each holds until the next. Role: admin.
+    """
+    return Json(await request.auth.change("http_set_rollout", slug=slug, **asdict(data)))
 
 
 @delete(
     "/v1/segments/{slug:str}/rollout",
-    operation_id="cancelRolloutStep",
-    summary="Cancel a planned step of a rollout",
-    description="Only a step ahead: what was, was. Role: admin.",
-    tags=["Segments"],
     status_code=200,
 )
 @idempotent()
@@ -184,7 +145,10 @@ async def cancel_rollout_step(
     ],
     reason: ReasonInQuery = None,
 ) -> Json[Rollout]:
-    """Cancel a planned step."""
+    """Cancel a planned step of a rollout.
+
+    Only a step ahead: what was, was. Role: admin.
+    """
     return Json(
         await request.auth.change("http_cancel_rollout_step", slug=slug, starts_at=starts_at, reason=reason)
     )
@@ -192,25 +156,18 @@ async def cancel_rollout_step(
 
 @get(
     "/v1/segments/{slug:str}/stats",
-    operation_id="getSegmentStats",
-    summary="Count a segment's members",
-    description="Exact, over all known users: by hand, out by hand, by percentage, in all. Role: reader.",
     tags=["Members"],
 )
 async def get_segment_stats(request: ApiRequest, slug: SlugInPath) -> Json[SegmentStats]:
-    """Count members."""
+    """Count a segment's members.
+
+    Exact, over all known users: by hand, out by hand, by percentage, in all. Role: reader.
+    """
     return Json(await request.auth.call_heavy("http_segment_stats", slug=slug))
 
 
 @get(
     "/v1/segments/{slug:str}/growth",
-    operation_id="getSegmentGrowth",
-    summary="How a segment grew, and a rollout's plan against reality",
-    description=(
-        "Exact counts at `from` and each step after it, up to `to`: at most 10,000. A moment to come counts what is "
-        "planned for the users known now.\n\n"
-        "![A ramp from 10 to 100 %, with testers put in by hand for three weeks](docs/growth.svg)\n\nRole: reader."
-    ),
     tags=["Members"],
 )
 async def get_segment_growth(
@@ -240,7 +197,15 @@ async def get_segment_growth(
         ),
     ] = "P1D",
 ) -> Json[SegmentGrowth]:
-    """Count at many moments."""
+    """How a segment grew, and a rollout's plan against reality.
+
+    Exact counts at `from` and each step after it, up to `to`: at most 10,000. A moment to come counts what is
+    planned for the users known now.
+
+    ![A ramp from 10 to 100 %, with testers put in by hand for three weeks](docs/growth.svg)
+
+    Role: reader.
+    """
     return Json(
         await request.auth.call_heavy(
             "http_segment_growth", slug=slug, from_time=from_time, to_time=to_time, step=step
@@ -248,27 +213,10 @@ async def get_segment_growth(
     )
 
 
-@get(
-    "/v1/segments/{slug:str}/history",
-    operation_id="getSegmentHistory",
-    summary="What was done to a segment",
-    description="Created, described, ramped, deleted: by whom and why; earlier segments of this slug included. Role: reader.",
-    tags=["Segments"],
-)
+@get("/v1/segments/{slug:str}/history")
 async def get_segment_history(request: ApiRequest, slug: SlugInPath) -> Json[SegmentHistory]:
-    """Tell a segment's history."""
+    """What was done to a segment.
+
+    Created, described, ramped, deleted: by whom and why; earlier segments of this slug included. Role: reader.
+    """
     return Json(await request.auth.call_heavy("http_segment_history", slug=slug))
-
-
-HANDLERS = [
-    create_segment,
-    list_segments,
-    get_segment,
-    update_segment,
-    delete_segment,
-    set_rollout,
-    cancel_rollout_step,
-    get_segment_stats,
-    get_segment_growth,
-    get_segment_history,
-]

@@ -1,5 +1,7 @@
 """The documentation: the OpenAPI description, and pages that need no internet."""
 
+import inspect
+import re
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
@@ -7,6 +9,7 @@ from html import escape
 from http import HTTPStatus
 from pathlib import Path
 from string import Template
+from types import ModuleType
 from typing import Any
 
 import msgspec
@@ -190,6 +193,20 @@ def in_month(description: bytes, first: date) -> bytes:
     return description.replace(b"2026-12-", f"{following:%Y-%m}-".encode()).replace(
         b"2026-11", f"{first:%Y-%m}".encode()
     )
+
+
+def handlers_of(module: ModuleType, tag: str) -> list[HTTPRouteHandler]:
+    """The handlers of a module in their order, each described by its function: its name, and what it says of itself."""
+    found = [each for each in vars(module).values() if isinstance(each, HTTPRouteHandler)]
+    for handler in found:
+        summary, _, description = str(inspect.getdoc(handler.fn)).partition("\n\n")
+        verb, *words = handler.fn.__name__.split("_")
+        handler.operation_id = verb + "".join(map(str.title, words))
+        handler.summary = summary.removesuffix(".")
+        # A line break within a paragraph would be one on the page.
+        handler.description = re.sub(r"(?<!\n)\n(?!\n)", " ", description)
+        handler.tags = handler.tags or [tag]
+    return found
 
 
 def problems(*statuses: int) -> dict[int, ResponseSpec]:

@@ -111,7 +111,7 @@ def test_generated_clients_know_what_may_be_chosen(description: Description) -> 
         p["name"]: p["schema"]
         for p in description["paths"]["/v1/segments/{slug}/members"]["post"]["parameters"]
     }
-    assert found["operation"]["enum"] == ["add", "remove"]
+    assert found["operation"]["enum"] == ["add", "remove", "replace"]
     assert found["ttl_seconds"]["type"] == "integer"
     headers = description["paths"]["/v1/segments"]["post"]["responses"]["201"]["headers"]
     assert headers["Location"]["schema"] == {"type": "string"}
