@@ -23,6 +23,18 @@ $$;
 comment on function segmentation.bucket(bigint, bigint) is
   'The bucket, 0 to 99999, of a user under a segment''s salt; the user is in a rollout while bucket < percent * 1000. Never changes. Example: select bucket(1000, 42);';
 
+-- Whether a rollout step holds a bucket: all below its threshold, or in a layer those it was dealt. Inlined.
+create or replace function segmentation.holds (
+  buckets   int4multirange,
+  threshold integer,
+  bucket    integer
+)
+  returns boolean
+  language sql
+  immutable
+  parallel safe
+as $$ select case when buckets is null then bucket < threshold else bucket <@ buckets end $$;
+
 create or replace function segmentation.bucket_vectors ()
   returns table (user_id bigint, salt bigint, bucket integer)
   language sql

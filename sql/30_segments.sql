@@ -7,15 +7,19 @@
 -- it alone (FOR UPDATE): nobody is added to a segment that has just been deleted. PostgreSQL lets further writers in
 -- while a deletion waits for one, so that a forgotten transaction holds up the deletion and nobody else. Whoever
 -- changes the rollout or the description holds it FOR NO KEY UPDATE, which goes together with the writers.
+--
+-- A segment may be created in a layer (sql/32_layers.sql), and stays there. Its past and that of the other segments of
+-- the layer are then one: a change of one follows every change of the others, since they share the buckets.
 
 -- salt is for those who compute buckets elsewhere.
 create or replace view segmentation.living_segments as
 select
-  s.slug, s.description, trim_scale(coalesce(r.percent, 0)) as percent, s.created_at, s.salt
+  s.slug, s.description, trim_scale(coalesce(r.percent, 0)) as percent, s.created_at, s.salt, l.slug as layer
 from segmentation.segments as s
 cross join (select segmentation.clock() as moment) as now
 left join segmentation.rollouts as r
   on r.segment_id = s.segment_id and segmentation.in_force(r.starts_at, r.ends_at, now.moment, r.decided_at)
+left join segmentation.layers as l on l.layer_id = s.layer_id
 where s.deleted_at = 'infinity';
 
 -- A transaction that somebody forgot, or that waits and waits, makes others wait. The service's connections have
@@ -74,6 +78,25 @@ begin
 end
 $$;
 
+-- This segment and all that share a layer with it, deleted ones included.
+create or replace function segmentation.segments_of_layer (
+  segment_id integer
+)
+  returns integer[]
+  language sql
+  stable
+  set search_path = pg_catalog, pg_temp
+as $$
+  select array(
+    select segments_of_layer.segment_id
+    union
+    select o.segment_id
+    from segmentation.segments as s
+    join segmentation.segments as o on o.layer_id = s.layer_id
+    where s.segment_id = segments_of_layer.segment_id
+  )
+$$;
+
 create or replace function segmentation.last_change (
   segment_id integer
 )
@@ -82,7 +105,28 @@ create or replace function segmentation.last_change (
   stable
   set search_path = pg_catalog, pg_temp
 as $$
-  select max(h.changed_at) from segmentation.segment_history as h where h.segment_id = last_change.segment_id
+  select max(h.changed_at)
+  from segmentation.segment_history as h
+  where h.segment_id = any (segmentation.segments_of_layer(last_change.segment_id))
+$$;
+
+create or replace function segmentation.last_change_in_layer (
+  layer_id integer
+)
+  returns timestamptz
+  language sql
+  stable
+  set search_path = pg_catalog, pg_temp
+as $$
+  select max(t.moment)
+  from (
+    select h.changed_at as moment
+    from segmentation.segments as s
+    join segmentation.segment_history as h on h.segment_id = s.segment_id
+    where s.layer_id = last_change_in_layer.layer_id
+    union all
+    select l.created_at from segmentation.layers as l where l.layer_id = last_change_in_layer.layer_id
+  ) as t
 $$;
 
 -- What a segment was before this moment is settled: no change may begin there. Where the clock has gone back behind the
@@ -103,7 +147,7 @@ as $$
   cross join lateral (
     select max(h.changed_at)
     from segmentation.segment_history as h
-    where h.segment_id = s.segment_id and h.operation <> 'create'
+    where h.segment_id = any (segmentation.segments_of_layer(s.segment_id)) and h.operation <> 'create'
   ) as l (changed_at)
   where s.segment_id = settled_before.segment_id
 $$;
@@ -167,7 +211,8 @@ begin
 end
 $$;
 
--- The living segment of this slug, its row locked: one change of its rollout or description at a time.
+-- The living segment of this slug, its row locked: one change of its rollout or description at a time; in a layer, one
+-- of all its segments.
 create or replace function segmentation.lock_segment (
   slug text
 )
@@ -188,6 +233,7 @@ begin
     -- Not found, or deleted and created anew while we waited for it.
     perform segmentation.segment_id_of(lock_segment.slug);
   end loop;
+  perform from segmentation.layers as l where l.layer_id = segment.layer_id for no key update;
   return segment;
 end
 $$;
@@ -229,7 +275,8 @@ create or replace function segmentation.create_segment (
   percent     numeric default 0,
   description text default '',
   actor       text default session_user,
-  reason      text default null
+  reason      text default null,
+  layer       text default null
 )
   returns setof segmentation.living_segments
   language plpgsql
@@ -241,6 +288,7 @@ declare
   new_id integer;
   new_salt bigint;
   moment timestamptz;
+  in_layer segmentation.layers;
 begin
   perform segmentation.require_slug(create_segment.slug);
   perform segmentation.require_percent(create_segment.percent);
@@ -251,12 +299,27 @@ begin
   from segmentation.segments as s
   where s.slug = create_segment.slug collate "C" and s.deleted_at = 'infinity'
   for no key update;
-  select segmentation.stamp(max(s.deleted_at)) into moment
+  if create_segment.layer is not null then
+    perform segmentation.limit_waiting();
+    select l.* into in_layer
+    from segmentation.layers as l
+    where l.slug = create_segment.layer collate "C" and l.deleted_at = 'infinity'
+    for no key update;
+    if not found then
+      raise exception 'layer "%" does not exist', create_segment.layer
+        using
+          errcode = 'foreign_key_violation',
+          detail = json_build_object('layer', create_segment.layer),
+          hint = 'Create it first, or correct the slug; upper and lower case differ.';
+    end if;
+  end if;
+  select segmentation.stamp(greatest(max(s.deleted_at), segmentation.last_change_in_layer(in_layer.layer_id)))
+  into moment
   from segmentation.segments as s
   where s.slug = create_segment.slug collate "C" and s.deleted_at < 'infinity';
   perform segmentation.set_actor(create_segment.actor, create_segment.reason);
-  insert into segmentation.segments as s (slug, description, created_at)
-  values (create_segment.slug, coalesce(create_segment.description, ''), moment)
+  insert into segmentation.segments as s (slug, description, created_at, layer_id)
+  values (create_segment.slug, coalesce(create_segment.description, ''), moment, in_layer.layer_id)
   on conflict (slug) where deleted_at = 'infinity' do nothing
   returning s.segment_id, s.salt into new_id, new_salt;
   if not found then
@@ -277,8 +340,8 @@ begin
 end
 $$;
 
-comment on function segmentation.create_segment(text, numeric, text, text, text) is
-  'Create a segment, rolled out to percent % of all users. Example: select * from create_segment(''AVITO_VOICE_MESSAGES'', percent => 10);';
+comment on function segmentation.create_segment(text, numeric, text, text, text, text) is
+  'Create a segment, rolled out to percent % of all users. In a layer its users are in no other segment of the layer; it stays there. Example: select * from create_segment(''AVITO_VOICE_MESSAGES'', percent => 10); select * from create_segment(''AVITO_DISCOUNT_50'', percent => 20, layer => ''AVITO_DISCOUNTS'');';
 
 create or replace function segmentation.get_segment (
   slug text

@@ -387,6 +387,25 @@ create or replace trigger rollouts_name_the_login
   for each row when (current_user <> 'segmentation_owner' and pg_trigger_depth() = 0)
   execute function segmentation.rollouts_name_the_login();
 
+-- Layer and buckets are derived: from the segment, and by deal_buckets alone.
+create or replace function segmentation.rollouts_take_the_layer () returns trigger
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  new.layer_id := (select s.layer_id from segmentation.segments as s where s.segment_id = new.segment_id);
+  -- 1 is this trigger alone.
+  if new.layer_id is null or pg_trigger_depth() = 1 then
+    new.buckets := case when tg_op = 'UPDATE' and new.layer_id is not null then old.buckets end;
+  end if;
+  return new;
+end
+$$;
+
+create or replace trigger rollouts_take_the_layer
+  before insert or update on segmentation.rollouts
+  for each row execute function segmentation.rollouts_take_the_layer();
+
 create or replace function segmentation.rollouts_after_insert () returns trigger
   language plpgsql
   set search_path = pg_catalog, pg_temp
@@ -399,6 +418,7 @@ begin
     n.segment_id, segmentation.segment_stamp(n.segment_id), 'set_rollout', n.percent, n.starts_at, n.actor, n.reason
   from new_rows as n;
   perform segmentation.derive_step_ends(array(select distinct n.segment_id from new_rows as n));
+  perform segmentation.deal_buckets(array(select distinct n.segment_id from new_rows as n));
   return null;
 end
 $$;
@@ -409,8 +429,12 @@ create or replace function segmentation.rollouts_after_update () returns trigger
 as $$
 begin
   -- derive_step_ends updates this table too, and so runs this trigger again, and again for what that run may update. It
-  -- writes only what is wrong: the last UPDATE changes no row.
-  if not exists (select from new_rows) then
+  -- writes only what is wrong: the last UPDATE changes no row. What deal_buckets derives changes no end.
+  if not exists (
+    select c.segment_id, c.salt, c.percent, c.starts_at, c.ends_at, c.actor, c.reason from new_rows as c
+    except
+    select c.segment_id, c.salt, c.percent, c.starts_at, c.ends_at, c.actor, c.reason from old_rows as c
+  ) then
     return null;
   end if;
   -- The old form of what was changed, and the new one of what was changed or moved. An end is derived, not changed.
@@ -436,6 +460,19 @@ begin
   ) as n;
   perform segmentation.derive_step_ends(
     array(select o.segment_id from old_rows as o union select n.segment_id from new_rows as n));
+  -- An end is derived, and whoever derived it deals the buckets when all ends are.
+  perform segmentation.deal_buckets(array_agg(distinct c.segment_id))
+  from (
+    select o.segment_id, o.percent, o.starts_at from old_rows as o
+    except
+    select n.segment_id, n.percent, n.starts_at from new_rows as n
+    union all
+    (
+      select n.segment_id, n.percent, n.starts_at from new_rows as n
+      except
+      select o.segment_id, o.percent, o.starts_at from old_rows as o
+    )
+  ) as c;
   return null;
 end
 $$;
@@ -453,11 +490,58 @@ begin
     segmentation.actor(), segmentation.actor_reason()
   from old_rows as o;
   perform segmentation.derive_step_ends(array(select distinct o.segment_id from old_rows as o));
+  perform segmentation.deal_buckets(array(select distinct o.segment_id from old_rows as o));
   return null;
 end
 $$;
 
 -- segments ------------------------------------------------------------------------------------------
+
+-- A segment in a layer has the layer's salt.
+create or replace function segmentation.segments_take_the_salt () returns trigger
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  new.salt := coalesce(
+    (select l.salt from segmentation.layers as l where l.layer_id = new.layer_id), new.salt);
+  return new;
+end
+$$;
+
+create or replace trigger segments_take_the_salt
+  before insert on segmentation.segments
+  for each row when (new.layer_id is not null)
+  execute function segmentation.segments_take_the_salt();
+
+-- A living segment and a living layer do not share a slug, as both are keys of flags. No index knows two tables, so
+-- whoever takes a slug holds it alone until the end of the transaction.
+create or replace function segmentation.take_slugs (
+  slugs text[]
+)
+  returns void
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  taken text;
+begin
+  perform pg_advisory_xact_lock(736140592, hashtext(t.slug))
+  from (select distinct u.slug from unnest(take_slugs.slugs) as u (slug) order by u.slug) as t;
+  select s.slug into taken
+  from segmentation.segments as s
+  join segmentation.layers as l on l.slug = s.slug
+  where s.slug = any (take_slugs.slugs) and s.deleted_at = 'infinity' and l.deleted_at = 'infinity'
+  limit 1;
+  if found then
+    raise exception 'slug "%" is taken: a segment and a layer cannot share it', taken
+      using
+        errcode = 'unique_violation',
+        detail = json_build_object('slug', taken),
+        hint = 'Choose another slug.';
+  end if;
+end
+$$;
 
 -- A segment begins now, after any earlier one of its slug has ended.
 create or replace function segmentation.segments_after_insert () returns trigger
@@ -476,7 +560,8 @@ begin
   ) as before (deleted_at)
   where n.deleted_at < 'infinity'
     or n.created_at < greatest(segmentation.earliest_change(), before.deleted_at)
-    or n.created_at > segmentation.stamp(before.deleted_at)
+    or n.created_at > segmentation.stamp(
+      greatest(before.deleted_at, segmentation.last_change_in_layer(n.layer_id)))
   limit 1;
   if found then
     raise exception 'segment "%" cannot begin at % or be over already', wrong.slug, wrong.created_at
@@ -485,6 +570,25 @@ begin
         detail = json_build_object('segment', wrong.slug, 'created_at', wrong.created_at),
         hint = 'A segment begins now: leave created_at and deleted_at out, or call create_segment(slug).';
   end if;
+  -- Locked, so that it is not deleted meanwhile.
+  perform
+  from segmentation.layers as l
+  where l.layer_id in (select n.layer_id from new_rows as n)
+  order by l.layer_id
+  for no key update;
+  select n.slug, l.slug as layer into wrong
+  from new_rows as n
+  join segmentation.layers as l on l.layer_id = n.layer_id
+  where l.deleted_at < 'infinity'
+  limit 1;
+  if found then
+    raise exception 'segment "%" cannot begin in layer "%", which is deleted', wrong.slug, wrong.layer
+      using
+        errcode = 'foreign_key_violation',
+        detail = json_build_object('segment', wrong.slug, 'layer', wrong.layer),
+        hint = 'Create the layer anew: create_layer(slug).';
+  end if;
+  perform segmentation.take_slugs(array(select n.slug from new_rows as n));
   insert into segmentation.segment_history (segment_id, changed_at, operation, description, actor, reason)
   select
     n.segment_id, n.created_at, 'create', nullif(n.description, ''),
@@ -505,7 +609,7 @@ begin
   select coalesce(o.slug, n.slug) as slug into wrong
   from old_rows as o
   full join new_rows as n on n.segment_id = o.segment_id
-  where (o.slug, o.salt, o.created_at) is distinct from (n.slug, n.salt, n.created_at)
+  where (o.slug, o.salt, o.created_at, o.layer_id) is distinct from (n.slug, n.salt, n.created_at, n.layer_id)
     or (
       o.deleted_at <> n.deleted_at
       and (
@@ -520,7 +624,7 @@ begin
       using
         errcode = 'object_not_in_prerequisite_state',
         detail = json_build_object('segment', wrong.slug),
-        hint = 'Slug, salt and creation are settled; delete_segment(slug) deletes a segment, now and for good.';
+        hint = 'Slug, salt, layer and creation are settled; delete_segment(slug) deletes a segment, now and for good.';
   end if;
   insert into segmentation.segment_history (segment_id, changed_at, operation, description, actor, reason)
   select
@@ -540,6 +644,9 @@ begin
   where r.segment_id = n.segment_id and r.starts_at >= n.deleted_at;
   perform segmentation.derive_step_ends(
     array(select n.segment_id from new_rows as n where n.deleted_at < 'infinity' and not n.swept));
+  -- What it held is free from now on.
+  perform segmentation.deal_buckets(
+    array(select n.segment_id from new_rows as n where n.deleted_at < 'infinity' and not n.swept));
   return null;
 end
 $$;
@@ -555,6 +662,110 @@ begin
       hint = 'Call delete_segment(slug): everybody is out at once and the past stays.';
 end
 $$;
+
+-- layers --------------------------------------------------------------------------------------------
+
+-- A layer begins now, may be described anew, and is deleted once, at this moment, when no segment is in it any more.
+create or replace function segmentation.layers_before_change () returns trigger
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  by_hand boolean := current_user <> 'segmentation_owner';
+  earliest timestamptz := segmentation.earliest_change();
+  segments text[];
+begin
+  if tg_op = 'INSERT' then
+    if new.deleted_at < 'infinity' or new.created_at < earliest
+      or new.created_at > segmentation.stamp(
+        (select max(l.deleted_at) from segmentation.layers as l where l.slug = new.slug and l.deleted_at < 'infinity'))
+    then
+      raise exception 'layer "%" cannot begin at % or be over already', new.slug, new.created_at
+        using
+          errcode = 'object_not_in_prerequisite_state',
+          detail = json_build_object('layer', new.slug, 'created_at', new.created_at),
+          hint = 'A layer begins now: leave created_at and deleted_at out, or call create_layer(slug).';
+    end if;
+    if by_hand then
+      new.actor := session_user;
+      new.reason := coalesce(new.reason, segmentation.actor_reason());
+    end if;
+    return new;
+  end if;
+  if (old.layer_id, old.slug, old.salt, old.created_at, old.actor, old.reason)
+      is distinct from (new.layer_id, new.slug, new.salt, new.created_at, new.actor, new.reason)
+    or (
+      old.deleted_at <> new.deleted_at
+      and (
+        old.deleted_at < 'infinity'
+        or new.deleted_at < earliest
+        or new.deleted_at > segmentation.stamp(segmentation.last_change_in_layer(old.layer_id))
+      )
+    )
+  then
+    raise exception 'layer "%" cannot be changed like this', old.slug
+      using
+        errcode = 'object_not_in_prerequisite_state',
+        detail = json_build_object('layer', old.slug),
+        hint = 'Slug, salt and creation are settled; delete_layer(slug) deletes a layer, now and for good.';
+  end if;
+  if old.deleted_at = new.deleted_at then
+    new.end_actor := old.end_actor;
+    new.end_reason := old.end_reason;
+    return new;
+  end if;
+  if by_hand then
+    new.end_actor := session_user;
+    new.end_reason := segmentation.actor_reason();
+  end if;
+  select array_agg(s.slug order by s.slug) into segments
+  from segmentation.segments as s
+  where s.layer_id = old.layer_id and s.deleted_at = 'infinity';
+  if segments is not null then
+    raise exception 'layer "%" has segments: %', old.slug, array_to_string(segments[:10], ', ')
+      using
+        errcode = 'object_not_in_prerequisite_state',
+        detail = json_build_object('layer', old.slug, 'segments', segments),
+        hint = 'Delete them first: delete_segment(slug). Their past stays.';
+  end if;
+  return new;
+end
+$$;
+
+create or replace trigger layers_before_change
+  before insert or update on segmentation.layers
+  for each row execute function segmentation.layers_before_change();
+
+create or replace function segmentation.layers_after_insert () returns trigger
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform segmentation.take_slugs(array(select n.slug from new_rows as n));
+  return null;
+end
+$$;
+
+create or replace trigger layers_after_insert
+  after insert on segmentation.layers
+  referencing new table as new_rows
+  for each statement execute function segmentation.layers_after_insert();
+
+create or replace function segmentation.layers_refuse_delete () returns trigger
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  raise exception 'layers refuses %: the past of its segments needs it', lower(tg_op)
+    using
+      errcode = 'object_not_in_prerequisite_state',
+      hint = 'Call delete_layer(slug): its slug may be used again.';
+end
+$$;
+
+create or replace trigger layers_refuse_delete
+  before delete or truncate on segmentation.layers
+  for each statement execute function segmentation.layers_refuse_delete();
 
 -- What fires when. A deploy touches a trigger only if it differs, as replacing one locks its table against writers.
 

@@ -14,7 +14,8 @@ ROLES = ("segmentation_reader", "segmentation_editor", "segmentation_admin")
 NEEDS_A_REAL_LINK = ("close_report_link", "linked_pages", "open_report_link", "revoke_report_link")
 # What must run before it in the same transaction.
 BEFORE = {
-    "finish_import": ["select begin_import('AVITO_DISCOUNT_30')", "insert into pg_temp.import values (1)"]
+    "finish_import": ["select begin_import('AVITO_DISCOUNT_30')", "insert into pg_temp.import values (1)"],
+    "create_segment": ["select create_layer('AVITO_DISCOUNTS')"],
 }
 
 
@@ -87,6 +88,7 @@ def run(db: Database, example: str) -> None:
 
 def furnish(db: Database) -> None:
     """Make what the examples name."""
+    db.rows("select create_layer('AVITO_DISCOUNTS')")
     for slug in ("AVITO_VOICE_MESSAGES", "AVITO_DISCOUNT_30", "AVITO_DISCOUNT_50"):
         db.rows("select create_segment(%s)", slug)
     db.rows("select set_rollout('AVITO_VOICE_MESSAGES', 50, '2027-01-01 00:00Z')")

@@ -108,7 +108,7 @@ FAULTS = {
     ],
     "a view that says something else": [
         "create or replace view living_segments as select s.slug, s.description, 0::numeric as percent, s.created_at, "
-        "s.salt from segments as s where s.deleted_at = 'infinity'",
+        "s.salt, null::text collate \"C\" as layer from segments as s where s.deleted_at = 'infinity'",
     ],
     "a view with a column more": [
         "do $$ begin execute 'create or replace view living_segments as select l.*, 1 as more from ('"
