@@ -5,30 +5,36 @@ from typing import Any
 import click
 
 from service import __version__
-
-# What a command needs beyond this is imported when it runs, so that --help comes at once.
+from service.cli.files import Failed, say
 
 AS_CSV = click.option("--csv", "as_csv", is_flag=True, help="As CSV with a header line, for programs.")
 SLUG = click.argument("slug")
 FILE_OUT = click.argument("file", default="-")
 MOMENT = "as PostgreSQL reads it: 2026-12-24T18:00Z, tomorrow."
 
+NEW_KEY = "select segmentation.create_api_key($1, $2, $3::text::timestamptz)"
+KEYS = """
+    select name, role, segmentation.rfc3339(created_at) as created_at,
+      segmentation.rfc3339(expires_at) as expires_at, segmentation.rfc3339(revoked_at) as revoked_at
+    from segmentation.list_api_keys()"""
+SEGMENTS = """
+    select slug, percent, description, segmentation.rfc3339(created_at) as created_at
+    from segmentation.list_segments(max_rows => 2147483647)"""
+FINISH_IMPORT = """
+    select received, changed, unchanged, added, removed, rescheduled
+    from segmentation.finish_import(
+      $1, $2, expires_at => $3::text::timestamptz, starts_at => $4::text::timestamptz, reason => $5,
+      max_removed => $6, dry_run => $7, all_actors => $8)"""
+IN_ORDER = ("operation", "expires_at", "starts_at", "reason", "max_removed", "dry_run", "all_actors")
+MEMBERS = "select user_id from segmentation.segment_members($1, $2::text::timestamptz)"
+REPORT = "select * from segmentation.history_report($1, $2::text::bigint)"
 
-class Failed(click.ClickException):
-    """Why a command did not do its work, and what to do next; exit code 1."""
 
-    def __init__(self, sentence: str, hint: str | None = None) -> None:
-        """Take the sentence, which libpq tells in several lines, and the hint."""
-        super().__init__(f"{' '.join(sentence.split()).removesuffix('.')}.")
-        self.hint = hint
+def session() -> Any:
+    """What a command needs of the database, imported when it runs, so that --help comes at once."""
+    from service.cli import session
 
-    def format_message(self) -> str:
-        """The sentence, and the hint on a line of its own."""
-        return f"{self.message}\nhint: {self.hint}" if self.hint else self.message
-
-    def show(self, file: Any = None) -> None:
-        """Say it on standard error."""
-        click.echo(f"error: {self.format_message()}", file=file, err=True)
+    return session
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -45,18 +51,28 @@ def commands() -> None:
 @click.option("--quiet", is_flag=True, help="Say only where it ended.")
 def migrate(quiet: bool) -> None:
     """Bring the database up to date; again is harmless. By a login that may create roles."""
-    from service.cli import session
+    from service.migrate import MigrationError
+    from service.migrate import migrate as bring_up_to_date
+    from service.settings import SettingsError, read_settings
 
-    session.migrate(quiet)
+    try:
+        version = bring_up_to_date(read_settings().database_url, (lambda _: None) if quiet else say)
+    except (SettingsError, MigrationError, FileNotFoundError) as error:
+        raise Failed(str(error)) from error
+    if quiet:
+        say(f"the database is at version {version}")
 
 
 @commands.command()
 @AS_CSV
 def status(as_csv: bool) -> None:
     """Show how things are; exit code 1 if a part is not in order. Role: reader."""
-    from service.cli import session
+    from service.database import STATUS
+    from service.versions import digest
 
-    session.status(as_csv)
+    parts = session().show("reader", STATUS, as_csv, digest())
+    if missing := [part["item"] for part in parts if not part["ok"]]:
+        raise Failed(f"not in order: {', '.join(missing)}")
 
 
 @commands.group()
@@ -70,27 +86,23 @@ def keys() -> None:
 @click.option("--expires-at", metavar="TIME", help=f"When it ends, {MOMENT} None: never.")
 def create_key(name: str, role: str, expires_at: str | None) -> None:
     """Create a key with the role reader, editor or admin, and print it, this once."""
-    from service.cli import session
-
-    session.create_key(name, role, expires_at)
+    click.echo(session().value_of("admin", NEW_KEY, name, role, expires_at))
+    say(f"This is the key {name}, with the role {role}. It is shown this once.")
 
 
 @keys.command("list")
 @AS_CSV
 def list_keys(as_csv: bool) -> None:
     """List all keys, revoked ones too, without the keys themselves."""
-    from service.cli import session
-
-    session.list_keys(as_csv)
+    session().show("admin", KEYS, as_csv)
 
 
 @keys.command("revoke")
 @click.argument("name")
 def revoke_key(name: str) -> None:
     """Revoke a key: running services refuse it from the next request on."""
-    from service.cli import session
-
-    session.revoke_key(name)
+    session().value_of("admin", "select segmentation.revoke_api_key($1)", name)
+    say(f"The key {name} is revoked.")
 
 
 @commands.group()
@@ -102,9 +114,7 @@ def segments() -> None:
 @AS_CSV
 def list_segments(as_csv: bool) -> None:
     """List all segments with the percentage that holds now."""
-    from service.cli import session
-
-    session.list_segments(as_csv)
+    session().show("reader", SEGMENTS, as_csv)
 
 
 @commands.group()
@@ -139,9 +149,10 @@ def import_members(slug: str, file: str, **options: Any) -> None:
     FILE is text of any length, one user id a line, plain or gzip; a header line user_id is fine; - is standard input.
     All or nothing: a bad line is named, and nothing is changed. Role: editor.
     """
-    from service.cli import session
-
-    session.import_members(slug, file, **options)
+    counts = session().copy_file_in(slug, file, FINISH_IMPORT, *(options[name] for name in IN_ORDER))
+    click.echo(", ".join(f"{name}: {count}" for name, count in counts.items()))
+    if options["dry_run"]:
+        say("a dry run: nothing was changed.")
 
 
 @members.command("export")
@@ -154,9 +165,7 @@ def export_members(slug: str, file: str, at: str | None) -> None:
     A file is there when it is whole; *.gz is compressed; - is standard output. The import takes it as it is.
     Role: reader.
     """
-    from service.cli import session
-
-    session.export_members(slug, file, at)
+    session().copy_out("reader", file, MEMBERS, slug, at, header=True)
 
 
 @commands.command()
@@ -170,6 +179,4 @@ def report(period: str, file: str, user_id: str | None, header: bool) -> None:
     Lines are user_id;segment;operation;at, by user and time. A file is there when it is whole; *.gz is compressed;
     - is standard output. Role: editor.
     """
-    from service.cli import session
-
-    session.report(period, file, user_id, header)
+    session().copy_out("editor", file, REPORT, period, user_id, header=header, delimiter=";")
