@@ -25,6 +25,7 @@ from service.urls import for_asyncpg
 
 log = logging.getLogger(__name__)
 
+READY = "select missing, parts from segmentation.http_service_status($1)"
 SERVICE_METRICS = "select metric, help, value from segmentation.service_metrics()"
 EXAMPLE = """\
 litestar_requests_total{app_name="segmentation",method="GET",path="/v1/users/{user_id}/segments",status_code="200"} 42.0
@@ -39,12 +40,9 @@ class NotFit(Exception):
     """The service must not start; the message says why and what to do."""
 
 
-@get(
-    "/health/live",
-    **OPEN,
-)
+@get("/health/live", **OPEN)
 async def get_live() -> Json[Live]:
-    """Does the process answer?.
+    """Does the process answer?
 
     It does, also while the database is away.
     """
@@ -57,21 +55,19 @@ async def get_live() -> Json[Live]:
     responses=problems(503),
 )
 async def get_ready(state: State) -> Json[Ready]:
-    """Is everything in place?.
+    """Is everything in place?
 
     The database answers, migrations are applied, rollouts deal as ever, the sweep ran lately.
     """
     database: Database = state.database
     try:
-        rows = await database.fetch("keys", STATUS, NEEDED)
+        ((missing, parts),) = await database.fetch("keys", READY, NEEDED)
     except (Problem, asyncpg.PostgresError, *CONNECTION_LOST) as error:
-        parts = [_away(error)]
-    else:
-        parts = [{"item": "database", "ok": True, "value": "answers", "hint": None}, *map(dict, rows)]
-    missing = [part["item"] for part in parts if not part["ok"]]
+        part = _away(error)
+        raise Problem("not_ready", f"Not in order: {part['item']}.", parts=[part]) from None
     if missing:
-        raise Problem("not_ready", f"Not in order: {', '.join(missing)}.", parts=parts)
-    return Json(msgspec.json.encode({"status": "ready", "parts": parts}).decode())
+        raise Problem("not_ready", f"Not in order: {missing}.", parts=msgspec.Raw(parts.encode()))
+    return Json(f'{{"status":"ready","parts":{parts}}}')
 
 
 def _away(error: Exception) -> dict[str, Any]:

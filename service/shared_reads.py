@@ -43,6 +43,11 @@ class SharedReads:
         self._watching = False
         self._tasks: set[asyncio.Task[None]] = set()
 
+    @property
+    def waiting(self) -> int:
+        """How many users are to be looked up by the next call."""
+        return len(self._waiting)
+
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
         """Close the connections in the end."""

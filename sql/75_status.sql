@@ -57,6 +57,29 @@ $$;
 comment on function segmentation.service_status(text) is
   'How the service is: schema version (and whether the one with the digest needed is in it), bucket vectors, last sweep, oldest end not yet swept, partitions ahead. Example: select * from service_status();';
 
+create or replace function segmentation.http_service_status (
+  needed text
+)
+  returns table (missing text, parts json)
+  language sql
+  set search_path = pg_catalog, pg_temp
+as $$
+  select
+    string_agg(part.item, ', ' order by part.position) filter (where not part.ok),
+    array_to_json(array_agg(told order by part.position))
+  from (
+    select 'database' as item, true as ok, 'answers' as value, null as hint, 0 as position
+    union all
+    select s.item, s.ok, s.value, s.hint, s.position
+    from segmentation.service_status(http_service_status.needed)
+      with ordinality as s (item, ok, value, hint, position)
+  ) as part
+  cross join lateral (select part.item, part.ok, part.value, part.hint) as told
+$$;
+
+comment on function segmentation.http_service_status(text) is
+  'For the service: GET /health/ready; the parts, and the names of those that are not in order, if there are any.';
+
 create or replace function segmentation.service_metrics ()
   returns table (metric text, help text, value double precision)
   language plpgsql

@@ -35,6 +35,7 @@ grant execute on function
   segmentation.http_segment_members(text, timestamptz, bigint, integer),
   segmentation.http_segment_stats(text),
   segmentation.http_segments(text, integer),
+  segmentation.http_service_status(text),
   segmentation.http_user_history(bigint, timestamptz, timestamptz),
   segmentation.http_user_overrides(bigint),
   segmentation.http_user_segments(bigint, timestamptz),

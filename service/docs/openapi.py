@@ -87,24 +87,28 @@ def errors_page() -> str:
     return "".join([Template(head).substitute(example=escape(EXAMPLE)), *rows, foot])
 
 
-# By path: what is the same for everybody, beside the description.
+# What is the same for everybody, by its path, beside the description.
+TYPES = {
+    ".css": "text/css",
+    ".js": "text/javascript",
+    ".json": "application/json",
+    ".md": "text/plain",
+    ".svg": "image/svg+xml",
+    ".yaml": "text/plain",
+}
+NAMES = ("alerts.yaml", "errors.css", "growth.svg", "grafana.json", "icon.svg", "page.css", "page.js")
+UI = ("swagger-ui.css", "swagger-ui-bundle.js")
+PLACES = {
+    "/docs/CHANGELOG.md": project_path("CHANGELOG.md"),
+    "/docs/README.md": project_path("README.md"),
+    "/docs/service.md": HERE.parent / "README.md",
+    "/favicon.ico": HERE / "icon.svg",
+    **{f"/docs/{name}": HERE / name for name in NAMES},
+    **{f"/docs/{name}": HERE / "swagger-ui" / name for name in UI},
+}
 FILES = {
-    "/docs/CHANGELOG.md": File(project_path("CHANGELOG.md").read_bytes(), "text/plain"),
-    "/docs/README.md": File(project_path("README.md").read_bytes(), "text/plain"),
-    "/docs/service.md": File((HERE.parent / "README.md").read_bytes(), "text/plain"),
-    "/favicon.ico": File((HERE / "icon.svg").read_bytes(), "image/svg+xml"),
-    "/docs/alerts.yaml": File((HERE / "alerts.yaml").read_bytes(), "text/plain"),
     "/docs/errors": File(errors_page().encode(), "text/html"),
-    "/docs/errors.css": File((HERE / "errors.css").read_bytes(), "text/css"),
-    "/docs/growth.svg": File((HERE / "growth.svg").read_bytes(), "image/svg+xml"),
-    "/docs/grafana.json": File((HERE / "grafana.json").read_bytes(), "application/json"),
-    "/docs/icon.svg": File((HERE / "icon.svg").read_bytes(), "image/svg+xml"),
-    "/docs/page.css": File((HERE / "page.css").read_bytes(), "text/css"),
-    "/docs/page.js": File((HERE / "page.js").read_bytes(), "text/javascript"),
-    "/docs/swagger-ui.css": File((HERE / "swagger-ui" / "swagger-ui.css").read_bytes(), "text/css"),
-    "/docs/swagger-ui-bundle.js": File(
-        (HERE / "swagger-ui" / "swagger-ui-bundle.js").read_bytes(), "text/javascript"
-    ),
+    **{path: File(place.read_bytes(), TYPES[place.suffix]) for path, place in PLACES.items()},
 }
 PAGE = File((HERE / "page.html").read_bytes(), "text/html")
 

@@ -198,7 +198,7 @@ def test_reads_that_wait_share_one_call_and_each_gets_its_own_answer(
         answers = {1: ask(1)}
         wait_until(lambda: waiting(db) == 1)
         answers |= {user_id: ask(user_id) for user_id in range(2, 31)}
-        wait_until(lambda: len(service.client.app.state.reads._waiting) == 29)
+        wait_until(lambda: service.client.app.state.reads.waiting == 29)
         db.rows("select pg_advisory_unlock(%s)", LOCK)
         for user_id, answer in answers.items():
             assert answer.result() == UserSegments(user_id=user_id, segments=[f"S{user_id}"])
