@@ -81,7 +81,7 @@ async def get_user_overrides(request: ApiRequest, user_id: UserId) -> Json[UserO
     return Json(await request.auth.call("http_user_overrides", user_id=user_id))
 
 
-@get("/v1/ending-soon")
+@get("/v1/ending-soon", responses=problems(404))
 async def list_ending_soon(
     request: ApiRequest,
     within: Annotated[

@@ -108,7 +108,7 @@ def test_transfers_and_transactions_are_traced_statement_by_statement(api: Api, 
     headers = {"Content-Type": "text/csv", "Idempotency-Key": "once"}
     assert api.send("POST", "/v1/segments/A/members", content=b"1\n2\n", headers=headers).is_success
     told = spans.one_request()[1]
-    functions = ["claim_idempotency_key", "begin_import", "http_finish_import", "keep_answer"]
+    functions = ["claim_idempotency_key", "http_begin_import", "http_finish_import", "keep_answer"]
     assert [name for span in told for name in functions if calls(span, name)] == functions
     assert (told[0].name, told[-1].name) == ("BEGIN;", "COMMIT;")
 

@@ -156,6 +156,8 @@ def test_an_actor_has_200_characters_in_sql_as_well(db: Database) -> None:
     db.rows("select create_segment('A')")
     calls = (
         "create_segment('B', actor => %s)",
+        "create_layer('L', actor => %s)",
+        "delete_layer('L', actor => %s)",
         "update_segment('A', 'new', actor => %s)",
         "set_rollout('A', 5, actor => %s)",
         "set_rollout('A', 6, '2099-01-01Z', actor => %s)",
@@ -172,7 +174,7 @@ def test_an_actor_has_200_characters_in_sql_as_well(db: Database) -> None:
         db.column(
             "select proname from pg_proc where pronamespace = 'segmentation'::regnamespace"
             " and pg_get_function_identity_arguments(oid) ~ '\\mactor '"
-            " and has_function_privilege('segmentation_admin', oid, 'execute') and proname !~ '^http_'"
+            " and has_function_privilege('segmentation_admin', oid, 'execute') and proname !~ '^(http|require)_'"
         )
     )
     for call in calls:
@@ -220,7 +222,8 @@ def test_every_connection_has_the_limits_of_its_kind_of_work(
         assert answered == ["7s", "100ms", "20s", f"segmentation_{role}"]
     db.rows(
         "create or replace function segmentation.http_finish_import(slug text, operation text, expires_at timestamptz,"
-        " ttl_seconds numeric, starts_at timestamptz, actor text, reason text) returns json"
+        " ttl_seconds numeric, starts_at timestamptz, actor text, reason text, max_removed bigint default null,"
+        " dry_run boolean default false, all_actors boolean default false) returns json"
         f" language plpgsql as $$ begin return {shown}; end $$"
     )
     db.rows("select create_segment('A')")
