@@ -31,120 +31,86 @@ class SettingsError(click.ClickException):
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """What can be set, with defaults that suit one small machine. Pools and caches are per worker process."""
+    """What can be set, with defaults that suit one small machine. Pools and caches are per worker process.
 
-    database_url: Annotated[str, Meta(pattern=DATABASE_URL, description=f"Such as {EXAMPLE}")]
-    host: Annotated[str, Meta(min_length=1, description="Address to listen on")] = "127.0.0.1"
-    port: Annotated[int, Meta(ge=1, le=65535, description="Port to listen on")] = 8080
-    workers: Annotated[int, Meta(ge=1, le=64, description="Server processes")] = 1
-    log_level: Annotated[
-        Literal["debug", "info", "warning", "error"], Meta(description="debug, info, warning or error")
-    ] = "info"
-    log_format: Annotated[Literal["text", "json"], Meta(description="text, or json: one object a line")] = (
-        "text"
-    )
-    access_log: Annotated[bool, Meta(description="Log each request: true or false")] = False
-    shutdown_timeout: Annotated[
-        Seconds, Meta(description="Seconds that running requests get to end when the service is stopped")
-    ] = 8
-    max_connections: Annotated[
-        int,
-        Meta(
-            ge=1,
-            le=100_000,
-            description="Connections of clients that each worker holds; more wait until one of them ends",
-        ),
-    ] = 10_000
-    keep_alive_timeout: Annotated[
-        Seconds,
-        Meta(
-            # Load balancers drop an idle connection themselves after a minute.
-            description="Seconds that a connection may idle between requests, or take for a request's head"
-        ),
-    ] = 75
-    max_body_bytes: Annotated[int, Meta(ge=1024, description="Longest JSON body, in bytes")] = 1024 * 1024
-    max_head_bytes: Annotated[
-        int, Meta(ge=8192, description="Longest path, query and headers of a request, in bytes, before 431")
-    ] = 64 * 1024
-    api_key_cache_seconds: Annotated[
-        float,
-        Meta(ge=0, le=3600, description="Longest time that a revoked key could live if its notice is lost"),
-    ] = 5
-    rate_limit_per_minute: Annotated[
-        int,
-        Meta(
-            ge=0,
-            le=1_000_000,
-            description="Requests a minute for each API key and worker, before 429; 0: any number",
-        ),
-    ] = 0
-    evaluator_pool_size: Annotated[PoolSize, Meta(description="Connections for keys with role evaluator")] = 2
-    reader_pool_size: Annotated[PoolSize, Meta(description="Connections for keys with role reader")] = 8
-    editor_pool_size: Annotated[PoolSize, Meta(description="Connections for keys with role editor")] = 4
-    admin_pool_size: Annotated[PoolSize, Meta(description="Connections for keys with role admin")] = 2
-    keys_pool_size: Annotated[
-        PoolSize, Meta(description="Connections to look keys and links up, and for health")
-    ] = 2
-    heavy_pool_size: Annotated[
-        PoolSize, Meta(description="Connections for statistics, growth, members and histories")
-    ] = 2
-    bulk_pool_size: Annotated[
-        PoolSize, Meta(description="Connections for imports, exports and reports, so that none starves reads")
-    ] = 4
-    bulk_per_key: Annotated[
-        PoolSize,
-        Meta(description="How many of these one key, or one link to a report, may use at a time; never all"),
-    ] = 2
-    heavy_timeout: Annotated[Seconds, Meta(description="Seconds that statistics and the like may take")] = 30
-    transfer_timeout: Annotated[
-        Seconds, Meta(description="Seconds that an import, export or report may take")
-    ] = 600
-    stall_timeout: Annotated[
-        Seconds,
-        Meta(description="Seconds to wait for a client: for a JSON body, for each part of a transfer"),
-    ] = 30
-    min_bytes_per_second: Annotated[
-        float,
-        Meta(
-            gt=0,
-            le=1e9,
-            description="Bytes per second that a client must send or take in the long run, in a transfer",
-        ),
-    ] = 10_000
-    max_upload_rows: Annotated[
-        int, Meta(ge=1, le=MAX_ROWS, description="Most user ids of one import, before 413")
-    ] = MAX_ROWS
-    public_url: Annotated[
-        str, Meta(description="Where clients reach the service, for links; empty: as the request came")
-    ] = ""
-    root_path: Annotated[
-        str,
-        Meta(
-            pattern=r"^(/[A-Za-z0-9._~-]+)*$",
-            description="Path under which a proxy serves it, such as /segmentation; empty: none",
-        ),
-    ] = ""
-    trusted_proxies: Annotated[
-        str,
-        Meta(
-            description="Addresses and networks, comma-separated, whose X-Forwarded-For and -Proto count; empty: none"
-        ),
-    ] = ""
-    cors_origins: Annotated[
-        str, Meta(description="Origins of browser clients of OFREP, comma-separated, or *; empty: none")
-    ] = ""
-    cors_headers: Annotated[
-        str, Meta(description="More request headers that these browser clients may send, comma-separated")
-    ] = ""
-    shared_reads: Annotated[
-        PoolSize, Meta(description="Connections for the hot read; each call answers all reads that wait")
-    ] = 2
-    acquire_timeout: Annotated[Seconds, Meta(description="Seconds to wait for a connection, before 503")] = 3
-    statement_timeout: Annotated[Seconds, Meta(description="Seconds a call may take, before 504")] = 10
-    lock_timeout: Annotated[Seconds, Meta(description="Seconds a call may wait for a lock, before 503")] = 5
-    idle_transaction_timeout: Annotated[
-        Seconds, Meta(description="Seconds after which PostgreSQL ends a forgotten transaction")
-    ] = 30
+    What stands below each field is its text in the README.
+    """
+
+    database_url: Annotated[str, Meta(pattern=DATABASE_URL)]
+    """Such as postgresql://user@host:5432/database"""
+    host: Annotated[str, Meta(min_length=1)] = "127.0.0.1"
+    """Address to listen on"""
+    port: Annotated[int, Meta(ge=1, le=65535)] = 8080
+    """Port to listen on"""
+    workers: Annotated[int, Meta(ge=1, le=64)] = 1
+    """Server processes"""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """debug, info, warning or error"""
+    log_format: Literal["text", "json"] = "text"
+    """text, or json: one object a line"""
+    access_log: bool = False
+    """Log each request: true or false"""
+    shutdown_timeout: Seconds = 8
+    """Seconds that running requests get to end when the service is stopped"""
+    max_connections: Annotated[int, Meta(ge=1, le=100_000)] = 10_000
+    """Connections of clients that each worker holds; more wait until one of them ends"""
+    # Load balancers drop an idle connection themselves after a minute.
+    keep_alive_timeout: Seconds = 75
+    """Seconds that a connection may idle between requests, or take for a request's head"""
+    max_body_bytes: Annotated[int, Meta(ge=1024)] = 1024 * 1024
+    """Longest JSON body, in bytes"""
+    max_head_bytes: Annotated[int, Meta(ge=8192)] = 64 * 1024
+    """Longest path, query and headers of a request, in bytes, before 431"""
+    api_key_cache_seconds: Annotated[float, Meta(ge=0, le=3600)] = 5
+    """Longest time that a revoked key could live if its notice is lost"""
+    rate_limit_per_minute: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+    """Requests a minute for each API key and worker, before 429; 0: any number"""
+    evaluator_pool_size: PoolSize = 2
+    """Connections for keys with role evaluator"""
+    reader_pool_size: PoolSize = 8
+    """Connections for keys with role reader"""
+    editor_pool_size: PoolSize = 4
+    """Connections for keys with role editor"""
+    admin_pool_size: PoolSize = 2
+    """Connections for keys with role admin"""
+    keys_pool_size: PoolSize = 2
+    """Connections to look keys and links up, and for health"""
+    heavy_pool_size: PoolSize = 2
+    """Connections for statistics, growth, members and histories"""
+    bulk_pool_size: PoolSize = 4
+    """Connections for imports, exports and reports, so that none starves reads"""
+    bulk_per_key: PoolSize = 2
+    """How many of these one key, or one link to a report, may use at a time; never all"""
+    heavy_timeout: Seconds = 30
+    """Seconds that statistics and the like may take"""
+    transfer_timeout: Seconds = 600
+    """Seconds that an import, export or report may take"""
+    stall_timeout: Seconds = 30
+    """Seconds to wait for a client: for a JSON body, for each part of a transfer"""
+    min_bytes_per_second: Annotated[float, Meta(gt=0, le=1e9)] = 10_000
+    """Bytes per second that a client must send or take in the long run, in a transfer"""
+    max_upload_rows: Annotated[int, Meta(ge=1, le=MAX_ROWS)] = MAX_ROWS
+    """Most user ids of one import, before 413"""
+    public_url: str = ""
+    """Where clients reach the service, for links; empty: as the request came"""
+    root_path: Annotated[str, Meta(pattern=r"^(/[A-Za-z0-9._~-]+)*$")] = ""
+    """Path under which a proxy serves it, such as /segmentation; empty: none"""
+    trusted_proxies: str = ""
+    """Addresses and networks, comma-separated, whose X-Forwarded-For and -Proto count; empty: none"""
+    cors_origins: str = ""
+    """Origins of browser clients of OFREP, comma-separated, or *; empty: none"""
+    cors_headers: str = ""
+    """More request headers that these browser clients may send, comma-separated"""
+    shared_reads: PoolSize = 2
+    """Connections for the hot read; each call answers all reads that wait"""
+    acquire_timeout: Seconds = 3
+    """Seconds to wait for a connection, before 503"""
+    statement_timeout: Seconds = 10
+    """Seconds a call may take, before 504"""
+    lock_timeout: Seconds = 5
+    """Seconds a call may wait for a lock, before 503"""
+    idle_transaction_timeout: Seconds = 30
+    """Seconds after which PostgreSQL ends a forgotten transaction"""
 
 
 def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:

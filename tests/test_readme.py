@@ -1,9 +1,11 @@
 """What the READMEs list is what there is; RENEW_README=1 make test ARGS=tests/test_readme.py writes the tables anew."""
 
+import ast
 import inspect
 import os
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -39,9 +41,16 @@ def errors() -> str:
 def settings() -> str:
     """All settings with their defaults."""
     rows = []
+    # What stands below each field.
+    body: list[Any] = ast.parse(inspect.getsource(Settings)).body[0].body  # type: ignore[attr-defined]
+    said = {
+        ast.unparse(field.target): text.value.value
+        for field, text in pairwise(body)
+        if isinstance(field, ast.AnnAssign)
+    }
     for field in msgspec.structs.fields(Settings):
         default = "required" if field.required else f"`{shown(field.default)}`"
-        rows.append((f"`{field.name.upper()}`", default, described(field.type)))
+        rows.append((f"`{field.name.upper()}`", default, said[field.name]))
     return table(("variable", "default", "what"), *rows)
 
 
@@ -50,11 +59,6 @@ def shown(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def described(kind: Any) -> str:
-    """The description of a setting, which is the outermost annotation."""
-    return " ".join(meta.description for meta in kind.__metadata__ if meta.description)
 
 
 def functions(db: Database) -> str:

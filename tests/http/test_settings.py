@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from service.settings import Settings, SettingsError, read_settings
@@ -42,11 +41,6 @@ def test_a_wrong_setting_is_named_with_its_value() -> None:
     ]:
         with pytest.raises(SettingsError, match=f"^{name}='{value}' is not valid: "):
             read_settings({**URL, name: value})
-
-
-def test_every_setting_says_what_it_is_for() -> None:
-    for field in msgspec.json.schema(Settings)["$defs"]["Settings"]["properties"].values():
-        assert field["description"]
 
 
 def test_a_wrong_url_is_not_shown_since_it_may_hold_a_password() -> None:
