@@ -1,0 +1,149 @@
+"""Changes of one layer at once: one at a time, never more than 100 %, and whoever comes too late is told why."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from psycopg.errors import (
+    ForeignKeyViolation,
+    ObjectNotInPrerequisiteState,
+    SerializationFailure,
+    UniqueViolation,
+)
+
+from tests.concurrency.conftest import Session, Waits, race
+from tests.conftest import Database
+from tests.expect import refuses
+
+Open = Callable[..., Session]
+
+
+@pytest.fixture(autouse=True)
+def layer(db: Database) -> None:
+    """Layer L with the segments A and B, at 40 % each."""
+    db.rows("select create_layer('L')")
+    db.rows("select create_segment(slug, 40, layer => 'L') from unnest(array['A', 'B']) as slug")
+
+
+def held_now(db: Database) -> tuple[int, int]:
+    """How many buckets are held now, and how many different ones."""
+    return tuple(
+        db.row(
+            "select coalesce(sum(segmentation.bucket_count(r.buckets)), 0)::int as held,"
+            " coalesce(segmentation.bucket_count(range_agg(r.buckets)), 0) as apart"
+            " from segmentation.rollouts as r where r.ends_at = 'infinity'"
+        )
+    )
+
+
+def test_two_who_raise_at_once_never_get_more_than_there_is(db: Database, session: Open) -> None:
+    one, other = session(), session()
+    refused = 0
+    for turn in range(100):
+        running = [
+            one.start("select set_rollout('A', 60)"),
+            other.start("select set_rollout('B', 60)"),
+        ]
+        for future in running:
+            if error := future.exception():
+                assert isinstance(error, ObjectNotInPrerequisiteState)
+                assert '"layer_full"' in str(error.diag.message_detail)
+                refused += 1
+        assert held_now(db) == (100_000, 100_000), turn
+        db.rows("select set_rollout(slug, 40) from unnest(array['A', 'B']) as slug")
+        assert held_now(db) == (80_000, 80_000), turn
+    assert refused == 100, "each time one of them is told why not"
+
+
+def test_many_who_change_a_layer_at_once_never_deadlock(db: Database, session: Open) -> None:
+    db.rows("select create_segment(slug, 5, layer => 'L') from unnest(array['C', 'D']) as slug")
+    sessions = [session() for _ in range(4)]
+
+    def change(me: int) -> None:
+        for turn in range(25):
+            slug, percent = "ABCD"[(me + turn) % 4], (7 * me + 13 * turn) % 50
+            try:
+                sessions[me].rows("select set_rollout(%s, %s)", slug, percent)
+            except ObjectNotInPrerequisiteState as error:
+                assert '"layer_full"' in str(error.diag.message_detail)
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(change, range(4)))
+    held, apart = held_now(db)
+    assert held == apart <= 100_000
+
+
+def test_who_waits_sees_what_was_given_back(db: Database, session: Open, waits: Waits) -> None:
+    race(session(), session(), waits, "select set_rollout('A', 10)", "select set_rollout('B', 90)")
+    assert held_now(db) == (100_000, 100_000)
+
+
+def test_who_waits_for_a_deletion_takes_what_it_gave_back(db: Database, session: Open, waits: Waits) -> None:
+    race(
+        session(),
+        session(),
+        waits,
+        "select delete_segment('A')",
+        "select create_segment('C', 60, layer => 'L')",
+    )
+    assert db.value("select allocated_percent from get_layer('L')") == 100
+
+
+def test_what_a_dba_types_waits_too(db: Database, session: Open, waits: Waits) -> None:
+    with refuses(ObjectNotInPrerequisiteState, code="layer_full"):
+        race(
+            session(),
+            session(),
+            waits,
+            "select set_rollout('A', 60)",
+            "insert into segmentation.rollouts (segment_id, salt, percent, starts_at)"
+            " select segment_id, salt, 41, clock() + interval '1 hour' from segmentation.segments where slug = 'B'",
+        )
+
+
+def test_who_cannot_see_what_others_did_has_to_begin_anew(db: Database, session: Open) -> None:
+    """REPEATABLE READ sees the state that it began with."""
+    late = session()
+    late.rows("begin isolation level repeatable read")
+    late.rows("select * from list_layers()")
+    db.rows("select set_rollout('A', 60)")
+    with pytest.raises(SerializationFailure):
+        late.rows("select set_rollout('B', 60)")
+    assert held_now(db) == (100_000, 100_000)
+
+
+def test_a_layer_is_not_deleted_under_a_segment_that_is_being_created(
+    db: Database, session: Open, waits: Waits
+) -> None:
+    db.rows("select create_layer('M')")
+    with refuses(ObjectNotInPrerequisiteState, layer="M", segments=["C"]):
+        race(
+            session(),
+            session(),
+            waits,
+            "select create_segment('C', layer => 'M')",
+            "select delete_layer('M')",
+        )
+
+
+def test_a_segment_is_not_created_in_a_layer_that_is_being_deleted(
+    db: Database, session: Open, waits: Waits
+) -> None:
+    db.rows("select create_layer('M')")
+    with refuses(ForeignKeyViolation, layer="M"):
+        race(
+            session(),
+            session(),
+            waits,
+            "select delete_layer('M')",
+            "select create_segment('C', layer => 'M')",
+        )
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_layer_and_a_segment_do_not_take_the_same_slug_at_once(
+    db: Database, session: Open, waits: Waits, turned: bool
+) -> None:
+    calls = ["select create_layer('C')", "select create_segment('C')"]
+    with refuses(UniqueViolation, slug="C"):
+        race(session(), session(), waits, *reversed(calls) if turned else calls)
