@@ -47,6 +47,13 @@ SlugInPath = Annotated[
         examples=[Example(summary="A segment", value="AVITO_VOICE_MESSAGES")],
     ),
 ]
+LayerInPath = Annotated[
+    str,
+    PathParameter(
+        description="Slug of the layer",
+        examples=[Example(summary="A layer", value="AVITO_DISCOUNTS")],
+    ),
+]
 At = Annotated[
     Moment | None,
     QueryParameter(
@@ -92,6 +99,17 @@ class NewSegment(Body):
     slug: Slug
     percent: Percent = 0
     description: Annotated[str, Meta(examples=["Voice messages in chats"])] = ""
+    layer: Annotated[
+        Slug | None, Meta(description="Its users are in no other segment of this layer; it stays there")
+    ] = None
+    reason: Reason | None = None
+
+
+class NewLayer(Body):
+    """A layer to create."""
+
+    slug: Slug
+    description: Annotated[str, Meta(examples=["One discount per user"])] = ""
     reason: Reason | None = None
 
 
@@ -222,6 +240,7 @@ class SegmentListed(Answer):
     description: str
     percent: Annotated[Percent, Meta(description="Of the step in force now")]
     created_at: Time
+    layer: Annotated[Slug | None, Meta(description="Its users are in no other segment of this layer")]
 
 
 class Segments(Answer):
@@ -255,6 +274,31 @@ class Rollout(Answer):
 
     segment: Slug
     rollout: list[RolloutStep]
+
+
+class LayerSegment(Answer):
+    """What a segment of a layer holds."""
+
+    slug: Slug
+    percent: Annotated[Percent, Meta(description="Of the step in force now")]
+
+
+class Layer(Answer):
+    """A layer: a user is in at most one of its segments."""
+
+    slug: Slug
+    description: str
+    allocated_percent: Annotated[Percent, Meta(description="What its segments hold now, together")]
+    free_percent: Percent
+    created_at: Time
+    salt: Annotated[str, Meta(description="A bigint, which all its segments share", examples=["42"])]
+    segments: list[LayerSegment]
+
+
+class Layers(Answer):
+    """All layers, by slug."""
+
+    layers: list[Layer]
 
 
 class SegmentStats(Answer):

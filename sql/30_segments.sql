@@ -309,7 +309,7 @@ begin
       raise exception 'layer "%" does not exist', create_segment.layer
         using
           errcode = 'foreign_key_violation',
-          detail = json_build_object('layer', create_segment.layer),
+          detail = json_build_object('code', 'unknown_layer', 'layer', create_segment.layer),
           hint = 'Create it first, or correct the slug; upper and lower case differ.';
     end if;
   end if;

@@ -131,6 +131,28 @@ as $$ select * from segmentation.living_layers as l order by l.slug $$;
 comment on function segmentation.list_layers() is
   'All layers with their segments, and how many percent of all users these hold now. Example: select * from list_layers();';
 
+create or replace function segmentation.layer_segments (
+  slug text
+)
+  returns setof segmentation.living_segments
+  language plpgsql
+  stable
+  security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform segmentation.layer_id_of(layer_segments.slug);
+  return query
+  select s.*
+  from segmentation.living_segments as s
+  where s.layer = layer_segments.slug collate "C"
+  order by s.slug;
+end
+$$;
+
+comment on function segmentation.layer_segments(text) is
+  'The segments of a layer by slug, with the percentage that each holds now. Example: select slug, percent from layer_segments(''AVITO_DISCOUNTS'');';
+
 create or replace function segmentation.delete_layer (
   slug   text,
   actor  text default session_user,

@@ -268,6 +268,81 @@ $$;
 comment on function segmentation.http_user_history(bigint, timestamptz, timestamptz) is
   'For the service: GET /v1/users/{user_id}/history.';
 
+-- Layers --------------------------------------------------------------------------------------------
+
+create or replace function segmentation.layer_json (
+  layer segmentation.living_layers
+)
+  returns json
+  language sql
+  stable
+  set search_path = pg_catalog, pg_temp
+as $$
+  select row_to_json(answer)
+  from (
+    select
+      (layer_json.layer).slug, (layer_json.layer).description,
+      (layer_json.layer).allocated_percent, (layer_json.layer).free_percent,
+      segmentation.rfc3339((layer_json.layer).created_at) as created_at,
+      -- As text: JavaScript would round it.
+      (layer_json.layer).salt::text as salt,
+      coalesce((
+        select array_to_json(array_agg(held order by held.slug collate "C"))
+        from (
+          select s.slug, s.percent from segmentation.layer_segments((layer_json.layer).slug) as s
+        ) as held
+      ), '[]') as segments
+  ) as answer
+$$;
+
+comment on function segmentation.layer_json(segmentation.living_layers) is
+  'For the service: a layer with its segments.';
+
+create or replace function segmentation.http_get_layer (
+  slug text
+)
+  returns json
+  language sql
+  set search_path = pg_catalog, pg_temp
+as $$ select segmentation.layer_json(l) from segmentation.get_layer(http_get_layer.slug) as l $$;
+
+comment on function segmentation.http_get_layer(text) is
+  'For the service: GET /v1/layers/{slug}.';
+
+create or replace function segmentation.http_list_layers () returns json
+  language sql
+  set search_path = pg_catalog, pg_temp
+as $$
+  select row_to_json(answer)
+  from (
+    select coalesce(array_to_json(array_agg(segmentation.layer_json(l) order by l.slug collate "C")), '[]') as layers
+    from segmentation.list_layers() as l
+  ) as answer
+$$;
+
+comment on function segmentation.http_list_layers() is
+  'For the service: GET /v1/layers.';
+
+create or replace function segmentation.http_create_layer (
+  slug        text,
+  description text,
+  actor       text,
+  reason      text
+)
+  returns json
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform segmentation.create_layer(
+    http_create_layer.slug, http_create_layer.description, http_create_layer.actor, http_create_layer.reason);
+  return segmentation.http_get_layer(http_create_layer.slug);
+end
+$$;
+
+comment on function segmentation.http_create_layer(text, text, text, text) is
+  'For the service: POST /v1/layers.';
+
 -- Segments ------------------------------------------------------------------------------------------
 
 create or replace function segmentation.http_get_segment (
@@ -283,6 +358,7 @@ as $$
       s.slug, s.description, s.percent, segmentation.rfc3339(s.created_at) as created_at,
       -- As text: JavaScript would round it.
       s.salt::text as salt,
+      s.layer,
       segmentation.rollout_json(s.slug) as rollout
     from segmentation.get_segment(http_get_segment.slug) as s
   ) as answer
@@ -310,7 +386,7 @@ begin
         -- A full page may have a next one.
         case when count(*) = http_list_segments.max_rows then max(segment.slug collate "C") end as next_after
       from (
-        select s.slug, s.description, s.percent, segmentation.rfc3339(s.created_at) as created_at
+        select s.slug, s.description, s.percent, segmentation.rfc3339(s.created_at) as created_at, s.layer
         from segmentation.list_segments(
           http_list_segments.after, http_list_segments.max_rows, http_list_segments.search) as s
       ) as segment
@@ -327,7 +403,8 @@ create or replace function segmentation.http_create_segment (
   percent     numeric,
   description text,
   actor       text,
-  reason      text
+  reason      text,
+  layer       text default null
 )
   returns json
   language plpgsql
@@ -336,12 +413,12 @@ as $$
 begin
   perform segmentation.create_segment(
     http_create_segment.slug, http_create_segment.percent, http_create_segment.description,
-    http_create_segment.actor, http_create_segment.reason);
+    http_create_segment.actor, http_create_segment.reason, http_create_segment.layer);
   return segmentation.http_get_segment(http_create_segment.slug);
 end
 $$;
 
-comment on function segmentation.http_create_segment(text, numeric, text, text, text) is
+comment on function segmentation.http_create_segment(text, numeric, text, text, text, text) is
   'For the service: POST /v1/segments.';
 
 create or replace function segmentation.http_update_segment (

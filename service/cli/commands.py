@@ -9,6 +9,8 @@ from service.cli.files import Failed, say
 
 AS_CSV = click.option("--csv", "as_csv", is_flag=True, help="As CSV with a header line, for programs.")
 SLUG = click.argument("slug")
+DESCRIPTION = click.option("--description", default="", help="What it is for.")
+REASON = click.option("--reason", help="Why; it is kept in the history.")
 FILE_OUT = click.argument("file", default="-")
 MOMENT = "as PostgreSQL reads it: 2026-12-24T18:00Z, tomorrow."
 
@@ -17,9 +19,19 @@ KEYS = """
     select name, role, segmentation.rfc3339(created_at) as created_at,
       segmentation.rfc3339(expires_at) as expires_at, segmentation.rfc3339(revoked_at) as revoked_at
     from segmentation.list_api_keys()"""
+NEW_SEGMENT = (
+    "select slug from segmentation.create_segment($1, $2::text::numeric, $3, reason => $4, layer => $5)"
+)
 SEGMENTS = """
-    select slug, percent, description, segmentation.rfc3339(created_at) as created_at
+    select slug, percent, description, segmentation.rfc3339(created_at) as created_at, layer
     from segmentation.list_segments(max_rows => 2147483647)"""
+NEW_LAYER = "select slug from segmentation.create_layer($1, $2, reason => $3)"
+LAYERS = """
+    select slug, array_to_string(segments, ' ') as segments, allocated_percent, free_percent, description
+    from segmentation.list_layers()"""
+LAYER_SEGMENTS = """
+    select slug, percent, description, segmentation.rfc3339(created_at) as created_at
+    from segmentation.layer_segments($1)"""
 FINISH_IMPORT = """
     select received, changed, unchanged, added, removed, rescheduled
     from segmentation.finish_import(
@@ -107,14 +119,65 @@ def revoke_key(name: str) -> None:
 
 @commands.group()
 def segments() -> None:
-    """List segments. Role: reader."""
+    """Create and list segments."""
+
+
+@segments.command("create")
+@SLUG
+@click.option("--percent", default="0", show_default=True, help="Of all users, from now on.")
+@click.option("--layer", metavar="LAYER", help="Its users are in no other segment of this layer.")
+@DESCRIPTION
+@REASON
+def create_segment(slug: str, percent: str, layer: str | None, description: str, reason: str | None) -> None:
+    """Create the segment SLUG. Role: admin."""
+    session().value_of("admin", NEW_SEGMENT, slug, percent, description, reason, layer)
+    say(f"The segment {slug} is created.")
 
 
 @segments.command("list")
 @AS_CSV
 def list_segments(as_csv: bool) -> None:
-    """List all segments with the percentage that holds now."""
+    """List all segments with the percentage that holds now. Role: reader."""
     session().show("reader", SEGMENTS, as_csv)
+
+
+@commands.group()
+def layers() -> None:
+    """Create, list, show and delete layers, whose segments exclude each other."""
+
+
+@layers.command("create")
+@SLUG
+@DESCRIPTION
+@REASON
+def create_layer(slug: str, description: str, reason: str | None) -> None:
+    """Create the layer SLUG. Role: admin."""
+    session().value_of("admin", NEW_LAYER, slug, description, reason)
+    say(f"The layer {slug} is created.")
+
+
+@layers.command("list")
+@AS_CSV
+def list_layers(as_csv: bool) -> None:
+    """List all layers: their segments, what these hold now, and what is free. Role: reader."""
+    session().show("reader", LAYERS, as_csv)
+
+
+@layers.command("show")
+@SLUG
+@AS_CSV
+def show_layer(slug: str, as_csv: bool) -> None:
+    """Show the segments of the layer SLUG with the percentage that each holds now. Role: reader."""
+    session().show("reader", LAYER_SEGMENTS, as_csv, slug)
+
+
+@layers.command("delete")
+@SLUG
+@REASON
+def delete_layer(slug: str, reason: str | None) -> None:
+    """Delete the layer SLUG, which has no segments any more. Role: admin."""
+    session().value_of("admin", "select segmentation.delete_layer($1, reason => $2)", slug, reason)
+    say(f"The layer {slug} is deleted.")
 
 
 @commands.group()
@@ -134,7 +197,7 @@ def members() -> None:
 )
 @click.option("--expires-at", metavar="TIME", help=f"When the memberships end, {MOMENT} None: never.")
 @click.option("--starts-at", metavar="TIME", help="When they start. None: now.")
-@click.option("--reason", help="Why; it is kept in the history.")
+@REASON
 @click.option(
     "--max-removed",
     type=click.IntRange(min=0),

@@ -30,6 +30,7 @@ from service.schemas import Body, ProblemDetails
 HERE = Path(__file__).parent
 TAGS = [
     Tag(name="Segments", description="Segments, their rollouts, their past"),
+    Tag(name="Layers", description="Segments that exclude each other: a user is in at most one"),
     Tag(name="Users", description="Which segments a user is in, why, since when; and changes of that"),
     Tag(
         name="Members",

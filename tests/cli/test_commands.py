@@ -27,7 +27,13 @@ COMMANDS = [
     ["keys", "list"],
     ["keys", "revoke"],
     ["segments"],
+    ["segments", "create"],
     ["segments", "list"],
+    ["layers"],
+    ["layers", "create"],
+    ["layers", "list"],
+    ["layers", "show"],
+    ["layers", "delete"],
     ["members"],
     ["members", "import"],
     ["members", "export"],
@@ -239,6 +245,35 @@ def test_segments_are_listed_all_of_them(does: Callable[..., str], db: Database)
     assert len(listed) == 250
     assert (listed[0]["slug"], listed[0]["percent"], listed[0]["description"]) == ("S1", "1", 'some; "text"')
     assert len(does("segments", "list").splitlines()) == 251
+
+
+def test_a_layer_is_created_shown_and_deleted(
+    does: Callable[..., str], fails: Callable[..., str], db: Database
+) -> None:
+    does("layers", "create", "L", "--description", "one of them", "--reason", "trial")
+    does("segments", "create", "A", "--percent", "33.3", "--layer", "L")
+    does("segments", "create", "B", "--layer", "L", "--description", "the other")
+    assert rows(does("layers", "list", "--csv")) == [
+        {
+            "slug": "L",
+            "segments": "A B",
+            "allocated_percent": "33.3",
+            "free_percent": "66.7",
+            "description": "one of them",
+        }
+    ]
+    assert [(row["slug"], row["percent"]) for row in rows(does("layers", "show", "L", "--csv"))] == [
+        ("A", "33.3"),
+        ("B", "0"),
+    ]
+    assert [row["layer"] for row in rows(does("segments", "list", "--csv"))] == ["L", "L"]
+    assert 'segment "C" asks for 70 % of layer "L"' in fails(
+        "segments", "create", "C", "--percent", "70", "--layer", "L"
+    )
+    assert 'layer "L" has segments: A, B' in fails("layers", "delete", "L")
+    db.rows("select delete_segment(slug) from unnest(array['A', 'B']) as slug")
+    does("layers", "delete", "L", "--reason", "over")
+    assert rows(does("layers", "list", "--csv")) == []
 
 
 def test_a_report_is_the_months_rows(does: Callable[..., str], db: Database, clock: Clock) -> None:

@@ -26,6 +26,7 @@ SALTS = """
     create function segmentation_test.salt() returns trigger language plpgsql
       as 'begin new.salt := pg_catalog.hashtextextended(new.slug, 0); return new; end';
     create trigger test before insert on segmentation.segments for each row execute function segmentation_test.salt();
+    create trigger test before insert on segmentation.layers for each row execute function segmentation_test.salt();
 """
 
 
