@@ -84,9 +84,11 @@ def test_a_connection_goes_on_after_it(run_server: Any, db: Database) -> None:
     server: Server = run_server()
     key = db.value("select create_api_key('reader', 'reader')")
     connection = HTTPConnection("127.0.0.1", server.port, timeout=10)
-    for path in ("/v1/segments", "/v1/segments", "/health/live"):
-        for method in ("HEAD", "GET"):
-            connection.request(method, path, headers={"Authorization": f"Bearer {key}"})
+    db.rows("select create_segment('AVITO_VOICE_MESSAGES')")
+    for path, accept in (("/v1/segments", "*/*"), (MEMBERS, "text/csv"), ("/health/live", "*/*")):
+        for method in ("HEAD", "GET", "HEAD"):
+            headers = {"Authorization": f"Bearer {key}", "Accept": accept}
+            connection.request(method, path, headers=headers)
             response = connection.getresponse()
-            assert (response.status, bool(response.read())) == (200, method == "GET")
-            assert int(response.headers["content-length"]) > 0
+            assert (response.status, bool(response.read())) == (200, method == "GET"), (method, path)
+            assert response.headers["content-type"].startswith(accept.replace("*/*", "application/json"))

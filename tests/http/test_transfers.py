@@ -400,6 +400,19 @@ def test_a_client_that_is_slow_but_goes_on_is_not_cut_off(impatient: Client) -> 
     response.close()
 
 
+@pytest.mark.usefixtures("endless")
+def test_a_client_that_takes_too_little_in_the_long_run_is_cut_off(start: Callable[..., Client]) -> None:
+    client = start(STALL_TIMEOUT="1", MIN_BYTES_PER_SECOND="100000000")
+    response = client.send("GET", client.link())
+    begun = time.monotonic()
+    # Some megabytes a second: it never pauses.
+    with pytest.raises((IncompleteRead, ConnectionError)):
+        while time.monotonic() < begun + PATIENCE:
+            assert response.read(100_000)
+            time.sleep(0.02)
+    client.server.kill()
+
+
 def test_an_upload_that_breaks_off_leaves_nothing(server: Client, db: Database) -> None:
     db.rows("select create_segment('BROKEN')")
     lines = b"".join(b"%d\n" % user_id for user_id in range(5 * MILLION, 5 * MILLION + 20_000))
