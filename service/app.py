@@ -10,7 +10,7 @@ from litestar import Litestar, Router
 from litestar.plugins import CLIPlugin
 from litestar.types import ASGIApp, Scope
 
-from service import health, layers, members, ofrep, reports, segments, users
+from service import changes, health, layers, members, ofrep, reports, segments, users
 from service.database import Database
 from service.docs import openapi
 from service.errors import answer_problem
@@ -73,6 +73,7 @@ def create_app(settings: Settings | None = None, tracing: "Tracing | None" = Non
         "Users": users,
         "Members": members,
         "Reports": reports,
+        "Changes": changes,
         "OpenFeature": ofrep,
         "Health": health,
     }

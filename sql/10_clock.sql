@@ -22,12 +22,95 @@ as $$ select pg_catalog.clock_timestamp() $$;
 comment on function segmentation.clock() is
   'The present moment, as every function of this schema sees it. Example: select clock();';
 
--- How far back a change may be stamped: a trigger sees a row a moment after its function stamped it, but never
--- before its transaction began.
-create or replace function segmentation.earliest_change () returns timestamptz
+-- Who writes says so, before its first stamp: a shared advisory lock, held until the transaction ends, carries the
+-- moment from which on it may stamp (sql/62_changes.sql reads these locks from pg_locks). That moment is read anew when
+-- the lock is held, kept in a setting of the transaction, and is the earliest that plain DML may give. A savepoint that
+-- is rolled back takes both with it; PREPARE TRANSACTION keeps the lock.
+
+-- In plain DML, now() is a little older than the statement.
+create or replace function segmentation.stamp_tolerance () returns interval
+  language sql
+  immutable
+  parallel safe
+as $$ select interval '10 milliseconds' $$;
+
+-- Changes before this moment have been told to somebody as all there are, so no change is stamped before it, even if
+-- the clock has gone back. Not where it is hours ahead: the clock was wrong then, and is not followed.
+create or replace function segmentation.told_until () returns timestamptz
+  language sql
+  volatile
+as $$
+  select case when t.moment <= segmentation.clock() + interval '1 hour' then t.moment else '-infinity' end
+  from (
+    select timestamptz 'epoch' + n.last_value * interval '1 microsecond' from segmentation.told_until as n
+  ) as t (moment)
+$$;
+
+create or replace function segmentation.microseconds (
+  moment timestamptz
+)
+  returns bigint
+  language sql
+  immutable
+  parallel safe
+as $$ select (extract(epoch from moment) * 1000000)::bigint $$;
+
+-- The key of a writer's lock: a number of ours in the upper bits, milliseconds since 1970 in the lower 44.
+create or replace function segmentation.writer_key (
+  since timestamptz
+)
+  returns bigint
+  language sql
+  immutable
+  parallel safe
+as $$ select (21468::bigint << 44) | segmentation.microseconds(since) / 1000 $$;
+
+-- When this transaction began; nothing in it happened before.
+create or replace function segmentation.transaction_start () returns timestamptz
   language sql
   stable
 as $$ select pg_catalog.transaction_timestamp() $$;
+
+-- From when on this transaction may stamp; null if it has not said so yet. A value that it cannot have set itself does
+-- not count.
+create or replace function segmentation.writes_since () returns timestamptz
+  language sql
+  volatile
+as $$
+  select s.since
+  from (
+    select timestamptz 'epoch'
+      + nullif(pg_catalog.current_setting('segmentation.writes_since', true), '')::bigint * interval '1 microsecond'
+  ) as s (since)
+  where s.since >= segmentation.transaction_start() - segmentation.stamp_tolerance()
+    and s.since <= greatest(segmentation.clock(), segmentation.told_until())
+$$;
+
+create or replace function segmentation.announce_writer () returns timestamptz
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  since timestamptz := segmentation.writes_since();
+begin
+  if since is null then
+    perform pg_advisory_xact_lock_shared(segmentation.writer_key(
+      greatest(segmentation.clock() - segmentation.stamp_tolerance(), segmentation.told_until())));
+    since := greatest(segmentation.clock() - segmentation.stamp_tolerance(), segmentation.told_until());
+    perform set_config('segmentation.writes_since', segmentation.microseconds(since)::text, true);
+  end if;
+  -- Held already, unless somebody else set the setting.
+  perform pg_advisory_xact_lock_shared(segmentation.writer_key(since));
+  return since;
+end
+$$;
+
+-- How far back a change may be stamped: a trigger sees a row a moment after its function stamped it, but never before
+-- its transaction said that it writes.
+create or replace function segmentation.earliest_change () returns timestamptz
+  language sql
+  volatile
+as $$ select segmentation.announce_writer() $$;
 
 -- The moment of a change: now; or, where the clock has gone back behind a bound that the change must follow, right
 -- after that bound (null: there is none). Call it when all locks are held.
@@ -39,9 +122,10 @@ create or replace function segmentation.stamp (
   set search_path = pg_catalog, pg_temp
 as $$
 declare
-  now timestamptz := greatest(segmentation.clock(), segmentation.earliest_change());
+  since timestamptz := segmentation.announce_writer();
+  now timestamptz := segmentation.clock();
 begin
-  return case when stamp.bound > now then stamp.bound + interval '1 microsecond' else now end;
+  return greatest(since, case when stamp.bound > now then stamp.bound + interval '1 microsecond' else now end);
 end
 $$;
 

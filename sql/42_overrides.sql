@@ -153,7 +153,7 @@ begin
     order by m.user_id, m.segment_id
     for update of m
   ) as locked;
-  now := segmentation.clock();
+  now := segmentation.stamp(null);
   -- What the change must follow. All of it lies in the past, unless the clock has gone back.
   select greatest(
     registered_at,

@@ -1,9 +1,9 @@
 -- Many users and one segment: a list of users is added, removed, or takes the place of the list before it.
 --
--- Adding and removing follow the rules of change_user_segments (sql/42_overrides.sql). Replacing makes the list the whole
--- truth of whom one actor has assigned by hand in this segment. list_change is its table of rules. The list and the
--- segment's overrides, both in order of their user ids, are merged once; only who changes is locked, judged again and
--- written. Two lists for one segment are in order: the second sees what the first did.
+-- Adding and removing follow the rules of change_user_segments (sql/42_overrides.sql). Replacing makes the list the
+-- whole truth of whom one actor has assigned by hand in this segment. list_change is its table of rules. The list and
+-- the segment's overrides, both in order of their user ids, are merged once; only who changes is locked, judged again
+-- and written. Two lists for one segment are in order: the second sees what the first did.
 
 -- What becomes of a user when a list takes the place of an actor's assignments. A plan counts as an assignment.
 --
@@ -305,5 +305,7 @@ begin
 end
 $$;
 
-comment on function segmentation.change_segment_members(text, bigint[], text, timestamptz, timestamptz, text, text, bigint, boolean, boolean) is
+comment on function segmentation.change_segment_members(
+  text, bigint[], text, timestamptz, timestamptz, text, text, bigint, boolean, boolean
+) is
   'Add (or remove) many users to (from) one segment, all or nothing; duplicates count as unchanged. With operation replace the list is all whom this actor has assigned in this segment: who is missing is no longer assigned, who is new is added, who stays is not touched; what other actors assigned (unless all_actors), exclusions and rollouts stay. More than max_removed removals, or an empty list, is an error; dry_run counts and changes nothing. Example: select * from change_segment_members(''AVITO_DISCOUNT_30'', array[1000, 1002], expires_at => now() + interval ''7 days''); select * from change_segment_members(''AVITO_DISCOUNT_30'', array[1000, 1004], ''replace'', max_removed => 1000, dry_run => true);';

@@ -80,6 +80,33 @@ create or replace trigger retention_refuses_plain_dml
   for each statement when (current_user <> 'segmentation_owner')
   execute function segmentation.refuse_plain_dml();
 
+-- Whoever writes says from when on, before anything is stamped (sql/10_clock.sql).
+create or replace function segmentation.writer_is_announced () returns trigger
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform segmentation.announce_writer();
+  return null;
+end
+$$;
+
+create or replace trigger writer_is_announced
+  before insert or update or delete on segmentation.users
+  for each statement execute function segmentation.writer_is_announced();
+
+create or replace trigger writer_is_announced
+  before insert or update or delete on segmentation.segments
+  for each statement execute function segmentation.writer_is_announced();
+
+create or replace trigger writer_is_announced
+  before insert or update or delete on segmentation.rollouts
+  for each statement execute function segmentation.writer_is_announced();
+
+create or replace trigger writer_is_announced
+  before insert or update or delete on segmentation.memberships
+  for each statement execute function segmentation.writer_is_announced();
+
 create or replace function segmentation.refuse_truncate () returns trigger
   language plpgsql
   set search_path = pg_catalog, pg_temp
@@ -101,7 +128,7 @@ create or replace function segmentation.memberships_name_the_login () returns tr
   set search_path = pg_catalog, pg_temp
 as $$
 declare
-  moment timestamptz := segmentation.clock();
+  moment timestamptz := segmentation.stamp(null);
 begin
   if tg_op = 'INSERT' or (new.included, new.starts_at) is distinct from (old.included, old.starts_at) then
     new.actor := session_user;
@@ -179,7 +206,8 @@ $$;
 create or replace function segmentation.closed_override (
   override   segmentation.memberships,
   next_start timestamptz,
-  moment     timestamptz
+  moment     timestamptz,
+  earliest   timestamptz
 )
   returns setof segmentation.membership_history
   language sql
@@ -208,6 +236,7 @@ as $$
       -- Where the clock has gone back since: right after the override began.
       greatest(
         moment,
+        earliest,
         case when (override).decided_at > moment and (override).starts_at <= (override).decided_at
           then (override).decided_at + interval '1 microsecond'
         end))
@@ -228,10 +257,11 @@ create or replace function segmentation.memberships_after_delete () returns trig
 as $$
 declare
   moment timestamptz := segmentation.clock();
+  earliest timestamptz := segmentation.earliest_change();
 begin
   perform segmentation.ensure_history_partition(month)
   from (
-    select distinct date_trunc('month', least(o.ends_at, s.deleted_at, moment), 'UTC')
+    select distinct date_trunc('month', least(o.ends_at, s.deleted_at, greatest(moment, earliest)), 'UTC')
     from old_rows as o
     join segmentation.segments as s on s.segment_id = o.segment_id
   ) as m (month);
@@ -239,7 +269,7 @@ begin
   select c.*
   from old_rows as o
   cross join lateral segmentation.closed_override(
-    row(o.*)::segmentation.memberships, 'infinity', moment) as c;
+    row(o.*)::segmentation.memberships, 'infinity', moment, earliest) as c;
   return null;
 end
 $$;
@@ -276,7 +306,7 @@ begin
   end if;
   perform segmentation.ensure_history_partition(month)
   from (
-    select distinct date_trunc('month', least(o.ends_at, s.deleted_at, moment), 'UTC')
+    select distinct date_trunc('month', least(o.ends_at, s.deleted_at, greatest(moment, earliest)), 'UTC')
     from old_rows as o
     join segmentation.segments as s on s.segment_id = o.segment_id
     join new_rows as n on n.user_id = o.user_id and n.segment_id = o.segment_id
@@ -288,7 +318,7 @@ begin
   join new_rows as n on n.user_id = o.user_id and n.segment_id = o.segment_id
   cross join lateral segmentation.closed_override(
     row(o.*)::segmentation.memberships, n.starts_at,
-    greatest(moment, case when n.starts_at <= n.decided_at then n.starts_at end)) as c
+    greatest(moment, case when n.starts_at <= n.decided_at then n.starts_at end), earliest) as c
   where (n.included, n.starts_at) is distinct from (o.included, o.starts_at);
   return null;
 end
@@ -374,7 +404,7 @@ begin
       new.reason := null;
     end if;
     new.reason := coalesce(new.reason, segmentation.actor_reason());
-    new.decided_at := segmentation.clock();
+    new.decided_at := segmentation.stamp(null);
   else
     new.decided_at := old.decided_at;
   end if;

@@ -131,6 +131,8 @@ begin
     total := total + moved;
     if moved < sweep.batch_rows then
       perform segmentation.note_upkeep('sweep', total);
+      -- For those who follow changes on a standby.
+      perform segmentation.settled_until();
     end if;
     commit;
     exit when moved < sweep.batch_rows or pg_catalog.clock_timestamp() > stop_at;

@@ -260,6 +260,30 @@ as $$
   order by l.user_id, l.at, l.slug collate "C", l.segment_id
 $$;
 
+-- All users in pages: those after one id and up to another, by id.
+create or replace function segmentation.user_pages ()
+  returns table (after_id bigint, up_to_id bigint)
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  up_to_id := 0;
+  while up_to_id < 9223372036854775807 loop
+    after_id := up_to_id;
+    -- Beyond the last known user there may be one who has an override all the same.
+    select coalesce(max(page.user_id) filter (where page.place = 5000), 9223372036854775807) into up_to_id
+    from (
+      select u.user_id, row_number() over (order by u.user_id) as place
+      from segmentation.users as u
+      where u.user_id > after_id
+      order by u.user_id
+      limit 5000
+    ) as page;
+    return next;
+  end loop;
+end
+$$;
+
 -- The pages of a report: users after one id and up to another, so few that what is joined and merged stays
 -- in the processor's cache; together they are in order. A report of one user is one page, and makes the user
 -- known.
@@ -286,20 +310,9 @@ begin
     return next;
     return;
   end if;
-  up_to_id := 0;
-  while up_to_id < 9223372036854775807 loop
-    after_id := up_to_id;
-    -- Beyond the last known user there may be one who has an override all the same.
-    select coalesce(max(page.user_id) filter (where page.place = 5000), 9223372036854775807) into up_to_id
-    from (
-      select u.user_id, row_number() over (order by u.user_id) as place
-      from segmentation.users as u
-      where u.user_id > after_id
-      order by u.user_id
-      limit 5000
-    ) as page;
-    return next;
-  end loop;
+  return query
+  select report_pages.from_time, report_pages.to_time, report_pages.now, page.after_id, page.up_to_id
+  from segmentation.user_pages() as page;
 end
 $$;
 

@@ -71,5 +71,7 @@ begin
 end
 $$;
 
-comment on function segmentation.finish_import(text, text, timestamptz, timestamptz, text, text, bigint, boolean, boolean) is
+comment on function segmentation.finish_import(
+  text, text, timestamptz, timestamptz, text, text, bigint, boolean, boolean
+) is
   'Add, remove or replace by all users of the temporary table import, see begin_import and change_segment_members. Example: select * from finish_import(''AVITO_DISCOUNT_30'', reason => ''november campaign''); commit';

@@ -630,7 +630,9 @@ begin
 end
 $$;
 
-comment on function segmentation.http_begin_import(text, text, timestamptz, numeric, timestamptz, text, text, bigint, boolean) is
+comment on function segmentation.http_begin_import(
+  text, text, timestamptz, numeric, timestamptz, text, text, bigint, boolean
+) is
   'For the service: POST /v1/segments/{slug}/members, before its body comes.';
 
 create or replace function segmentation.http_finish_import (
@@ -663,7 +665,9 @@ as $$
     http_finish_import.all_actors) as c
 $$;
 
-comment on function segmentation.http_finish_import(text, text, timestamptz, numeric, timestamptz, text, text, bigint, boolean, boolean) is
+comment on function segmentation.http_finish_import(
+  text, text, timestamptz, numeric, timestamptz, text, text, bigint, boolean, boolean
+) is
   'For the service: POST /v1/segments/{slug}/members, after its COPY.';
 
 -- Reports -------------------------------------------------------------------------------------------
@@ -693,6 +697,22 @@ $$;
 
 comment on function segmentation.http_create_report_link(text, bigint, text, text) is
   'For the service: POST /v1/reports.';
+
+-- Changes -------------------------------------------------------------------------------------------
+
+create or replace function segmentation.http_changes_end (
+  from_time timestamptz,
+  to_time   timestamptz default null
+)
+  returns text
+  language sql
+  set search_path = pg_catalog, pg_temp
+as $$
+  select segmentation.rfc3339(segmentation.changes_end(http_changes_end.from_time, http_changes_end.to_time))
+$$;
+
+comment on function segmentation.http_changes_end(timestamptz, timestamptz) is
+  'For the service: GET /v1/changes, before its rows: where they end.';
 
 -- What version 1 of the service calls while a deploy rolls on -----------------------------------------
 

@@ -69,7 +69,10 @@ to segmentation_reader;
 grant execute on function
   segmentation.begin_import(text),
   segmentation.claim_idempotency_key(text, text, bytea),
-  segmentation.change_segment_members(text, bigint[], text, timestamptz, timestamptz, text, text, bigint, boolean, boolean),
+  segmentation.change_segment_members(
+    text, bigint[], text, timestamptz, timestamptz, text, text, bigint, boolean, boolean
+  ),
+  segmentation.changes_end(timestamptz, timestamptz),
   segmentation.change_user_segments(bigint, text[], text[], timestamptz, timestamptz, text, text),
   segmentation.close_report_link(bytea),
   segmentation.create_report_link(text, bigint, interval, text),
@@ -78,16 +81,19 @@ grant execute on function
   segmentation.history_report(text, bigint),
   segmentation.http_begin_import(text, text, timestamptz, numeric, timestamptz, text, text, bigint, boolean),
   segmentation.http_finish_import(text, text, timestamptz, numeric, timestamptz, text, text, bigint, boolean, boolean),
+  segmentation.http_changes_end(timestamptz, timestamptz),
   segmentation.http_change_user_segments(bigint, text[], text[], timestamptz, numeric, timestamptz, text, text),
   segmentation.http_create_report_link(text, bigint, text, text),
   segmentation.keep_answer(text, text, bytea, text, integer, text, text),
   segmentation.linked_pages(text),
+  segmentation.membership_changes(timestamptz, timestamptz),
   segmentation.register_users(bigint[]),
   segmentation.report_page(timestamptz, timestamptz, bigint, bigint, timestamptz),
   segmentation.report_pages(text, bigint),
   segmentation.report_rows(text, bigint),
   segmentation.require_list_change(text, timestamptz, timestamptz, text, text, bigint, boolean),
-  segmentation.revoke_report_link(text)
+  segmentation.revoke_report_link(text),
+  segmentation.settled_until()
 to segmentation_editor;
 
 -- Change segments and keys, erase, and tend.
@@ -123,6 +129,7 @@ grant execute on function
   segmentation.ensure_history_partitions(integer),
   segmentation.expire_memberships(integer),
   segmentation.note_upkeep(text, bigint),
-  segmentation.purge_expired()
+  segmentation.purge_expired(),
+  segmentation.settled_until()
 to segmentation_jobs;
 grant execute on procedure segmentation.sweep(integer, integer) to segmentation_jobs;

@@ -13,7 +13,7 @@ create or replace function segmentation.clock () returns timestamptz
   volatile
 as $$ select coalesce((select c.moment from segmentation_test.clock as c), pg_catalog.clock_timestamp()) $$;
 
-create or replace function segmentation.earliest_change () returns timestamptz
+create or replace function segmentation.transaction_start () returns timestamptz
   language sql
   volatile
 as $$ select coalesce((select c.moment from segmentation_test.clock as c), pg_catalog.transaction_timestamp()) $$;

@@ -83,6 +83,7 @@ class Csv(Response[bytes]):
         copy: Callable[..., Awaitable[None]],
         file_name: str,
         check: Callable[[], Awaitable[Any]] | None = None,
+        *headers: tuple[bytes, bytes],
     ) -> None:
         """Send what copy(output=…) gives to output, to be saved under this name.
 
@@ -98,6 +99,7 @@ class Csv(Response[bytes]):
                 (b"content-type", b"text/csv; charset=utf-8"),
                 (b"content-disposition", f'attachment; filename="{file_name}"'.encode()),
                 NO_STORE,
+                *headers,
             ],
         }
 

@@ -191,7 +191,14 @@ def test_the_jobs_login_may_tend_and_nothing_else(db: Database, login: Callable[
     assert db.column(
         "select proname from pg_proc where pronamespace = 'segmentation'::regnamespace"
         " and has_function_privilege('segmentation_jobs', oid, 'execute') order by 1"
-    ) == ["ensure_history_partitions", "expire_memberships", "note_upkeep", "purge_expired", "sweep"]
+    ) == [
+        "ensure_history_partitions",
+        "expire_memberships",
+        "note_upkeep",
+        "purge_expired",
+        "settled_until",
+        "sweep",
+    ]
     jobs = login("segmentation_jobs")
     jobs.rows("call sweep()")
     with pytest.raises(InsufficientPrivilege):

@@ -1,0 +1,1 @@
+drop sequence segmentation.told_until cascade;

@@ -1,0 +1,3 @@
+drop index segmentation.memberships_starts_at_idx;
+drop index segmentation.users_registered_at_idx;
+drop index segmentation.membership_history_ends_at_idx;

@@ -1,0 +1,198 @@
+"""A consumer of changes among writers whose transactions last longer than its steps."""
+
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from psycopg import Error
+from psycopg.errors import InvalidParameterValue, ObjectNotInPrerequisiteState, ReadOnlySqlTransaction
+
+from tests.concurrency.conftest import Session
+from tests.conftest import Database
+
+Open = Callable[..., Session]
+SETTLED = "select settled_until()"
+ADD = "select * from change_user_segments(1000, '{A}')"
+
+
+@pytest.fixture(autouse=True)
+def segments(db: Database) -> None:
+    """Segments A and B that roll out to nobody."""
+    db.rows("select create_segment('A')")
+    db.rows("select create_segment('B')")
+
+
+@pytest.mark.parametrize(
+    "writes",
+    [
+        ADD,
+        "select register_users('{1, 2}')",
+        "select set_rollout('A', 10)",
+        "select create_segment('C')",
+        "select delete_segment('B')",
+        "insert into segmentation.memberships (user_id, segment_id) select 7, min(segment_id) from segmentation.segments",
+        "delete from segmentation.memberships",
+    ],
+)
+def test_nothing_is_settled_after_the_first_write_of_an_open_transaction(
+    db: Database, session: Open, writes: str
+) -> None:
+    writer = session()
+    before = db.value("select clock()")
+    writer.rows("begin")
+    writer.rows(writes)
+    time.sleep(0.02)
+    stopped = db.value(SETTLED)
+    assert (
+        before - timedelta(milliseconds=12)
+        <= stopped
+        <= db.value("select clock()") - timedelta(milliseconds=20)
+    )
+    assert db.value(SETTLED) == stopped
+    with pytest.raises(InvalidParameterValue):
+        db.rows("select * from membership_changes(%s, clock())", before)
+    writer.rows("commit")
+    assert db.value(SETTLED) > stopped
+
+
+def test_a_savepoint_that_is_rolled_back_leaves_no_gap(db: Database, session: Open) -> None:
+    writer = session()
+    writer.rows("begin")
+    writer.rows("savepoint s")
+    writer.rows(ADD)
+    writer.rows("rollback to s")
+    free = db.value(SETTLED)
+    writer.rows(ADD)
+    held = db.value(SETTLED)
+    assert held >= free
+    time.sleep(0.02)
+    assert db.value(SETTLED) == held
+    writer.rows("commit")
+    assert db.value("select since from user_segments(1000)") >= held
+
+
+def test_plain_dml_cannot_begin_before_its_transaction_said_that_it_writes(
+    db: Database, session: Open
+) -> None:
+    """now() is that of the transaction: in the same moment it will do, later it would be in a settled stretch."""
+    insert = (
+        "insert into segmentation.memberships (user_id, segment_id, starts_at)"
+        " select 7, min(segment_id), now() from segmentation.segments"
+    )
+    writer = session()
+    writer.rows(insert)
+    writer.rows("begin")
+    writer.rows("select 1")
+    time.sleep(0.05)
+    with pytest.raises(ObjectNotInPrerequisiteState):
+        writer.rows(insert.replace("select 7", "select 8"))
+
+
+def test_a_setting_given_by_hand_hides_no_writer(db: Database, session: Open) -> None:
+    for forged in ("0", "1", "4000000000000000"):
+        writer = session()
+        writer.rows("begin")
+        writer.rows(f"set segmentation.writes_since = '{forged}'")
+        writer.rows(ADD)
+        held = db.value(SETTLED)
+        time.sleep(0.02)
+        assert db.value(SETTLED) == held
+        assert writer.value("select starts_at from segmentation.memberships") <= db.value("select clock()")
+        writer.rows("rollback")
+
+
+def test_who_may_not_write_gets_what_was_told_last(db: Database, session: Open) -> None:
+    db.rows("call sweep()")
+    told = db.value(SETTLED)
+    time.sleep(0.02)
+    reader = session()
+    reader.rows("set default_transaction_read_only = on")
+    with pytest.raises(ReadOnlySqlTransaction):
+        reader.rows("select register_users('{5}')")
+    assert reader.value(SETTLED) == told
+    assert db.value(SETTLED) > told
+
+
+def test_a_consumer_gets_every_change_once(db: Database, session: Open) -> None:
+    """Writers of all kinds, some of which keep their transactions open, while a consumer asks every few milliseconds."""
+    stopping = threading.Event()
+    failed: list[BaseException] = []
+
+    def go_on(number: int, work: Callable[[Session, int], None]) -> threading.Thread:
+        def run() -> None:
+            writer, turn = session(), 0
+            while not stopping.is_set():
+                turn += 1
+                try:
+                    work(writer, turn)
+                except Error as error:
+                    writer.connection.rollback()
+                    if not error.sqlstate or error.sqlstate[:2] not in ("40", "55", "22"):
+                        failed.append(error)
+
+        thread = threading.Thread(target=run, name=f"writer {number}")
+        thread.start()
+        return thread
+
+    def single(writer: Session, turn: int) -> None:
+        writer.rows("select change_user_segments(%s, '{A}', expires_at => clock() + '50 ms')", turn % 40 + 1)
+        writer.rows("select change_user_segments(%s, remove => '{A}')", (turn + 20) % 40 + 1)
+
+    def long(writer: Session, turn: int) -> None:
+        writer.rows("begin")
+        writer.rows("select change_user_segments(%s, '{B}')", turn % 30 + 100)
+        time.sleep(0.15)
+        writer.rows("savepoint s")
+        writer.rows("select change_user_segments(%s, '{A}')", turn % 30 + 100)
+        writer.rows("rollback to s")
+        writer.rows("select change_user_segments(%s, remove => '{B}')", (turn + 15) % 30 + 100)
+        writer.rows("commit")
+
+    def dml(writer: Session, turn: int) -> None:
+        writer.rows(
+            "insert into segmentation.memberships (user_id, segment_id, ends_at) select %s, segment_id, clock() + '80 ms'"
+            " from segmentation.segments where slug = 'B'",
+            200 + turn,
+        )
+        writer.rows("delete from segmentation.memberships where user_id = %s", 200 + turn - 3)
+
+    def bulk(writer: Session, turn: int) -> None:
+        writer.rows(
+            "select change_segment_members('A', array(select generate_series(%s::bigint, %s)), 'replace')",
+            1000 + turn * 500,
+            4000 + turn * 500,
+        )
+
+    def ramp(writer: Session, turn: int) -> None:
+        writer.rows("select set_rollout('B', %s, clock() + '30 ms')", turn * 7 % 30)
+        writer.rows("select expire_memberships()")
+        time.sleep(0.3)
+
+    began: datetime = db.value("select clock()")
+    threads = [go_on(number, work) for number, work in enumerate((single, single, long, dml, bulk, ramp))]
+    told: list[tuple[Any, ...]] = []
+    reached = began
+    stretches = 0
+    stop_at = time.monotonic() + 4
+    while time.monotonic() < stop_at:
+        end = db.value("select changes_end(%s)", reached)
+        told += [tuple(row) for row in db.rows("select * from membership_changes(%s, %s)", reached, end)]
+        stretches += end > reached
+        reached = end
+        time.sleep(0.02)
+    stopping.set()
+    for thread in threads:
+        thread.join()
+    assert not failed
+    time.sleep(0.2)
+    end = db.value("select changes_end(%s)", reached)
+    told += [tuple(row) for row in db.rows("select * from membership_changes(%s, %s)", reached, end)]
+    month = began.astimezone(UTC).strftime("%Y-%m")
+    limit = end.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    report = [tuple(row) for row in db.rows("select * from history_report(%s)", month) if row.at < limit]
+    assert told == sorted(report, key=lambda row: (row[3], row[0], row[1], row[2] == "add"))
+    assert len(told) > 1000
+    assert stretches > 10
