@@ -17,9 +17,9 @@ def command() -> None:
     if len(sys.argv) == 1:
         main()
         return
-    # Until a command sees to it, Ctrl-C ends the process at once, and without a traceback.
+    # Ctrl-C ends the process at once and without a traceback, until a command handles it.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    # Here, since a command needs nothing of the server, which takes half a second to import.
+    # Imported here, as the server takes half a second to import and commands do without it.
     from service.cli.commands import commands
 
     commands(prog_name="segmentation" if sys.argv[0].endswith("segmentation") else "python -m service")
@@ -53,7 +53,7 @@ def shared_metrics(workers: int) -> Iterator[None]:
         yield
         return
     with TemporaryDirectory(prefix="segmentation-metrics-") as directory:
-        # Workers are new processes, which take it over.
+        # Workers are new processes, which inherit it.
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
         yield
 

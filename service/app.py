@@ -1,4 +1,4 @@
-"""The wiring of the service."""
+"""Puts the service together."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -38,8 +38,7 @@ class CommandLine(CLIPlugin):
     """Adds the commands of python -m service to Litestar's own: litestar --app service.app:create_app."""
 
     def on_cli_init(self, cli: "Group") -> None:
-        """Add them."""
-        # Only now, as serving needs none of it.
+        # Imported here, as serving needs none of it.
         from service.cli.commands import commands
 
         for command in commands.commands.values():
@@ -133,6 +132,6 @@ def load_tracing() -> "Tracing":
         raise SettingsError(
             f"tracing is switched on (OTEL_…), but {error.name} is missing: pip install '.[otel]'."
         ) from error
-    # So the SDK says that an exporter, a sampler or the like is unknown.
+    # What the SDK raises for an unknown exporter, sampler or the like.
     except (RuntimeError, ValueError) as error:
         raise SettingsError(f"the settings of tracing (OTEL_…) are not valid: {error}.") from error

@@ -31,19 +31,19 @@ AnyConnection: TypeAlias = "Connection | PooledConnection"
 # A pool for each role of API keys, and one for each kind of work that must not wait behind another.
 ROLES = ("evaluator", "reader", "editor", "admin")
 POOLS = (*ROLES, "keys", "heavy", "bulk")
-# Seconds that a call of a key holds a connection while it waits for a lock, before others get a turn.
+# Seconds that a call waits for a lock before it gives its connection back and tries again.
 LOCK_WAIT = 0.1
 STATUS = "select item, ok, value, hint from segmentation.service_status(needed => $1)"
 BECOME = "select set_config('role', $1, true), set_config('application_name', $2, true)"
 CLAIM = "select status, location, answer from segmentation.claim_idempotency_key($1, $2, $3)"
 KEEP = "select segmentation.keep_answer($1, $2, $3, $4, $5, $6, $7)"
-# An end may be infinity, from which nothing can be subtracted.
+# expires_at may be infinity, from which PostgreSQL subtracts nothing: hence least().
 AUTHENTICATE = """
     select name, role, extract(epoch from least(expires_at, now + interval '1 day') - now)::float8
     from segmentation.clock() as now, segmentation.authenticate_api_key($1)"""
 
 
-# What a connection is not as it was asked to be. A pooler in between may drop what is asked for: as the login itself, a
+# The settings of a connection that differ from those asked for. A pooler in between may drop them, the role too: then a
 # reader's key could do whatever the login may.
 NOT_AS_ASKED = """
     select a.name, a.value
@@ -70,10 +70,9 @@ OPEN_LINK = "select actor, role, period, user_id from segmentation.open_report_l
 
 
 class NotAsAsked(asyncpg.PostgresError):
-    """A connection is not as it was asked to be, so nothing is done on it."""
+    """A connection does not have the role or a setting that was asked for, so nothing is done on it."""
 
     def __init__(self, wrong: list[asyncpg.Record]) -> None:
-        """Name what is otherwise."""
         asked = ", ".join(f"{name}={value}" for name, value in wrong)
         super().__init__(f"the connection is not as it was asked to be: {asked}")
         self.hint = (
@@ -83,7 +82,7 @@ class NotAsAsked(asyncpg.PostgresError):
 
 
 async def connect(*arguments: Any, **asked: Any) -> Connection:
-    """Make a connection, and refuse it unless the server says that it is as asked for."""
+    """Make a connection, and refuse it unless the server says that it has the role and settings asked for."""
     connection: Connection = await asyncpg.connect(*arguments, **asked)
     try:
         settings = asked["server_settings"]
@@ -104,7 +103,7 @@ class Database:
         self.settings = settings
         self.pools: dict[str, asyncpg.Pool[asyncpg.Record]] = {}
         self._turns: dict[str, asyncio.Semaphore] = {}
-        # Each lives as long as somebody uses it or waits for it.
+        # By key or link. Each lives as long as somebody holds it or waits for it.
         self._shares: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
     @asynccontextmanager
@@ -132,11 +131,11 @@ class Database:
         longest = {"bulk": settings.transfer_timeout, "heavy": settings.heavy_timeout}.get(
             pool, settings.statement_timeout
         )
-        # Keys, health and links are looked up as a reader. The others take their role with each transaction.
+        # Keys, health and links are looked up as a reader. Heavy and bulk connections take a role in each transaction.
         role = {"keys": "segmentation_reader", "heavy": "none", "bulk": "none"}.get(
             pool, f"segmentation_{pool}"
         )
-        # What an import waits for may be another import.
+        # An import may have to wait for another import.
         lock_wait = (
             longest if pool in ("bulk", "heavy") else LOCK_WAIT if is_retried else settings.lock_timeout
         )
@@ -144,7 +143,7 @@ class Database:
         return {
             "dsn": url.dsn,
             "timeout": settings.acquire_timeout,
-            # Only for a server that falls silent: a slow call is ended by statement_timeout.
+            # For a server that does not answer at all: a slow call is ended by statement_timeout.
             "command_timeout": longest + 5,
             "max_cached_statement_lifetime": 0,
             "server_settings": {
@@ -194,19 +193,17 @@ class Database:
                 turns.release()
 
     async def fetch(self, pool: str, statement: str, *arguments: Any) -> list[asyncpg.Record]:
-        """Run one statement on a connection of a pool."""
         async with self._borrowed(pool) as connection:
             return await run(connection, statement, *arguments)
 
     @asynccontextmanager
     async def transaction(self, pool: str) -> AsyncIterator[PooledConnection]:
-        """A transaction on a connection of a pool."""
         async with self._borrowed(pool) as connection, connection.transaction():
             yield connection
 
     @asynccontextmanager
     async def bulk(self, who: str) -> AsyncIterator[PooledConnection]:
-        """A transaction for a transfer; nobody's transfers take all connections that there are for such."""
+        """A transaction on a connection for transfers; the transfers of one key or link never take all of them."""
         settings = self.settings
         most = min(settings.bulk_per_key, max(1, settings.bulk_pool_size - 1))
         share = self._shares.setdefault(who, asyncio.Semaphore(most))
@@ -242,7 +239,7 @@ class Database:
     async def find_caller(self, key: bytes) -> "tuple[Caller, float] | None":
         """Whose API key this is, and for how many seconds it is valid, up to a day."""
         rows = await self.fetch("keys", AUTHENTICATE, hashlib.sha256(key).digest())
-        # Only who has the key can open what is sealed by it: the database has a digest of another text.
+        # Encrypts answers that hold a secret. The database cannot know it: it has the digest of the key alone.
         seal = urlsafe_b64encode(hashlib.sha256(b"sealed by " + key).digest())
         return next(((Caller(name, role, self, seal), seconds) for name, role, seconds in rows), None)
 
@@ -285,7 +282,7 @@ class Caller(NamedTuple):
     database: Database
     # Encrypts what only this caller may read again.
     seal: bytes = b""
-    # Whose transfer it is, where it is not the key's.
+    # The digest of a report's link, whose transfers count apart from those of its key.
     link: str = ""
     # The transaction that all calls are part of, if there is one.
     connection: "PooledConnection | None" = None
@@ -360,7 +357,7 @@ class Caller(NamedTuple):
 
 @contextmanager
 def _unavailable() -> Iterator[None]:
-    """Whatever goes wrong while connecting: the database is not there."""
+    """Turn whatever goes wrong while connecting into database_unavailable."""
     try:
         yield
     except TimeoutError as error:
@@ -370,7 +367,7 @@ def _unavailable() -> Iterator[None]:
 
 
 async def run(connection: AnyConnection, statement: str, *arguments: Any) -> list[asyncpg.Record]:
-    """Run one statement; once more if another change came in between, as the first had no effect."""
+    """Run one statement; once more after a deadlock or serialization failure, as nothing was done."""
     try:
         return await connection.fetch(statement, *arguments)
     except (asyncpg.SerializationError, asyncpg.DeadlockDetectedError):
@@ -378,11 +375,11 @@ async def run(connection: AnyConnection, statement: str, *arguments: Any) -> lis
 
 
 async def run_within(connection: AnyConnection, statement: str, *arguments: Any) -> list[asyncpg.Record]:
-    """The same inside a transaction: what it did before, such as a long COPY, is not lost if this is tried again."""
+    """The same inside a transaction: in a savepoint, so that a long COPY before it is not lost."""
     try:
         async with connection.transaction():
             return await connection.fetch(statement, *arguments)
-    # The last: a function was deployed anew, which asyncpg sees to by itself only outside of transactions.
+    # The last: the function was deployed anew. asyncpg prepares anew by itself only outside of transactions.
     except (
         asyncpg.SerializationError,
         asyncpg.DeadlockDetectedError,
@@ -442,7 +439,7 @@ async def _send_as_text(connection: Connection) -> None:
 
 
 async def _leave_as_it_is(_: object) -> None:
-    """In the place of the pool's reset query, a second round trip: calls leave nothing behind."""
+    """Replaces the pool's reset query, a second round trip. Calls leave nothing behind that it would reset."""
 
 
 def _unsendable(error: asyncpg.DataError, arguments: dict[str, Any]) -> Problem | None:

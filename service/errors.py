@@ -1,4 +1,4 @@
-"""The one table that says which error is which HTTP answer, and every error as application/problem+json (RFC 9457)."""
+"""The table that maps SQLSTATEs to HTTP statuses, and every error as application/problem+json (RFC 9457)."""
 
 import logging
 from typing import Any, NamedTuple
@@ -12,13 +12,13 @@ from service.http.problems import Problem, malformed_at
 
 log = logging.getLogger(__name__)
 
-# Errors of a connection that is gone. The second is what asyncpg says to a call on a connection that
+# Errors of a connection that is lost. The second is what asyncpg raises for a call on a connection that
 # PostgreSQL has just ended, before its end is noticed.
 CONNECTION_LOST = (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
 # Errors of a connection that cannot be made: the URL leads nowhere, or names no address at all.
 CANNOT_CONNECT = (asyncpg.InterfaceError, OSError, ValueError, OverflowError)
 PROBLEM_JSON = "application/problem+json"
-# What to do where something of ours is missing in the database.
+# The hint if the schema, a function or a role is missing in the database.
 NEXT_STEP = "Is it migrated? Run python -m service migrate."
 
 
@@ -91,7 +91,7 @@ KINDS = [Kind(*row) for row in (
 
 BY_CODE = {kind.code: kind for kind in KINDS}
 BY_SQLSTATE = {sqlstate: kind for kind in KINDS for sqlstate in kind.sqlstates.split()}
-# What Litestar refuses before anything is called.
+# Errors of Litestar, before a handler is called.
 BY_STATUS = {
     400: "malformed_request",
     404: "route_not_found",
@@ -109,7 +109,7 @@ def code_of(sqlstate: str | None) -> str:
 
 
 def answer_problem(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    """Answer an error, whichever it is."""
+    """Answer any error."""
     problem = problem_of(request, error)
     kind = BY_CODE[problem.code]
     # The route, not the path: a path may hold a secret or a line break.
@@ -190,13 +190,13 @@ def _json_object(text: str | None) -> dict[str, Any]:
 def _of_litestar(request: Request[Any, Any, Any], error: HTTPException) -> Problem:
     kind = BY_CODE[BY_STATUS[error.status_code]]
     if kind.status != 400:
-        # What it says itself names Python's classes.
+        # Litestar's own message names Python classes.
         detail = f"{kind.title}: {request.method} {request.url.path}."
         return Problem(kind.code, detail, headers=error.headers, hint=kind.advice)
     wrong = error.extra if isinstance(error.extra, list) else []
     return malformed_at(
         [
-            # A body that is there is read by ApiRequest; Litestar only notices that none came.
+            # ApiRequest reads bodies. All that Litestar can find is that there is none.
             {"detail": "A JSON body is missing", "pointer": "#"}
             if place.get("source") == "body"
             else {"detail": place["message"], "parameter": _name_of_parameter(request, place["key"])}
@@ -207,6 +207,6 @@ def _of_litestar(request: Request[Any, Any, Any], error: HTTPException) -> Probl
 
 
 def _name_of_parameter(request: Request[Any, Any, Any], key: str) -> str:
-    """The name in the URL, which may be a word that Python keeps for itself, such as from."""
+    """The name in the URL; it may be a keyword of Python, such as from."""
     field = request.route_handler.parsed_fn_signature.parameters.get(key)
     return getattr(field and field.kwarg_definition, "name", None) or key

@@ -1,4 +1,4 @@
-"""Whether the process lives, whether the service is ready, how busy it is; and the check before it serves at all."""
+"""Health and metrics, and the check of the database before the service starts."""
 
 import logging
 from typing import Any
@@ -126,7 +126,7 @@ async def get_metrics(request: ApiRequest, state: State) -> Response[bytes]:
 
 
 async def check_database(settings: Settings) -> None:
-    """Refuse a database that does not answer, is not migrated so far, or would deal users of rollouts anew."""
+    """Refuse a database that does not answer, has too old a schema, or has other bucket values than the golden vectors."""
     for warning in for_asyncpg(settings.database_url).warnings:
         log.warning("DATABASE_URL: %s", warning)
     try:

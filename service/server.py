@@ -63,7 +63,7 @@ def logs(settings: Settings) -> dict[str, Any]:
 
 
 def open_files_for(connections: int) -> None:
-    """Take the right to so many files as connections need, and some for the rest, as far as the system gives it."""
+    """Raise the limit of open files to what the connections need and some more, as far as the system allows."""
     now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(now, min(most, connections + 1000)), most))
 
@@ -89,7 +89,7 @@ class Listener:
             self._offer.bind(self._name)
             self._offer.listen()
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        # Ends connections whose client is gone without a word.
+        # Closes connections whose client is gone without closing them.
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60)
         # The kernel waits a second for a connection's first bytes before it lets a process accept it.
@@ -109,7 +109,7 @@ class Listener:
                 socket.send_fds(connection, [b"."], [self.socket.fileno(), self._offer.fileno()])
 
     def close(self) -> None:
-        """Leave the socket to those who hold it besides."""
+        """Close it in this process; others that hold it go on."""
         self.socket.close()
         if self._offer:
             self._offer.close()
@@ -172,7 +172,7 @@ async def _work(
     told, hurried = asyncio.Event(), asyncio.Event()
 
     def stop(*, now: bool = False) -> None:
-        # Told twice, it hurries.
+        # A second signal skips the farewell.
         if now or told.is_set():
             hurried.set()
         told.set()
@@ -184,7 +184,7 @@ async def _work(
     loop.add_signal_handler(signal.SIGTERM, stop)
     loop.add_signal_handler(signal.SIGINT, lambda: stop(now=True))
     if parent := multiprocessing.parent_process():
-        # Killed, it could tell nobody, and its port would be taken for ever.
+        # A parent that is killed cannot stop its workers, which would hold the port for ever.
         loop.add_reader(parent.sentinel, orphaned, parent.sentinel)
 
     def ready() -> None:
@@ -226,7 +226,7 @@ class Granian(Server):
     """granian, embedded in this process, on a socket that is open already."""
 
     def __init__(self, app: Any, bound: socket.socket, settings: Settings) -> None:
-        """Give it the settings it has."""
+        """Pass our settings on."""
         # Idle connections are closed by it as well.
         patience = round(1000 * settings.keep_alive_timeout)
         super().__init__(

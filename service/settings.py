@@ -170,7 +170,7 @@ def _is_url(text: str) -> bool:
         is_host = bool(re.fullmatch(HOST, url.netloc)) and bool(url.hostname) and url.port != 0
     except ValueError:
         return False
-    # Quoted where need be, and nothing behind the path.
+    # Only characters that need no quoting, and neither query nor fragment.
     is_plain = bool(re.fullmatch(r"[A-Za-z0-9:/._~%\[\]-]+", text))
     return url.scheme in ("http", "https") and is_host and is_plain
 

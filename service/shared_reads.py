@@ -15,9 +15,9 @@ SHARED_READ_CALLS = Counter("segmentation_shared_read_calls", "SQL calls that an
 # One JSON text for each user.
 READ_USERS = "select segmentation.http_user_segments_each($1)"
 MAX_USERS = 200
-# So many users are worth one more call, beside one that runs.
+# If at least this many users wait, one more call begins beside those that run.
 WORTH_A_CALL = 4
-# Seconds after which a call counts as late: fewer users than that are not to wait for it either.
+# Seconds after which a running call counts as late: then one more begins for fewer users too.
 PATIENCE = 0.005
 
 Waiting = dict[int, list[asyncio.Future[str]]]
@@ -31,7 +31,6 @@ class SharedReads:
     """
 
     def __init__(self, database: Database) -> None:
-        """Read from this database."""
         self._database = database
         self._most = database.settings.shared_reads
         self._waiting: Waiting = {}
@@ -60,7 +59,7 @@ class SharedReads:
     async def read(self, user_id: int) -> str:
         """The JSON text of a user's present segments."""
         if not 0 < user_id < 2**63:
-            # PostgreSQL refuses it; nobody else is to share that.
+            # PostgreSQL refuses such an id: in a call of its own, so that no other read fails.
             return await self._database.call("reader", "http_user_segments", user_id=user_id)
         loop = asyncio.get_running_loop()
         future: asyncio.Future[str] = loop.create_future()
@@ -91,8 +90,8 @@ class SharedReads:
     def _begin(self) -> None:
         """Let one more connection take what waits."""
         self._running += 1
-        # In a context of its own, as it is the work of no one request. The set keeps the task from being
-        # collected as garbage.
+        # In an empty context, as it works for many requests. The set keeps the task from being collected as
+        # garbage.
         task = asyncio.create_task(self._answer_all(), context=Context())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -144,5 +143,5 @@ def _fail(asked: Waiting, error: Exception) -> None:
 
 
 def _unsettled(futures: Iterable[list[asyncio.Future[str]]]) -> Iterator[asyncio.Future[str]]:
-    """All but those whose client has gone away meanwhile."""
+    """The futures whose clients have not gone away meanwhile."""
     return (future for alike in futures for future in alike if not future.done())

@@ -11,7 +11,7 @@ from service.database import AnyConnection
 from service.http.bodies import Limits, Pace, unzipped
 from service.http.problems import Problem
 
-# No id is as long as this, in bytes: what is longer is no longer kept.
+# Bytes. No id is as long: of a longer line, only a mark is kept that makes COPY refuse it.
 LONGEST_LINE = 200
 # To COPY, \. is the end of all lines; to PostgreSQL 16, 1_000 and 0x10 are numbers. A question mark is neither.
 NO_DIGITS = bytes.maketrans(b"\\_xXoObB", b"????????")
@@ -31,9 +31,9 @@ async def copy_in(
     now = asyncio.get_running_loop().time
     late = now() + limits.transfer
     try:
-        # asyncpg's own time-out of this call fails in itself. This one is for a server that falls silent.
+        # asyncpg's own time-out of this call is broken. This one is for a server that does not answer at all.
         async with asyncio.timeout(limits.transfer + 5):
-            # Not as CSV, where an open quote would make the rest of the file one line.
+            # As text: in CSV, an open quote would make the rest of the file one line.
             await connection.copy_to_table(
                 "import",
                 schema_name="pg_temp",
@@ -64,7 +64,6 @@ class UserIdLines:
     """The lines of an upload, as COPY wants them: unzipped, without header, byte order mark and quotes."""
 
     def __init__(self, parts: AsyncIterator[bytes], is_zipped: bool, limits: Limits) -> None:
-        """Read these parts within these limits."""
         self._source = parts
         self._zipped = is_zipped
         self._limits = limits
@@ -78,7 +77,7 @@ class UserIdLines:
         async for part in unzipped(self._parts()) if self._zipped else self._parts():
             whole = rest + part
             ended = whole[: whole.rfind(b"\n") + 1]
-            # Blank lines may be the file's end: they are kept back, unless there are many.
+            # Blank lines are held back until it is known that they are not the end of the file; not more than a few.
             content = ended.rstrip()
             if len(ended) - len(content) > LONGEST_LINE:
                 content = ended
@@ -86,7 +85,7 @@ class UserIdLines:
             if len(unfinished) > LONGEST_LINE:
                 unfinished = b"?"
             rest = ended[len(content) :] + unfinished
-            # The header ends with a line after it.
+            # A first line without its end may be half a header.
             if content and (self._begun or b"\n" in content):
                 yield self._plain(content)
             else:

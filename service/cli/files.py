@@ -32,17 +32,14 @@ class Failed(click.ClickException):
         return f"{self.message}\nhint: {self.hint}" if self.hint else self.message
 
     def show(self, file: Any = None) -> None:
-        """Say it on standard error."""
         click.echo(f"error: {self.format_message()}", file=file, err=True)
 
 
 def say(line: str) -> None:
-    """Tell a person something."""
     click.echo(line, err=True)
 
 
 def print_bytes(part: bytes) -> None:
-    """Write to standard output."""
     sys.stdout.buffer.write(part)
 
 

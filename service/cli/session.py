@@ -131,7 +131,6 @@ async def _until_stopped(work: Coroutine[Any, Any, T]) -> T:
 
 
 def copy_out(role: str, file: str, query: str, *arguments: Any, **options: Any) -> None:
-    """Write the rows of a query to a file."""
     name = "standard output" if file == "-" else Path(file).name
     with file_to_write(file) as opened, progress(hidden=file == "-" and sys.stdout.isatty()) as bar:
 

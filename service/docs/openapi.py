@@ -42,7 +42,7 @@ TAGS = [
     Tag(name="Deletion", description="Of a segment, of a user and all that is known of them; try these last"),
     Tag(name="Health", description="For load balancers and alarms"),
 ]
-# The browser itself sees to it that nothing comes from elsewhere.
+# By this policy browsers load nothing from elsewhere.
 POLICY = (
     "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -58,7 +58,7 @@ EXAMPLE = """\
 {"type":"/docs/errors#unknown_segments","title":"Segments do not exist","status":422,\
 "detail":"unknown segments: NOPE","code":"unknown_segments",\
 "hint":"Create them first, or correct the slugs; upper and lower case differ.","unknown_segments":["NOPE"]}"""
-# Of the calls that are sent as POST.
+# Calls that only read, although they are sent as POST.
 READS = {"getUsersSegments"}
 IDEMPOTENCY_KEY = {
     "name": "Idempotency-Key",
@@ -89,7 +89,7 @@ def errors_page() -> str:
     return "".join([Template(head).substitute(example=escape(EXAMPLE)), *rows, foot])
 
 
-# What is the same for everybody, by its path, beside the description.
+# The files of the docs page, by path.
 TYPES = {
     ".css": "text/css",
     ".js": "text/javascript",
@@ -117,19 +117,16 @@ PAGE = File((HERE / "page.html").read_bytes(), "text/html")
 
 @get("/", include_in_schema=False, sync_to_thread=False)
 def root() -> Redirect:
-    """Lead to the page."""
     return Redirect("/docs")
 
 
 @get(list(FILES), include_in_schema=False, sync_to_thread=False, response_headers=SAFE_HEADERS)
 def docs_file(request: Request[Any, Any, Any]) -> Response[bytes | None]:
-    """Send a file by its path."""
     return FILES[request.scope["path_template"]].answer(request)
 
 
 @get("/openapi.json", media_type=MediaType.JSON, include_in_schema=False, sync_to_thread=False)
 def openapi_json(request: Request[Any, Any, Any]) -> Response[bytes | None]:
-    """Send the description."""
     description: Description = request.app.state.openapi
     return description.of_month(datetime.now(UTC).date().replace(day=1)).answer(request)
 
@@ -148,7 +145,6 @@ class DescriptionBesideIt(OpenAPIRenderPlugin):
     """The description once more, where Litestar would put one of its own."""
 
     def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> Any:
-        """Send the same as /openapi.json."""
         return openapi_json.fn(request)
 
 
@@ -202,21 +198,21 @@ def in_month(description: bytes, first: date) -> bytes:
 
 
 def handlers_of(module: ModuleType, tag: str) -> list[HTTPRouteHandler]:
-    """The handlers of a module in their order, each described by its function: its name, and what it says of itself."""
+    """The handlers of a module in their order. Name and docstring of its function describe each in the docs."""
     found = [each for each in vars(module).values() if isinstance(each, HTTPRouteHandler)]
     for handler in found:
         summary, _, description = str(inspect.getdoc(handler.fn)).partition("\n\n")
         verb, *words = handler.fn.__name__.split("_")
         handler.operation_id = verb + "".join(map(str.title, words))
         handler.summary = summary.removesuffix(".")
-        # A line break within a paragraph would be one on the page.
+        # The page would show a line break within a paragraph.
         handler.description = re.sub(r"(?<!\n)\n(?!\n)", " ", description)
         handler.tags = handler.tags or [tag]
     return found
 
 
 def problems(*statuses: int) -> dict[int, ResponseSpec]:
-    """The errors of a call that do not follow from what it is; see errors_of."""
+    """Errors that a call may answer beside those of errors_of."""
     return {
         status: ResponseSpec(ProblemDetails, media_type=PROBLEM_JSON, generate_examples=False)
         for status in statuses
@@ -280,7 +276,7 @@ def describe(app: Litestar, handlers: Iterable[HTTPRouteHandler], root_path: str
 
 
 def _without_lonely_choices(part: Any) -> Any:
-    """Litestar writes a choice also where there is only one to choose."""
+    """Replace oneOf and allOf with one member, as Litestar writes them, by that member."""
     if isinstance(part, list):
         return [_without_lonely_choices(each) for each in part]
     if not isinstance(part, dict):
@@ -317,7 +313,7 @@ def _describe_call(
     path: str, operation: dict[str, Any], handler: HTTPRouteHandler, components: dict[str, Any]
 ) -> set[int]:
     """Complete a call, and say which of the errors that all calls share it may answer."""
-    # Which type is wanted is chosen beside the answer, as OpenAPI will have it.
+    # OpenAPI describes the choice of a media type by the content of the answer.
     parameters = [each for each in operation.get("parameters", []) if each["name"] != "Accept"]
     for parameter in parameters:
         _describe_parameter(parameter)
@@ -340,7 +336,7 @@ def _describe_call(
 
 
 def _say_what_it_is(response: dict[str, Any], components: dict[str, Any]) -> None:
-    """Instead of what HTTP says of a status."""
+    """Describe an answer by its schema, instead of by the standard phrase of its status."""
     if response["description"] not in {status.description for status in HTTPStatus}:
         return
     response["description"] = "Done"

@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-# Who is in what is nobody's to keep: neither a browser's nor a proxy's.
+# Neither browsers nor proxies may store who is in which segment.
 NO_STORE = (b"cache-control", b"no-store")
 
 
@@ -27,12 +27,11 @@ class Json(Response[T], Generic[T]):
     """The JSON text of an answer, which is never parsed here; T only documents it."""
 
     def __init__(self, text: str, *headers: tuple[bytes, bytes]) -> None:
-        """Send this text; the status is the handler's."""
         self.body = text.encode()
         self.extra_headers = headers
 
     def to_asgi_response(self, *_: Any, status_code: int | None = None, **__: Any) -> Any:
-        """Leave out what Litestar does for cookies, templates and background tasks: a third of its time."""
+        """Skip what Litestar does for cookies, templates and background tasks, which takes a third of its time."""
         return _Answer(status_code, self.body, self.extra_headers)
 
 
@@ -68,10 +67,9 @@ def with_options(handlers: list[HTTPRouteHandler]) -> list[HTTPRouteHandler]:
         sync_to_thread=False,
     )
     def say_methods(request: Request[Any, Any, Any]) -> Response[None]:
-        """Say which methods there are."""
         return Response(None, headers={"Allow": allowed[request.scope["path_template"]]})
 
-    # First: where there is one, Litestar makes none.
+    # First, as Litestar makes one of its own unless there is one already.
     return [say_methods, *handlers]
 
 
@@ -104,16 +102,15 @@ class Csv(Response[bytes]):
         }
 
     def to_asgi_response(self, *_: Any, **__: Any) -> Any:
-        """Be sent as it is."""
         return self
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
-        """Send until the rows end or the client goes away; either way the connection is given back."""
+        """Send until the rows end or the client goes away; in both cases the database connection is given back."""
         if is_head(scope):
             if self._check:
                 await self._check()
             await send(self._start)
-            # As if rows followed, so that the headers are those of a stream.
+            # As if rows followed: so the headers are the same as with rows.
             await send({"type": "http.response.body", "body": b"", "more_body": True})
             await send({"type": "http.response.body", "body": b"", "more_body": False})
             return
@@ -144,7 +141,7 @@ class Csv(Response[bytes]):
             if transferring.done():
                 transferring.result()
         except Exception as error:
-            # Before the first byte it is an answer of its own. After it, all that is left is to end without
+            # Before the first byte, the error is answered. After it, all that can be done is to end without
             # the last chunk: the server closes the connection, and the client sees that rows are missing.
             if not self._started:
                 raise

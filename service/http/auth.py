@@ -1,4 +1,4 @@
-"""Who calls: API keys, remembered for seconds by their digest."""
+"""Whose request it is: API keys, cached for some seconds by their digest."""
 
 import hashlib
 import time
@@ -14,26 +14,25 @@ from service.http.problems import Problem
 # For a handler that anybody may call: @get(…, **OPEN).
 OPEN: Any = {"security": [{}], "opt": {"is_open": True}}
 
-# Whose key it is, and for how many seconds that is certain; None if nobody's.
+# The owner of a key, and for how many seconds the key is valid; None if the key is nobody's.
 LookUp = Callable[[bytes], Awaitable[tuple[Any, float] | None]]
 
 
 class ApiKeys:
-    """The keys seen lately; unknown keys are looked up each time."""
+    """A cache of the keys seen lately; an unknown key is looked up each time."""
 
     def __init__(self, look_up: LookUp, lifetime: float) -> None:
-        """Remember what is looked up for so many seconds at most."""
+        """Keep each key for this many seconds at most."""
         self._look_up = look_up
         self._lifetime = lifetime
         self._known: dict[bytes, tuple[float, Any]] = {}
 
     async def find(self, key: bytes) -> Any:
-        """Find out whose key this is."""
         digest = hashlib.sha256(key).digest()
         until, caller = self._known.get(digest, (0.0, None))
         if time.monotonic() < until:
             return caller
-        # If keys change while this one is looked up, forget() has put another dictionary in place.
+        # If keys change during this look-up, forget() replaces the dictionary, and this result is not kept.
         known = self._known
         if found := await self._look_up(key):
             caller, seconds = found
@@ -43,19 +42,19 @@ class ApiKeys:
         return None
 
     def forget(self) -> None:
-        """Look every key up anew."""
+        """Empty the cache, as keys have changed."""
         self._known = {}
 
 
 class Authentication(ASGIMiddleware):
-    """Lets a request through if it brings a valid key, as a bearer token or in X-API-Key."""
+    """Refuses a request without a valid key, which is a bearer token or stands in X-API-Key."""
 
     scopes = (ScopeType.HTTP,)
     exclude_opt_key = "is_open"
 
     async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
         """Put the caller and the caller's name into the scope, or answer 401."""
-        # Not kept here: Litestar copies middleware for each route.
+        # In the app's state, not here: Litestar copies middleware for each route.
         keys: ApiKeys = scope["litestar_app"].state.api_keys
         for name, value in scope["headers"]:
             is_bearer = name == b"authorization" and value[:7].lower() == b"bearer "

@@ -36,7 +36,6 @@ class Pace:
     """
 
     def __init__(self, limits: Limits) -> None:
-        """Begin with all of it."""
         self._limits = limits
         self._left = limits.patience
 
@@ -57,18 +56,18 @@ class Pace:
         self._left -= now() - began
 
     def moved(self, number: int) -> None:
-        """Say that so many bytes were moved."""
+        """Tell that this many bytes were moved."""
         self._left = min(self._limits.patience, self._left + number / self._limits.bytes_per_second)
 
 
 class ApiRequest(Request[str, Any, State]):
     """A request whose body is decoded by the very type of its handler's data, with no conversions."""
 
-    # Of all that was read, where somebody wants to know.
+    # If set, it is updated with all parts that are read.
     digest: Any = None
 
     async def stream(self) -> AsyncGenerator[bytes, None]:
-        """Yield the body as it comes, or say that it will not come."""
+        """Yield the body as it comes; fail if the client goes away before its end."""
         try:
             async for part in super().stream():
                 if self.digest:
@@ -85,7 +84,7 @@ class ApiRequest(Request[str, Any, State]):
             yield part
 
     async def body(self) -> bytes:
-        """Wait for the body, but not for ever."""
+        """The whole body, if it comes within the time limit."""
         limits: Limits = self.app.state.limits
         try:
             async with asyncio.timeout(limits.patience):
@@ -150,7 +149,7 @@ def is_zipped(encoding: str) -> bool:
 
 
 async def unzipped(parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """What is in a gzip file, which may be several, one after the other, with zeros behind."""
+    """The content of a gzip file. It may be several files in a row, with zeros at the end."""
     unzip = zlib.decompressobj(wbits=31)
     async for part in parts:
         left = part
@@ -161,7 +160,7 @@ async def unzipped(parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
                     break
                 unzip = zlib.decompressobj(wbits=31)
             try:
-                # A small part may unzip to a huge one: a megabyte at a time, beside the event loop.
+                # A small part may unzip to a huge one: so a megabyte at a time, in a thread.
                 content = await asyncio.to_thread(unzip.decompress, left, 2**20)
             except zlib.error:
                 raise Problem(

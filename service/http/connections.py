@@ -1,4 +1,4 @@
-"""What a connection is owed: a request that names one host, a refusal that arrives, a farewell."""
+"""What HTTP asks of each connection: one host per request, HEAD, refusals that arrive, an orderly end."""
 
 import asyncio
 import re
@@ -18,16 +18,14 @@ IS_HEAD = "segmentation.is_head"
 
 
 class Farewell:
-    """Ends connections by saying so in the answer, as soon as the process is about to leave."""
+    """Closes connections by Connection: close in the answers, as soon as the process is to stop."""
 
     def __init__(self, app: ASGIApp, on_startup: Callable[[], None]) -> None:
-        """Wrap all of the app, and call back when it has started."""
         self._app = app
         self._on_startup = on_startup
         self.is_leaving = False
 
     def __call__(self, scope: Any, receive: Receive, send: Send) -> Any:
-        """Pass a request on."""
 
         async def close(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -41,14 +39,14 @@ class Farewell:
 
         if scope["type"] == "lifespan":
             return self._app(scope, receive, started)
-        # HTTP/2 has a frame for it, which the server sends.
+        # In HTTP/2 the server sends a GOAWAY frame instead.
         if self.is_leaving and scope["http_version"] != "2":
             return self._app(scope, receive, close)
         return self._app(scope, receive, send)
 
 
 class Connections:
-    """Holds requests to what RFC 9112 wants of them, and connections open until a refusal has arrived."""
+    """Refuses what RFC 9112 forbids, answers HEAD, and keeps connections open until a refusal has arrived."""
 
     def __init__(self, app: ASGIApp, refuse: Callable[[Scope, str], ASGIApp]) -> None:
         """Wrap the app; refuse makes the answer to a request that is malformed."""
@@ -56,7 +54,6 @@ class Connections:
         self._refuse = refuse
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
-        """Pass a request on, or refuse it."""
         if scope["type"] != ScopeType.HTTP:
             return await self._app(scope, receive, send)
         app = self._app
@@ -72,7 +69,7 @@ class Connections:
 
 
 def is_head(scope: Any) -> bool:
-    """Whether the client wants the status and headers only, of what is handled as GET."""
+    """Whether this request, which is handled as GET, is HEAD: only status and headers are wanted."""
     return IS_HEAD in scope
 
 
@@ -91,7 +88,7 @@ async def _answer_head(app: ASGIApp, scope: Any, receive: Receive, send: Send) -
     try:
         await app(scope, receive, send_on)
     finally:
-        # So it is counted and logged.
+        # Metrics and the log see the true method.
         scope["method"] = "HEAD"
 
 
@@ -100,7 +97,7 @@ def _fault(scope: Any) -> str | None:
     for place, (name, value) in enumerate(scope["headers"]):
         if name == b"host":
             hosts += 1
-            # granian gives an empty one where there is none.
+            # granian gives an empty Host where there is none.
             if not value and scope["http_version"] == "1":
                 address, port = scope["server"]
                 scope["headers"][place] = (
@@ -121,13 +118,12 @@ def _is_host(value: bytes) -> bool:
 
 
 class Body:
-    """A body that is read to its end, even if the handler did not want it.
+    """A body that is read to its end, even if the handler did not read it.
 
     A client that is still sending when its connection is closed never sees the answer.
     """
 
     def __init__(self, receive: Receive) -> None:
-        """Nothing of it has come."""
         self._receive = receive
         self._begun = False
         self._ended = False
@@ -140,7 +136,7 @@ class Body:
         return message
 
     async def read_on(self, expects: bool) -> None:
-        """Read what is left, for a while, unless the client waits to be asked for it."""
+        """Read the rest for a limited time, unless the client waits for 100 Continue before it sends."""
         if expects and not self._begun:
             return
         try:

@@ -1,4 +1,4 @@
-"""Files that are the same for everybody: compressed once, and not sent again to a client that has them."""
+"""Files that are the same for everybody: compressed once, and answered with 304 to a client that has them."""
 
 import gzip
 import hashlib
@@ -15,20 +15,18 @@ class File:
     """Content that stays the same as long as the process lives."""
 
     def __init__(self, content: bytes, media_type: str) -> None:
-        """Take the content and its type."""
         self.content = content
         self.media_type = media_type
-        # Weak, since it names the content both plain and compressed.
+        # A weak ETag, as it stands for the plain and the compressed content.
         self.etag = f'W/"{hashlib.sha256(content).hexdigest()[:32]}"'
 
     @cached_property
     def zipped(self) -> bytes:
-        """The content as gzip."""
         return gzip.compress(self.content, mtime=0)
 
     def answer(self, request: Request[Any, Any, Any]) -> Response[bytes | None]:
         """Send it as the client takes it, or say that the client has it."""
-        # A browser asks each time, so that a page never meets the script of another release.
+        # Browsers ask each time, so that a page never runs with the script of another release.
         headers = {"ETag": self.etag, "Cache-Control": "no-cache", "Vary": "Accept-Encoding"}
         if is_matched(self.etag, request.headers.get("if-none-match", "")):
             return Response(None, status_code=304, headers=headers)

@@ -1,4 +1,4 @@
-"""Writes that are repeated with the same Idempotency-Key: done once, answered each time."""
+"""A write that is repeated with the same Idempotency-Key is done once and answered each time."""
 
 import asyncio
 import hashlib
@@ -19,7 +19,7 @@ Handler = Callable[..., Awaitable[Any]]
 
 
 class Kept(NamedTuple):
-    """What was answered the first time."""
+    """The answer of the first time, as it is stored."""
 
     status: int
     location: str | None
@@ -55,7 +55,7 @@ class _Write:
         self._do = do
         self._upload = upload
         self._secret = secret
-        # The writes that run in this process. Between two tries of one, the database holds no claim of it.
+        # The writes that run in this process. Between two attempts of one write, the database holds no claim of it.
         self._running: set[tuple[str, str]] = request.app.state.running
         self._is_running = False
         scope = request.scope
@@ -63,7 +63,7 @@ class _Write:
         request.digest = hashlib.sha256(b"\0".join(target))
 
     async def answer(self) -> Any:
-        """Answer from what was kept, or do it and keep the answer."""
+        """Answer with the stored answer; or do the work and store its answer."""
         self._refuse_if_running()
         if not self._upload:
             self._request.digest.update(await self._request.body())
@@ -75,10 +75,10 @@ class _Write:
         if not isinstance(answer, Kept):
             return answer
         if self._upload:
-            # It comes at the client's pace: no connection waits for it.
+            # The rest of the body comes as slowly as the client sends it, so no connection is held meanwhile.
             await self._caller.claim(self._key, await self._fingerprint())
         text = answer.text
-        # Kept by an earlier version, it is plain.
+        # An answer that an earlier version stored is not encrypted.
         if self._secret and not text.startswith("{"):
             text = Fernet(self._caller.seal).decrypt(text).decode()
         location = [(b"location", answer.location.encode())] if answer.location else []
@@ -110,7 +110,7 @@ class _Write:
             raise Problem("in_progress", "A request with this Idempotency-Key is still running.")
 
     async def _fingerprint(self) -> bytes:
-        """Of the whole request, which includes what the handler has not read."""
+        """The digest of the whole request, with what the handler has not read of the body."""
         limits: Limits = self._request.app.state.limits
         try:
             async with asyncio.timeout(limits.transfer):

@@ -29,7 +29,6 @@ class Lines(logging.Formatter):
     """One line per event, for people; the lines of a traceback are indented."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Put the line together."""
         record.request_id = REQUEST_ID.get()
         return super().format(record).replace("\n", "\n    ")
 
@@ -38,7 +37,6 @@ class JsonLines(logging.Formatter):
     """One JSON object per line, for machines."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Put the object together."""
         event = {
             "time": f"{datetime.fromtimestamp(record.created, UTC):%Y-%m-%dT%H:%M:%S.%fZ}",
             "level": record.levelname.lower(),

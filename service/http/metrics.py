@@ -30,7 +30,7 @@ TRANSFER_BYTES = Counter(
 
 
 def count_request(scope: Any, status: int, seconds: float) -> None:
-    """Count a request that has ended, by the template of its route; unknown paths and methods are without number."""
+    """Count a request that has ended by the template of its route. Unknown paths are not counted: each would be a series."""
     if "route_handler" not in scope:
         return
     number, errors, duration = _series(scope["method"], scope["path_template"], status)
@@ -51,29 +51,26 @@ class Gauges:
     """Metrics that are read when they are asked for."""
 
     def __init__(self) -> None:
-        """Begin with none."""
         self._families: dict[str, GaugeMetricFamily] = {}
 
     def set(self, name: str, help_text: str, value: float, **labels: str) -> None:
-        """Say how much it is now."""
         if name not in self._families:
             self._families[name] = GaugeMetricFamily(name, help_text, labels=list(labels))
         self._families[name].add_metric(list(labels.values()), value)
 
     def collect(self) -> Iterable[Metric]:
-        """Give them to Prometheus' client."""
         return self._families.values()
 
 
 def exposition(gauges: Gauges) -> tuple[bytes, str]:
-    """These gauges and all that was counted, in the text format of Prometheus; and its content type."""
+    """These gauges and all counters in the text format of Prometheus, and the content type of that."""
     now = CollectorRegistry()
     now.register(gauges)
     return generate_latest(_counted()) + generate_latest(now), CONTENT_TYPE_LATEST
 
 
 def _counted() -> CollectorRegistry:
-    """The counters of this process; or of all of them, where they write to one directory."""
+    """The counters of this process, or of all workers if they write to one directory."""
     if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
         return REGISTRY
     registry = CollectorRegistry()

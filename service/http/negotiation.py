@@ -47,7 +47,6 @@ class Gzip(CompressionMiddleware):
     """Compresses an answer while it is sent. Litestar's own takes gzip;q=0 for a wish."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, and compress its answer if the client takes gzip."""
         if takes_gzip(Headers.from_scope(scope).get("accept-encoding", "")):
             send = self.create_compression_send_wrapper(send, CompressionEncoding.GZIP, scope)
         await self.app(scope, receive, send)

@@ -1,4 +1,4 @@
-"""Parameters in paths and queries, read strictly: what is mistyped is refused, not guessed at or overlooked."""
+"""Parameters in paths and queries are read strictly: a mistyped one is refused, and never guessed at or ignored."""
 
 import re
 from collections import Counter
@@ -19,7 +19,7 @@ from msgspec import Meta
 
 from service.http.problems import malformed_at
 
-# As long as any number that a person means; int() itself takes signs, underscores and other alphabets' digits.
+# At most 100 digits. int() alone would take signs, underscores and the digits of other alphabets.
 DIGITS = re.compile(r"0|[1-9][0-9]{0,99}")
 
 
@@ -29,7 +29,7 @@ class Digits(int):
     @classmethod
     def read(cls, _: type, text: str) -> "Digits":
         """Refuse 1.0, 1e3, +1, 01."""
-        # A default is a number already.
+        # The default value of a parameter comes here too, and is a number.
         if not DIGITS.fullmatch(str(text)):
             raise ValueError(f"{text!r} is not a whole number in digits")
         return cls(text)
@@ -62,7 +62,6 @@ class ParameterSchemas(OpenAPISchemaPlugin):
 
     @staticmethod
     def is_plugin_supported_type(value: Any) -> bool:
-        """These types only."""
         return value in TYPES
 
     def to_openapi_schema(self, field_definition: FieldDefinition, schema_creator: Any) -> Schema:
@@ -73,7 +72,7 @@ class ParameterSchemas(OpenAPISchemaPlugin):
 async def known_parameters_only(
     connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler
 ) -> None:
-    """A guard of all calls: a parameter that is not there, or is given twice, would be lost."""
+    """A guard of all calls: refuse unknown and repeated query parameters, which would be ignored."""
     query = connection.scope["query_string"]
     if not query or not handler.resolve_include_in_schema():  # type: ignore[attr-defined]
         return

@@ -1,11 +1,11 @@
-"""An error on its way to the client: what is wrong with this request. errors.py says how it is answered."""
+"""Problem is an error for the client: what is wrong with this request. errors.py turns it into an answer."""
 
 import re
 from typing import Any
 
 
 class Problem(Exception):
-    """An error as the client gets to know it, by its code."""
+    """An error with a code that clients branch on."""
 
     def __init__(
         self,
@@ -16,7 +16,7 @@ class Problem(Exception):
         headers: dict[str, str] | None = None,
         **members: Any,
     ) -> None:
-        """Say what is wrong with this very request; members become members of the answer."""
+        """Say what is wrong with this request; the members become members of the answer."""
         super().__init__(detail)
         self.code = code
         self.detail = detail
@@ -40,12 +40,12 @@ def malformed_at(errors: list[dict[str, str]]) -> Problem:
 
 
 def malformed_body(error: Exception) -> Problem:
-    """A body that departs from its schema: msgspec names the place, which becomes a JSON pointer."""
+    """A body that does not fit its schema; the place that msgspec names becomes a JSON pointer."""
     message, _, path = str(error).partition(" - at `$")
     pointer = re.sub(r"\.(\w+)|\[(\d+)\]", r"/\1\2", path.rstrip("`"))
     return malformed(message, pointer=f"#{pointer}")
 
 
 def late_body(seconds: float) -> Problem:
-    """A body that the client began and did not go on with."""
+    """A body that the client began and did not finish."""
     return malformed(f"The body did not come within {seconds:g} seconds", pointer="#")

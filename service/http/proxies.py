@@ -1,4 +1,4 @@
-"""A proxy in front of the service: whose word for the client's address and scheme is taken, and which path it adds."""
+"""A proxy in front of the service: whose X-Forwarded headers count, and which path it adds."""
 
 from ipaddress import IPv4Network, ip_network
 from typing import TYPE_CHECKING, Any
@@ -9,11 +9,11 @@ if TYPE_CHECKING:
 
 
 def behind_proxies(app: "ASGIApp", trusted: str, root_path: str) -> "ASGIApp":
-    """Wrap the app as these two settings want it: not at all where they are empty."""
+    """Wrap the app as these two settings say; not at all if they are empty."""
     if root_path:
         app = UnderPath(app, root_path)
     if trusted:
-        # Only now: the settings of a command need nothing of the server.
+        # Imported here, as commands read the settings without the server.
         from granian.utils.proxies import wrap_asgi_with_proxy_headers
 
         app = wrap_asgi_with_proxy_headers(app, trusted_networks(trusted))
@@ -25,7 +25,7 @@ def trusted_networks(trusted: str) -> list[str] | str:
     if trusted == "*":
         return trusted
     networks = [ip_network(each.strip()) for each in trusted.split(",")]
-    # So an IPv4 client looks on a socket that listens to IPv6 as well.
+    # On a socket for IPv4 and IPv6, an IPv4 client has such an address.
     mapped = [
         f"::ffff:{each.network_address}/{96 + each.prefixlen}"
         for each in networks
@@ -38,17 +38,16 @@ class UnderPath:
     """Serves the app under a path, whether the proxy takes the path off or leaves it there."""
 
     def __init__(self, app: "ASGIApp", root_path: str) -> None:
-        """Put this path before the paths of links."""
         self._app = app
         self._root_path = root_path
 
     async def __call__(self, scope: Any, receive: "Receive", send: "Send") -> None:
-        """Pass a request on without the path, and an answer with it."""
+        """Pass a request on without the prefix; put the prefix before a Location in the answer."""
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         inside = _without(scope["path"], self._root_path)
         raw = _without(scope["raw_path"].decode("latin-1"), self._root_path).encode("latin-1")
-        # Litestar puts app_root_path before its links. Its root_path it would look for anywhere in the path.
+        # Litestar puts app_root_path before its links. It would cut root_path out of the middle of a path as well.
         below: Any = {**scope, "path": inside, "raw_path": raw, "app_root_path": self._root_path}
 
         async def send_on(message: "Message") -> None:

@@ -22,12 +22,11 @@ class RateLimit(ASGIMiddleware):
     exclude_opt_key = "is_open"
 
     def __init__(self, per_minute: int) -> None:
-        """Let so many pass."""
         self._per_minute = per_minute
 
     async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
-        """Count this one; say in every answer how many are left."""
-        # By name: how many came, and when that minute ends. Not kept here: Litestar copies middleware for each route.
+        """Count this request, and say in its answer how many are left."""
+        # By caller: the number of requests, and when the minute ends. In the app's state: Litestar copies middleware for each route.
         counted: dict[str, tuple[int, float]] = scope["litestar_app"].state.requests_counted
         name, now = scope["user"], time()
         number, end = counted.get(name, (0, 0.0))

@@ -1,4 +1,4 @@
-"""What happens to every request, whatever it asks for: it gets an id, and its end is observed."""
+"""Every request gets an id, and observers (metrics, the log) hear of its end."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="-")
 VALID_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
-# What an answer says it is, it is: no browser is to guess and run it.
+# Browsers must not guess another type than the one in Content-Type, and run it.
 NO_SNIFFING = (b"x-content-type-options", b"nosniff")
 
 # Called at the end of each request with its scope, the status of its answer, and how many seconds it took.
@@ -25,15 +25,14 @@ def new_request_id() -> bytes:
 
 
 def _with_head(name: bytes, value: bytes) -> tuple[bytes, bytes]:
-    """Allow names HEAD where it names GET."""
+    """The header, and HEAD beside GET in it if it is Allow."""
     return name, value.replace(b"GET", b"GET, HEAD") if name.lower() == b"allow" else value
 
 
 class EveryRequest:
-    """Wraps all of the app, so that answers to unknown paths are not left out."""
+    """Wraps the whole app, so that requests for unknown paths are observed too."""
 
     def __init__(self, app: ASGIApp, observers: Sequence[Observer] = ()) -> None:
-        """Tell these observers of the end of each request."""
         self._app = app
         self._observers = observers
 

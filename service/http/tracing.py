@@ -52,11 +52,9 @@ class WithoutMessages(trace.TracerProvider):
     """Makes tracers whose spans tell that an error came, but not its message."""
 
     def __init__(self, provider: trace.TracerProvider) -> None:
-        """Take the tracers of this one."""
         self._provider = provider
 
     def get_tracer(self, *args: Any, **kwargs: Any) -> trace.Tracer:
-        """One such tracer."""
         tracer: Any = self._provider.get_tracer(*args, **kwargs)
         tracer.start_as_current_span = partial(
             tracer.start_as_current_span, record_exception=False, set_status_on_exception=False
@@ -78,7 +76,6 @@ class TracedRequests:
     where it is not sampled, most of what a hot read takes in all; this takes 20 µs."""
 
     def __init__(self, app: ASGIApp, tracer: trace.Tracer) -> None:
-        """Wrap all of the app."""
         self._app = app
         self._tracer = tracer
         excluded = os.environ.get("OTEL_PYTHON_EXCLUDED_URLS", "").split(",")
@@ -123,12 +120,10 @@ class Headers(Getter[Any]):
     """How propagators find the caller's trace."""
 
     def get(self, carrier: Any, key: str) -> list[str] | None:
-        """All values of a header."""
         wanted = key.lower().encode()
         return [value.decode("latin-1") for name, value in carrier if name == wanted] or None
 
     def keys(self, carrier: Any) -> list[str]:
-        """All names there are."""
         return [name.decode("latin-1") for name, _ in carrier]
 
 
