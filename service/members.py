@@ -152,3 +152,44 @@ async def list_members(
         )
         return Csv(copy, file_name=f"{slug}.csv", check=partial(page, max_rows=1))
     return Json(await page(max_rows=limit))
+
+
+@get(
+    "/v1/segments/{slug:str}/periods",
+    middleware=[GZIP],
+    responses={
+        200: ResponseSpec(
+            str,
+            media_type="text/csv",
+            description="The stays",
+            generate_examples=False,
+            examples=[
+                Example(value="1000;rollout;2026-11-20T12:00:00.000000Z;2026-11-24T09:30:00.000000Z\n")
+            ],
+        ),
+    },
+)
+async def list_periods(
+    request: ApiRequest,
+    slug: SlugInPath,
+    from_time: Annotated[
+        Moment | None,
+        QueryParameter(
+            name="from",
+            description="Stays that go on after this moment (RFC 3339); none: all that are kept",
+            examples=[Example(value="2026-11-01T00:00:00Z")],
+        ),
+    ] = None,
+    to_time: Annotated[
+        Moment | None, QueryParameter(name="to", description="Stays that began before this moment; none: now")
+    ] = None,
+) -> Csv:
+    """Stays in a segment.
+
+    `user_id;source;since;until` by user and time: every stay of every known user that overlaps the window, rollout members
+    included; `until` is empty where no end is known. Streamed, for joins with events of your own. Role: editor.
+    """
+    window = {"slug": slug, "from_time": from_time, "to_time": to_time}
+    copy = partial(request.auth.copy, "period_rows", "*", window, delimiter=";")
+    check = partial(request.auth.call, "http_periods_window", **window)
+    return Csv(copy, file_name=f"{slug}-periods.csv", check=check)

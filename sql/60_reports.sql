@@ -264,6 +264,7 @@ $$;
 create or replace function segmentation.user_pages ()
   returns table (after_id bigint, up_to_id bigint)
   language plpgsql
+  security definer
   set search_path = pg_catalog, pg_temp
 as $$
 begin
@@ -283,6 +284,9 @@ begin
   end loop;
 end
 $$;
+
+comment on function segmentation.user_pages() is
+  'For the service: all known users in pages of ids, so few that what is joined and merged stays in the processor''s cache. Example: select * from user_pages();';
 
 -- The pages of a report: users after one id and up to another, so few that what is joined and merged stays
 -- in the processor's cache; together they are in order. A report of one user is one page, and makes the user

@@ -670,6 +670,23 @@ comment on function segmentation.http_finish_import(
 ) is
   'For the service: POST /v1/segments/{slug}/members, after its COPY.';
 
+-- HEAD of the stays, whose rows are period_rows.
+create or replace function segmentation.http_periods_window (
+  slug      text,
+  from_time timestamptz default null,
+  to_time   timestamptz default null
+)
+  returns text
+  language sql
+  set search_path = pg_catalog, pg_temp
+as $$
+  select segmentation.periods_window(
+    http_periods_window.slug, http_periods_window.from_time, http_periods_window.to_time)::text
+$$;
+
+comment on function segmentation.http_periods_window(text, timestamptz, timestamptz) is
+  'For the service: HEAD /v1/segments/{slug}/periods.';
+
 -- Reports -------------------------------------------------------------------------------------------
 
 -- base_url is where the caller reaches the service, so that the link works by itself.

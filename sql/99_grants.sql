@@ -86,14 +86,20 @@ grant execute on function
   segmentation.http_create_report_link(text, bigint, text, text),
   segmentation.keep_answer(text, text, bytea, text, integer, text, text),
   segmentation.linked_pages(text),
+  segmentation.http_periods_window(text, timestamptz, timestamptz),
   segmentation.membership_changes(timestamptz, timestamptz),
+  segmentation.period_rows(text, timestamptz, timestamptz),
+  segmentation.periods_page(text, tstzrange, bigint, bigint),
+  segmentation.periods_window(text, timestamptz, timestamptz),
   segmentation.register_users(bigint[]),
   segmentation.report_page(timestamptz, timestamptz, bigint, bigint, timestamptz),
   segmentation.report_pages(text, bigint),
   segmentation.report_rows(text, bigint),
   segmentation.require_list_change(text, timestamptz, timestamptz, text, text, bigint, boolean),
   segmentation.revoke_report_link(text),
-  segmentation.settled_until()
+  segmentation.segment_periods(text, timestamptz, timestamptz),
+  segmentation.settled_until(),
+  segmentation.user_pages()
 to segmentation_editor;
 
 -- Change segments and keys, erase, and tend.
