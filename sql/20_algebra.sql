@@ -1,6 +1,8 @@
 -- The algebra of membership, written once:
 --
---     member(user, segment) = ((rollout - overridden) + assigned) * alive
+--     member(user, segment) = ((rollout - overridden - elsewhere) + assigned) * alive
+--
+-- In a layer, elsewhere is when the user is assigned to another segment of it; without a layer it is empty.
 --
 -- Everything is a period [starts_at, ends_at) whose open end is infinity. Each term is the multirange of all
 -- such periods: past, present and planned. The lower bound of a resulting range is the moment the user got
@@ -20,6 +22,7 @@
 create or replace function segmentation.member (
   rollout    tstzmultirange,
   overridden tstzmultirange,
+  elsewhere  tstzmultirange,
   assigned   tstzmultirange,
   alive      tstzrange
 )
@@ -28,7 +31,8 @@ create or replace function segmentation.member (
   immutable
   parallel safe
 as $$
-  select ((coalesce(rollout, '{}') - coalesce(overridden, '{}')) + coalesce(assigned, '{}'))
+  select (
+      (coalesce(rollout, '{}') - coalesce(overridden, '{}') - coalesce(elsewhere, '{}')) + coalesce(assigned, '{}'))
     * pg_catalog.tstzmultirange(alive)
 $$;
 
@@ -36,7 +40,8 @@ $$;
 create or replace function segmentation.source (
   assigned   boolean,
   overridden boolean,
-  rolled_out boolean
+  rolled_out boolean,
+  elsewhere  boolean default false
 )
   returns text
   language sql
@@ -46,6 +51,7 @@ as $$
   select case
     when assigned then 'assignment'
     when overridden then 'exclusion'
+    when elsewhere then 'none'
     when rolled_out then 'rollout'
     else 'none'
   end
@@ -64,6 +70,28 @@ select
   end_cause, end_actor, end_reason, ends_at as decided_at
 from segmentation.membership_history;
 
+-- Each assignment in a layer, as the other segments of the layer see it: for as long as it lasts, and its segment, it
+-- takes the user out of their rollouts.
+create or replace view segmentation.assignments_elsewhere as
+select
+  o.user_id, other.segment_id, o.segment_id as assigned_to,
+  o.starts_at, least(o.ends_at, s.deleted_at) as ends_at,
+  o.actor, o.reason, e.end_actor, e.end_reason,
+  greatest(o.decided_at, case when s.deleted_at < o.ends_at then s.deleted_at end) as decided_at
+from segmentation.overrides as o
+join segmentation.segments as s on s.segment_id = o.segment_id and o.starts_at < s.deleted_at
+join segmentation.segments as other
+  on other.layer_id = s.layer_id and other.segment_id <> s.segment_id
+  and other.created_at < o.ends_at and other.deleted_at > o.starts_at
+left join segmentation.segment_history as d
+  on d.segment_id = s.segment_id and d.operation = 'delete' and s.deleted_at < o.ends_at
+cross join lateral (
+  select
+    case when d.segment_id is null then o.end_actor else d.actor end,
+    case when d.segment_id is null then o.end_reason else d.reason end
+) as e (end_actor, end_reason)
+where o.included;
+
 -- The terms of the algebra and their result, for these users and every segment that ever concerned them.
 -- moment is what the clock says: a user never seen before counts as registered then. present is the same moment, or
 -- later where the clock has gone back since this user or this segment was changed (sql/10_clock.sql).
@@ -77,6 +105,7 @@ create or replace function segmentation.membership_periods (
     segment_id integer,
     rollout    tstzmultirange,
     overridden tstzmultirange,
+    elsewhere  tstzmultirange,
     assigned   tstzmultirange,
     member     tstzmultirange,
     present    timestamptz
@@ -85,15 +114,16 @@ create or replace function segmentation.membership_periods (
   stable
 as $$
   select
-    t.user_id, t.segment_id, t.rollout, t.overridden, t.assigned,
-    segmentation.member(t.rollout, t.overridden, t.assigned, tstzrange(s.created_at, s.deleted_at)),
+    t.user_id, t.segment_id, t.rollout, t.overridden, t.elsewhere, t.assigned,
+    segmentation.member(t.rollout, t.overridden, t.elsewhere, t.assigned, tstzrange(s.created_at, s.deleted_at)),
     greatest(membership_periods.moment, t.decided_at, s.created_at, nullif(s.deleted_at, 'infinity'))
   from (
     select
       p.user_id,
       p.segment_id,
       range_agg(p.period) filter (where p.kind = 'rollout') as rollout,
-      range_agg(p.period) filter (where p.kind <> 'rollout') as overridden,
+      range_agg(p.period) filter (where p.kind in ('assignment', 'exclusion')) as overridden,
+      range_agg(p.period) filter (where p.kind = 'elsewhere') as elsewhere,
       range_agg(p.period) filter (where p.kind = 'assignment') as assigned,
       max(p.decided_at) as decided_at
     from (
@@ -107,7 +137,12 @@ as $$
         left join segmentation.users as u on u.user_id = asked.user_id
       ) as k
       join segmentation.rollouts as r
-        on r.ends_at > k.registered_at and segmentation.bucket(k.user_id, r.salt) < r.threshold
+        on r.ends_at > k.registered_at
+        and segmentation.holds(r.buckets, r.threshold, segmentation.bucket(k.user_id, r.salt))
+      union all
+      select e.user_id, e.segment_id, 'elsewhere', tstzrange(e.starts_at, e.ends_at), e.decided_at
+      from segmentation.assignments_elsewhere as e
+      where e.user_id = any (membership_periods.user_ids)
       union all
       select
         o.user_id, o.segment_id, case when o.included then 'assignment' else 'exclusion' end,
@@ -123,10 +158,10 @@ $$;
 
 -- Each moment at which one of these users got in or out, up to until_time, with its cause, actor and reason.
 --
--- The algebra says when. The override that began or ended at that very moment says why; so does the deletion of
--- the segment, which goes first, or the rollout step in force, which goes last. Moments and overrides are put
--- into one list and sorted, and lead() looks from each moment to the override beside it: the cost grows with
--- the length of a history, not with its square.
+-- The algebra says when. The override that began or ended at that very moment says why, or else the assignment in
+-- another segment of the layer; so does the deletion of the segment, which goes first, or the rollout step in force,
+-- which goes last. Moments and overrides are put into one list and sorted, and lead() looks from each moment to the
+-- override beside it: the cost grows with the length of a history, not with its square.
 create or replace function segmentation.membership_events (
   user_ids   bigint[],
   until_time timestamptz
@@ -170,6 +205,16 @@ as $$
           (not o.included, 'add', o.ends_at, 2, 'rollout', o.end_actor, o.end_reason)
       ) as m (applies, operation, at, place, cause, actor, reason)
       where m.applies and o.user_id = any (membership_events.user_ids)
+      union all
+      -- An assignment elsewhere takes the user out of the rollout, and lets the rollout have it again.
+      select a.user_id, a.segment_id, m.operation, m.at, 3, m.cause, m.actor, m.reason
+      from segmentation.assignments_elsewhere as a
+      cross join lateral (
+        values
+          ('remove', a.starts_at, 'exclusive', a.actor, a.reason),
+          ('add', a.ends_at, 'rollout', a.end_actor, a.end_reason)
+      ) as m (operation, at, cause, actor, reason)
+      where a.user_id = any (membership_events.user_ids)
     ) as b
     window same_moment as (partition by b.user_id, b.segment_id, b.operation, b.at order by b.place)
   ) as e

@@ -81,6 +81,7 @@ as $$
 begin
   perform set_config('segmentation.actor', '', true);
   perform set_config('segmentation.reason', '', true);
+  perform set_config('segmentation.moment', '', true);
 end
 $$;
 
@@ -100,3 +101,15 @@ create or replace function segmentation.actor_reason () returns text
   language sql
   stable
 as $$ select nullif(pg_catalog.current_setting('segmentation.reason', true), '') $$;
+
+-- The moment at which a change is recorded: that of the function that makes it, if it has set one; else now.
+create or replace function segmentation.moment_of_change () returns timestamptz
+  language sql
+  volatile
+as $$
+  select coalesce(
+    case when current_user = 'segmentation_owner' then
+      nullif(pg_catalog.current_setting('segmentation.moment', true), '')::timestamptz
+    end,
+    segmentation.clock())
+$$;

@@ -4,6 +4,9 @@
 -- to any number of users and segments: it locks the users and their overrides, only then reads the clock, asks the
 -- table and writes. What it sees is what holds at the moment that it stamps. The public functions wrap it.
 --
+-- Of a user and a layer there is one assignment at most, live or planned; an index says so. So removals happen before
+-- additions, both at the same moment.
+--
 -- Locks are taken in one order everywhere: slugs, users, overrides, each ascending. So writers wait for each other, but
 -- never deadlock.
 
@@ -11,7 +14,7 @@
 --
 --     state      the user's override now: none (no row, or one that is over), assigned, excluded, planned (an
 --                assignment to come)
---     rolled_out whether the rollout holds the user now
+--     rolled_out whether the rollout holds the user now, and no assignment elsewhere in the layer stays
 --     planning   whether the new assignment starts later
 --     same_end, same_start: whether the override there has them already
 --
@@ -158,7 +161,11 @@ begin
   select greatest(
     registered_at,
     decided_at,
-    (select max(s.created_at) from segmentation.segments as s where s.segment_id = any (lock_overrides.segment_ids)),
+    (
+      select max(greatest(s.created_at, nullif(s.deleted_at, 'infinity')))
+      from segmentation.segments as s
+      where s.segment_id = any (lock_overrides.segment_ids)
+    ),
     (select max(r.decided_at) from segmentation.rollouts as r where r.segment_id = any (lock_overrides.segment_ids)),
     (
       select max(h.ends_at)
@@ -200,6 +207,75 @@ begin
 end
 $$;
 
+-- Rule of layers: nobody is added to a segment while assigned, now or planned, to another one of its layer, unless the
+-- same call removes that assignment. What is over, but not swept yet, is moved out: it would stand in the index.
+create or replace function segmentation.enter_layers (
+  user_ids bigint[],
+  added    integer[],
+  removed  integer[],
+  moment   timestamptz
+)
+  returns void
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  layer_ids integer[];
+  together text[];
+  assigned record;
+begin
+  select array_agg(s.layer_id), array_agg(s.slug order by s.slug) filter (where s.number > 1)
+  into layer_ids, together
+  from (
+    select s.layer_id, s.slug, count(*) over (partition by s.layer_id) as number
+    from segmentation.segments as s
+    where s.segment_id = any (enter_layers.added) and s.layer_id is not null
+  ) as s;
+  if layer_ids is null then
+    return;
+  end if;
+  if together is not null then
+    raise exception 'segments of one layer cannot be added together: %', array_to_string(together, ', ')
+      using
+        errcode = 'object_not_in_prerequisite_state',
+        detail = json_build_object('code', 'exclusive_segments', 'exclusive_segments', together),
+        hint = 'They exclude each other: add one of them.';
+  end if;
+  select
+    array_agg(distinct s.slug order by s.slug) as segments,
+    count(distinct m.user_id) as users,
+    (array_agg(distinct m.user_id order by m.user_id))[:10] as user_ids
+  into assigned
+  from segmentation.in_order(enter_layers.user_ids) as asked (user_id)
+  join segmentation.memberships as m on m.user_id = asked.user_id
+  join segmentation.segments as s on s.segment_id = m.segment_id
+  where m.included and m.layer_id = any (layer_ids)
+    and m.segment_id <> all (enter_layers.added || enter_layers.removed)
+    and m.ends_at > enter_layers.moment and s.deleted_at > enter_layers.moment;
+  if assigned.users > 0 and cardinality(enter_layers.user_ids) = 1 then
+    raise exception 'the user is assigned to another segment of the layer: %', array_to_string(assigned.segments, ', ')
+      using
+        errcode = 'object_not_in_prerequisite_state',
+        detail = json_build_object('code', 'exclusive_segments', 'exclusive_segments', assigned.segments),
+        hint = 'Name it in remove in the same call, or wait until the assignment ends.';
+  elsif assigned.users > 0 then
+    raise exception '% of these users are assigned to other segments of the layer: %',
+      assigned.users, array_to_string(assigned.segments, ', ')
+      using
+        errcode = 'object_not_in_prerequisite_state',
+        detail = json_build_object(
+          'code', 'exclusive_segments', 'exclusive_segments', assigned.segments,
+          'users', assigned.users, 'user_ids', assigned.user_ids),
+        hint = 'Leave these users out, or remove them from the other segments first; user_ids names ten at most.';
+  end if;
+  delete from segmentation.memberships as m
+  using segmentation.in_order(enter_layers.user_ids) as asked (user_id), segmentation.segments as s
+  where m.user_id = asked.user_id and s.segment_id = m.segment_id
+    and m.included and m.layer_id = any (layer_ids) and m.segment_id <> all (enter_layers.added)
+    and (m.ends_at <= enter_layers.moment or s.deleted_at <= enter_layers.moment);
+end
+$$;
+
 -- Every user with every segment: wanted[i] says whether the users are to be in segment_ids[i]. Both lists are sets. The
 -- caller holds the segments' slugs. Returns how many users changed how, segment by segment; those not counted are
 -- unchanged.
@@ -224,8 +300,15 @@ declare
   new_reason text;
   new_end_actor text;
   new_end_reason text;
+  added integer[];
+  removed integer[];
+  layer_ids integer[];
+  -- The segments of these layers that live and are not removed in this call.
+  staying integer[];
   salts bigint[];
   thresholds integer[];
+  dealt int4multirange[];
+  adding boolean;
   asked record;
 begin
   perform segmentation.set_actor(change_overrides.actor, change_overrides.reason);
@@ -236,112 +319,142 @@ begin
     new_end_actor := new_actor;
     new_end_reason := new_reason;
   end if;
-  moment := segmentation.lock_overrides(change_overrides.user_ids, change_overrides.segment_ids);
+  select
+    array_agg(s.layer_id order by a.position),
+    array_agg(a.segment_id) filter (where a.wanted), array_agg(a.segment_id) filter (where not a.wanted)
+  into layer_ids, added, removed
+  from unnest(change_overrides.segment_ids, change_overrides.wanted) with ordinality as a (segment_id, wanted, position)
+  join segmentation.segments as s on s.segment_id = a.segment_id;
+  moment := segmentation.lock_overrides(change_overrides.user_ids, array(
+    select unnest(change_overrides.segment_ids)
+    union
+    select s.segment_id from segmentation.segments as s where s.layer_id = any (layer_ids) and not s.swept));
+  perform set_config('segmentation.moment', segmentation.rfc3339(moment), true);
   new_start := coalesce(change_overrides.starts_at, moment);
   perform segmentation.require_period(change_overrides.starts_at, change_overrides.expires_at, moment);
   if new_start > moment then
-    perform segmentation.refuse_plans_for_excluded_users(
-      change_overrides.user_ids,
-      array(
-        select a.segment_id
-        from unnest(change_overrides.segment_ids, change_overrides.wanted) as a (segment_id, wanted)
-        where a.wanted
-      ),
-      moment);
+    perform segmentation.refuse_plans_for_excluded_users(change_overrides.user_ids, added, moment);
   end if;
-  -- The rollouts are looked up once: no change of a rollout can come between the two statements below.
+  perform segmentation.enter_layers(change_overrides.user_ids, added, coalesce(removed, '{}'), moment);
+  staying := array(
+    select s.segment_id
+    from segmentation.segments as s
+    where s.layer_id = any (layer_ids) and s.deleted_at > moment and (s.segment_id = any (removed)) is not true
+  );
+  -- The rollouts are looked up once: no change of a rollout can come between the statements below.
   select
-    array_agg(r.salt order by a.position), array_agg(coalesce(r.threshold, 0) order by a.position)
-  into salts, thresholds
+    array_agg(r.salt order by a.position), array_agg(coalesce(r.threshold, 0) order by a.position),
+    array_agg(r.buckets order by a.position)
+  into salts, thresholds, dealt
   from unnest(change_overrides.segment_ids) with ordinality as a (segment_id, position)
   left join segmentation.rollouts as r
     on r.segment_id = a.segment_id and segmentation.in_force(r.starts_at, r.ends_at, moment);
 
-  -- Where there is an override: what becomes of it.
-  return query
-  with found as (
-    select
-      m.user_id, m.segment_id, a.wanted,
-      segmentation.override_state(m, moment) as state,
-      m.starts_at = new_start as same_start,
-      m.ends_at = new_end as same_end,
-      coalesce(segmentation.bucket(m.user_id, a.salt) < a.threshold, false) as rolled_out
-    from segmentation.in_order(change_overrides.user_ids) as asked_user (user_id)
-    join segmentation.memberships as m on m.user_id = asked_user.user_id
-    join unnest(change_overrides.segment_ids, change_overrides.wanted, salts, thresholds)
-      as a (segment_id, wanted, salt, threshold) on a.segment_id = m.segment_id
-    where m.segment_id = any (change_overrides.segment_ids)
-  ),
-  decided as materialized (
-    select
-      f.user_id, f.segment_id, f.wanted, f.rolled_out,
-      -- An assignment that goes on keeps its start, and who began it and why.
-      f.wanted and f.state = 'assigned' as goes_on,
-      segmentation.override_change(
-        f.wanted, f.state, f.rolled_out, new_start > moment, f.same_start, f.same_end) as change
-    from found as f
-  ),
-  ended as (
-    delete from segmentation.memberships as m
-    using decided as d
-    where d.change = 'removed' and not d.rolled_out
-      and m.user_id = d.user_id and m.segment_id = d.segment_id
-  ),
-  replaced as (
-    update segmentation.memberships as m
-    set
-      included = d.wanted,
-      starts_at = case when d.goes_on then m.starts_at when d.wanted then new_start else moment end,
-      ends_at = case when d.wanted then new_end else 'infinity' end,
-      actor = case when d.goes_on then m.actor else new_actor end,
-      reason = case when d.goes_on then m.reason else new_reason end,
-      end_actor = case when d.wanted then new_end_actor end,
-      end_reason = case when d.wanted then new_end_reason end,
-      decided_at = moment
+  foreach adding in array array[false, true] loop
+    continue when adding <> all (change_overrides.wanted);
+    -- Where there is an override: what becomes of it.
+    return query
+    with found as (
+      select
+        m.user_id, m.segment_id, a.wanted,
+        segmentation.override_state(m, moment) as state,
+        m.starts_at = new_start as same_start,
+        m.ends_at = new_end as same_end,
+        coalesce(segmentation.holds(a.buckets, a.threshold, segmentation.bucket(m.user_id, a.salt)), false)
+          and not exists (
+            select
+            from segmentation.memberships as e
+            where e.user_id = m.user_id and e.layer_id = a.layer_id and e.included
+              and e.segment_id <> a.segment_id and e.segment_id = any (staying)
+              and segmentation.in_force(e.starts_at, e.ends_at, moment)
+          ) as rolled_out
+      from segmentation.in_order(change_overrides.user_ids) as asked_user (user_id)
+      join segmentation.memberships as m on m.user_id = asked_user.user_id
+      join unnest(change_overrides.segment_ids, change_overrides.wanted, layer_ids, salts, thresholds, dealt)
+        as a (segment_id, wanted, layer_id, salt, threshold, buckets) on a.segment_id = m.segment_id
+      where m.segment_id = any (case when adding then added else removed end)
+    ),
+    decided as materialized (
+      select
+        f.user_id, f.segment_id, f.wanted, f.rolled_out,
+        -- An assignment that goes on keeps its start, and who began it and why.
+        f.wanted and f.state = 'assigned' as goes_on,
+        segmentation.override_change(
+          f.wanted, f.state, f.rolled_out, new_start > moment, f.same_start, f.same_end) as change
+      from found as f
+    ),
+    ended as (
+      delete from segmentation.memberships as m
+      using decided as d
+      where d.change = 'removed' and not d.rolled_out
+        and m.user_id = d.user_id and m.segment_id = d.segment_id
+    ),
+    replaced as (
+      update segmentation.memberships as m
+      set
+        included = d.wanted,
+        starts_at = case when d.goes_on then m.starts_at when d.wanted then new_start else moment end,
+        ends_at = case when d.wanted then new_end else 'infinity' end,
+        actor = case when d.goes_on then m.actor else new_actor end,
+        reason = case when d.goes_on then m.reason else new_reason end,
+        end_actor = case when d.wanted then new_end_actor end,
+        end_reason = case when d.wanted then new_end_reason end,
+        decided_at = moment
+      from decided as d
+      where (d.change in ('added', 'rescheduled') or (d.change = 'removed' and d.rolled_out))
+        and m.user_id = d.user_id and m.segment_id = d.segment_id
+    )
+    select d.segment_id, d.change, count(*)
     from decided as d
-    where (d.change in ('added', 'rescheduled') or (d.change = 'removed' and d.rolled_out))
-      and m.user_id = d.user_id and m.segment_id = d.segment_id
-  )
-  select d.segment_id, d.change, count(*)
-  from decided as d
-  group by d.segment_id, d.change;
+    group by d.segment_id, d.change;
 
-  -- Where there is none: an assignment begins, or the exclusion of a user whom the rollout holds.
-  for asked in
-    select a.segment_id, a.wanted, a.salt, a.threshold
-    from unnest(change_overrides.segment_ids, change_overrides.wanted, salts, thresholds)
-      as a (segment_id, wanted, salt, threshold)
-    where a.wanted or a.threshold > 0
-  loop
-    insert into segmentation.memberships (
-      user_id, segment_id, included, starts_at, ends_at, actor, reason, end_actor, end_reason, decided_at)
-    select
-      u.user_id, asked.segment_id, asked.wanted,
-      case when asked.wanted then new_start else moment end,
-      case when asked.wanted then new_end else 'infinity' end,
-      new_actor, new_reason,
-      case when asked.wanted then new_end_actor end,
-      case when asked.wanted then new_end_reason end,
-      moment
-    from segmentation.in_order(change_overrides.user_ids) as u (user_id)
-    where (asked.wanted or segmentation.bucket(u.user_id, asked.salt) < asked.threshold)
-      and not exists (
-        select
-        from segmentation.memberships as m
-        where m.user_id = u.user_id and m.segment_id = asked.segment_id
-      );
-    get diagnostics users = row_count;
-    if users > 0 then
-      segment_id := asked.segment_id;
-      change := case when asked.wanted then 'added' else 'removed' end;
-      return next;
-    end if;
+    -- Where there is none: an assignment begins, or the exclusion of a user whom the rollout holds.
+    for asked in
+      select a.*
+      from unnest(change_overrides.segment_ids, change_overrides.wanted, layer_ids, salts, thresholds, dealt)
+        as a (segment_id, wanted, layer_id, salt, threshold, buckets)
+      where a.wanted = adding and (adding or a.threshold > 0)
+    loop
+      insert into segmentation.memberships (
+        user_id, segment_id, layer_id, included, starts_at, ends_at, actor, reason, end_actor, end_reason, decided_at)
+      select
+        u.user_id, asked.segment_id, asked.layer_id, adding,
+        case when adding then new_start else moment end,
+        case when adding then new_end else 'infinity' end,
+        new_actor, new_reason,
+        case when adding then new_end_actor end,
+        case when adding then new_end_reason end,
+        moment
+      from segmentation.in_order(change_overrides.user_ids) as u (user_id)
+      where not exists (
+          select
+          from segmentation.memberships as m
+          where m.user_id = u.user_id and m.segment_id = asked.segment_id
+        )
+        and (
+          adding
+          or segmentation.holds(asked.buckets, asked.threshold, segmentation.bucket(u.user_id, asked.salt))
+            and not exists (
+              select
+              from segmentation.memberships as e
+              where e.user_id = u.user_id and e.layer_id = asked.layer_id and e.included
+                and e.segment_id <> asked.segment_id and e.segment_id = any (staying)
+                and segmentation.in_force(e.starts_at, e.ends_at, moment)
+            )
+        );
+      get diagnostics users = row_count;
+      if users > 0 then
+        segment_id := asked.segment_id;
+        change := case when adding then 'added' else 'removed' end;
+        return next;
+      end if;
+    end loop;
   end loop;
   perform segmentation.unset_actor();
 exception
   -- A plain INSERT, which takes none of our locks, was quicker.
   when unique_violation then
-    raise exception 'the same override was inserted by somebody else at the same time'
+    raise exception 'the same override, or one of the same layer, was inserted by somebody else at the same time'
       using errcode = 'serialization_failure', hint = 'Try again.';
 end
 $$;

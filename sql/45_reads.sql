@@ -38,6 +38,10 @@ $$;
 -- unless it is overridden. One scan of a user's overrides serves both: an exclusion is kept as a negative
 -- number, which is no segment's. Segments are looked up last and all at once, by array: a join would be
 -- planned for one row and scan them for each. Inlined into its caller, which keeps the plan.
+--
+-- In a layer one segment at most holds the user. The layer's cell says which, or -1: then its steps are asked. Layers
+-- in which the user is assigned are left out; which these are is looked up once, and not at all where there are no
+-- layers.
 create or replace function segmentation.current_segments (
   user_ids bigint[],
   moment   timestamptz
@@ -57,10 +61,37 @@ as $$
         and s.segment_id = any (o.segment_ids || array(
           select r.segment_id
           from segmentation.rollouts as r
-          where r.threshold > 0
+          where r.threshold > 0 and r.layer_id is null
             and segmentation.in_force(r.starts_at, r.ends_at, current_segments.moment, r.decided_at)
             and segmentation.bucket(asked.user_id, r.salt) < r.threshold
             and r.segment_id <> all (o.segment_ids) and -r.segment_id <> all (o.segment_ids)
+        ) || array(
+          select held.segment_id
+          from segmentation.layer_cells as c
+          cross join lateral (
+            select case
+              when c.segment_ids[segmentation.bucket(asked.user_id, c.salt) / 100 + 1] >= 0
+                then c.segment_ids[segmentation.bucket(asked.user_id, c.salt) / 100 + 1]
+              else (
+                select r.segment_id
+                from segmentation.rollouts as r
+                where r.layer_id = c.layer_id
+                  and segmentation.in_force(r.starts_at, r.ends_at, current_segments.moment, r.decided_at)
+                  and segmentation.holds(r.buckets, r.threshold, segmentation.bucket(asked.user_id, r.salt))
+                limit 1
+              )
+            end
+          ) as held (segment_id)
+          where segmentation.in_force(c.starts_at, c.ends_at, current_segments.moment, c.decided_at)
+            and held.segment_id <> all (o.segment_ids) and -held.segment_id <> all (o.segment_ids)
+            and c.layer_id <> all (array(
+              select m.layer_id
+              from segmentation.memberships as m
+              join segmentation.segments as elsewhere on elsewhere.segment_id = m.segment_id
+              where m.user_id = asked.user_id and m.included and m.layer_id is not null
+                and elsewhere.deleted_at = 'infinity'
+                and segmentation.in_force(m.starts_at, m.ends_at, current_segments.moment, m.decided_at)
+            ))
         ))
       order by s.slug
     )
@@ -268,7 +299,8 @@ begin
       coalesce(p.member @> a.moment, false),
       case
         when segmentation.in_force(s.created_at, s.deleted_at, a.moment)
-          then segmentation.source(p.assigned @> a.moment, p.overridden @> a.moment, p.rollout @> a.moment)
+          then segmentation.source(
+            p.assigned @> a.moment, p.overridden @> a.moment, p.rollout @> a.moment, p.elsewhere @> a.moment)
         else 'none'
       end
   ) as m (member, source)
@@ -293,6 +325,13 @@ begin
     join segmentation.rollouts as r
       on r.segment_id = s.segment_id and segmentation.in_force(r.starts_at, r.ends_at, lower(held))
     where m.source = 'rollout' and held @> a.moment
+    union all
+    -- What keeps the user out of the rollout that would hold it.
+    select e.actor, e.reason
+    from segmentation.assignments_elsewhere as e
+    where m.source = 'none' and p.rollout @> a.moment
+      and e.user_id = explain_membership.user_id and e.segment_id = s.segment_id
+      and segmentation.in_force(e.starts_at, e.ends_at, a.moment)
     union all
     select e.actor, e.reason
     from segmentation.membership_events(array[explain_membership.user_id], now) as e

@@ -121,8 +121,8 @@ $$;
 
 -- memberships ---------------------------------------------------------------------------------------
 
--- Of plain DML: who did it, and when. A row trigger, as only such a one may change a row before it is written; its WHEN
--- spares the functions the call.
+-- Of plain DML: who did it, and when, and the segment's layer. A row trigger, as only such a one may change a row before
+-- it is written; its WHEN spares the functions the call.
 create or replace function segmentation.memberships_name_the_login () returns trigger
   language plpgsql
   set search_path = pg_catalog, pg_temp
@@ -148,6 +148,7 @@ begin
   if tg_op = 'UPDATE' then
     new.decided_at := greatest(old.decided_at, moment);
   end if;
+  new.layer_id := (select s.layer_id from segmentation.segments as s where s.segment_id = new.segment_id);
   return new;
 end
 $$;
@@ -168,9 +169,13 @@ declare
 begin
   -- One pass over what may be a million rows; only what is wrong is looked for again.
   for added in
-    select d.segment_id, d.starts_at, s.segment_id is not null as living
+    select
+      d.segment_id, d.starts_at, s.segment_id is not null as living,
+      d.layer_id is not distinct from s.layer_id as in_its_layer
     from (
-      select n.segment_id, min(n.starts_at) as starts_at from new_rows as n group by n.segment_id
+      select n.segment_id, n.layer_id, min(n.starts_at) as starts_at
+      from new_rows as n
+      group by n.segment_id, n.layer_id
     ) as d
     left join segmentation.segments as s on s.segment_id = d.segment_id and s.deleted_at = 'infinity'
   loop
@@ -180,6 +185,13 @@ begin
           errcode = 'foreign_key_violation',
           detail = json_build_object('segment_id', added.segment_id),
           hint = 'Look it up in segmentation.segments, or call change_user_segments with its slug.';
+    end if;
+    if not added.in_its_layer then
+      raise exception 'segment_id % is not in the layer that the row names', added.segment_id
+        using
+          errcode = 'foreign_key_violation',
+          detail = json_build_object('segment_id', added.segment_id),
+          hint = 'Leave layer_id out, or call change_user_segments.';
     end if;
     if added.starts_at < earliest then
       select n.user_id, n.starts_at into wrong
@@ -256,7 +268,7 @@ create or replace function segmentation.memberships_after_delete () returns trig
   set search_path = pg_catalog, pg_temp
 as $$
 declare
-  moment timestamptz := segmentation.clock();
+  moment timestamptz := segmentation.moment_of_change();
   earliest timestamptz := segmentation.earliest_change();
 begin
   perform segmentation.ensure_history_partition(month)

@@ -2,8 +2,8 @@
 --
 -- The report of a month is user_history of all users, cut to that month (UTC); a test holds them equal. Most events
 -- come from rollouts, and those of a user without an override follow from the bucket alone: rollout_lines finds them
--- from the bounds of the steps. Only pairs with an override that begins or ends in the month go through the algebra:
--- override_lines. report_lines merges the two. All of them are inlined, and a report asks for a page of users at a
+-- from the bounds of the steps. Only pairs with an override, or an assignment in another segment of the layer, that
+-- begins or ends in the month go through the algebra: override_lines. report_lines merges the two. All of them are inlined, and a report asks for a page of users at a
 -- time, with a plan that PostgreSQL keeps: nothing in it may depend on how many rows the planner expects.
 
 create or replace function segmentation.month_start (
@@ -58,44 +58,49 @@ end
 $$;
 
 -- The moments at which a rollout moves users, and which: those whose bucket is at least lowest and below the other
--- bound get in (add) or out (remove). From 10 % to 30 % that is one move: add, lowest 10000, below 30000.
+-- bound get in (add) or out (remove). From 10 % to 30 % that is one move: add, lowest 10000, below 30000. In a layer
+-- the buckets may lie apart: then buckets says which of those between the bounds, and is null otherwise.
 create or replace function segmentation.rollout_moves (
   from_time timestamptz,
   to_time   timestamptz,
   now       timestamptz
 )
   returns table (
-    segment_id integer, slug text, salt bigint, at timestamptz, operation text, lowest integer, below integer
+    segment_id integer, slug text, salt bigint, at timestamptz, operation text,
+    lowest integer, below integer, buckets int4multirange
   )
   language sql
   stable
 as $$
   select
-    c.segment_id, s.slug, c.salt, c.at,
-    case when c.before < c.after then 'add' else 'remove' end,
-    least(c.before, c.after), greatest(c.before, c.after)
+    c.segment_id, s.slug, c.salt, c.at, m.operation, lower(m.buckets), upper(m.buckets),
+    nullif(m.buckets, int4multirange(range_merge(m.buckets)))
   from (
     select
       b.segment_id, b.salt, b.at,
-      coalesce(max(b.threshold) filter (where b.ending), 0) as before,
-      coalesce(max(b.threshold) filter (where not b.ending), 0) as after
+      coalesce(range_agg(b.buckets) filter (where b.ending), '{}') as before,
+      coalesce(range_agg(b.buckets) filter (where not b.ending), '{}') as after
     from (
-      select r.segment_id, r.salt, r.threshold, r.starts_at as at, false as ending, r.decided_at
+      select r.segment_id, r.salt, h.buckets, m.at, m.ending, r.decided_at
       from segmentation.rollouts as r
-      union all
-      select r.segment_id, r.salt, r.threshold, r.ends_at, true, r.decided_at
-      from segmentation.rollouts as r
+      cross join lateral (
+        select coalesce(r.buckets, int4multirange(int4range(0, r.threshold)))
+      ) as h (buckets)
+      cross join lateral (values (r.starts_at, false), (r.ends_at, true)) as m (at, ending)
     ) as b
     where b.at >= rollout_moves.from_time and b.at < rollout_moves.to_time
     group by b.segment_id, b.salt, b.at
     having b.at <= greatest(rollout_moves.now, max(b.decided_at))
   ) as c
   join segmentation.segments as s on s.segment_id = c.segment_id
-  where c.before <> c.after
+  cross join lateral (
+    values ('add', c.after - c.before), ('remove', c.before - c.after)
+  ) as m (operation, buckets)
+  where not isempty(m.buckets)
 $$;
 
--- The users of a page, each with the segments in which it has an override at any time from from_time to to_time. One
--- list, grouped: a join of users with overrides may be planned as a nested loop, which compares all with all.
+-- The users of a page, each with the segments in which it has an override, or is out for an assignment elsewhere, at
+-- any time from from_time to to_time. One list, grouped: a join of users with overrides may be planned as a nested loop, which compares all with all.
 create or replace function segmentation.reported_users (
   from_time timestamptz,
   to_time   timestamptz,
@@ -114,6 +119,10 @@ as $$
     select o.user_id, null, o.segment_id
     from segmentation.overrides as o
     where o.starts_at <= reported_users.to_time and o.ends_at >= reported_users.from_time
+    union all
+    select e.user_id, null, e.segment_id
+    from segmentation.assignments_elsewhere as e
+    where e.starts_at <= reported_users.to_time and e.ends_at >= reported_users.from_time
   ) as p
   where p.user_id > reported_users.after_id and p.user_id <= reported_users.up_to_id
   group by p.user_id
@@ -134,13 +143,13 @@ create or replace function segmentation.rollout_lines (
 as $$
   with moves as materialized (
     select
-      m.segment_id, m.slug collate "C" as slug, m.salt, m.at, m.operation, m.lowest, m.below,
+      m.segment_id, m.slug collate "C" as slug, m.salt, m.at, m.operation, m.lowest, m.below, m.buckets,
       segmentation.rfc3339(m.at) as at_text
     from segmentation.rollout_moves(rollout_lines.from_time, rollout_lines.to_time, rollout_lines.now) as m
     order by m.at, m.slug collate "C", m.segment_id
   ),
   steps as materialized (
-    select r.salt, r.threshold, r.starts_at, r.ends_at, s.segment_id, s.slug
+    select r.salt, r.threshold, r.buckets, r.starts_at, r.ends_at, s.segment_id, s.slug
     from segmentation.rollouts as r
     join segmentation.segments as s on s.segment_id = r.segment_id
     where r.threshold > 0 and r.starts_at < rollout_lines.to_time and r.ends_at > rollout_lines.from_time
@@ -160,13 +169,14 @@ as $$
     from steps as r
     where u.registered_at >= rollout_lines.from_time and u.registered_at < rollout_lines.to_time
       and segmentation.in_force(r.starts_at, r.ends_at, u.registered_at)
-      and segmentation.bucket(u.user_id, r.salt) < r.threshold
+      and segmentation.holds(r.buckets, r.threshold, segmentation.bucket(u.user_id, r.salt))
       and (r.segment_id = any (u.overridden)) is not true
     union all
     select m.at, m.segment_id, m.slug, m.operation, m.at_text
     from moves as m
     where segmentation.bucket(u.user_id, m.salt) < m.below
       and segmentation.bucket(u.user_id, m.salt) >= m.lowest
+      and (m.buckets is null or segmentation.bucket(u.user_id, m.salt) <@ m.buckets)
       and u.registered_at < m.at
       and (m.segment_id = any (u.overridden)) is not true
   ) as e
@@ -174,7 +184,9 @@ as $$
 $$;
 
 -- What overrides did, from the algebra. An override that begins before from_time and ends after to_time covers all of
--- that time and so has no event; any other is here, with the steps of its segment that hold the user.
+-- that time and so has no event; any other is here, with what else concerns its user and segment: the assignments
+-- elsewhere in the layer, and the steps that hold the user. So is an assignment elsewhere that begins or ends in that
+-- time, unless an override covers it.
 create or replace function segmentation.override_lines (
   from_time timestamptz,
   to_time   timestamptz,
@@ -187,38 +199,62 @@ create or replace function segmentation.override_lines (
   stable
 as $$
   with changed as materialized (
-    select o.user_id, o.segment_id, o.included, o.starts_at, o.ends_at, o.decided_at
+    select
+      o.user_id, o.segment_id, case when o.included then 'assignment' else 'exclusion' end as kind,
+      o.starts_at, o.ends_at, o.decided_at
     from segmentation.overrides as o
     join segmentation.segments as s on s.segment_id = o.segment_id
     where o.user_id > override_lines.after_id and o.user_id <= override_lines.up_to_id
       and o.starts_at <= override_lines.to_time and o.ends_at >= override_lines.from_time
       and (o.starts_at >= override_lines.from_time or least(o.ends_at, s.deleted_at) <= override_lines.to_time)
+  ),
+  concerned as materialized (
+    select c.* from changed as c
+    union all
+    select e.user_id, e.segment_id, 'elsewhere', e.starts_at, e.ends_at, e.decided_at
+    from segmentation.assignments_elsewhere as e
+    where e.user_id > override_lines.after_id and e.user_id <= override_lines.up_to_id
+      and e.starts_at <= override_lines.to_time and e.ends_at >= override_lines.from_time
+      and (
+        (e.user_id, e.segment_id) in (select c.user_id, c.segment_id from changed as c)
+        or (
+          (e.starts_at >= override_lines.from_time or e.ends_at <= override_lines.to_time)
+          and not exists (
+            select
+            from segmentation.overrides as o
+            where o.user_id = e.user_id and o.segment_id = e.segment_id
+              and o.starts_at < override_lines.from_time and o.ends_at > override_lines.to_time
+          )
+        )
+      )
   )
   select t.user_id, b.at, s.slug, t.segment_id, b.operation
   from (
     select
       p.user_id, p.segment_id,
-      range_agg(tstzrange(p.starts_at, p.ends_at)) filter (where p.included is null) as rollout,
-      range_agg(tstzrange(p.starts_at, p.ends_at)) filter (where p.included is not null) as overridden,
-      range_agg(tstzrange(p.starts_at, p.ends_at)) filter (where p.included) as assigned,
+      range_agg(tstzrange(p.starts_at, p.ends_at)) filter (where p.kind = 'rollout') as rollout,
+      range_agg(tstzrange(p.starts_at, p.ends_at)) filter (where p.kind in ('assignment', 'exclusion')) as overridden,
+      range_agg(tstzrange(p.starts_at, p.ends_at)) filter (where p.kind = 'elsewhere') as elsewhere,
+      range_agg(tstzrange(p.starts_at, p.ends_at)) filter (where p.kind = 'assignment') as assigned,
       max(p.decided_at) as decided_at
     from (
-      select c.user_id, c.segment_id, c.included, c.starts_at, c.ends_at, c.decided_at
-      from changed as c
+      select c.user_id, c.segment_id, c.kind, c.starts_at, c.ends_at, c.decided_at
+      from concerned as c
       union all
       select
-        c.user_id, c.segment_id, null, greatest(r.starts_at, u.registered_at), r.ends_at,
+        c.user_id, c.segment_id, 'rollout', greatest(r.starts_at, u.registered_at), r.ends_at,
         greatest(r.decided_at, u.registered_at)
-      from changed as c
+      from concerned as c
       join segmentation.rollouts as r
-        on r.segment_id = c.segment_id and segmentation.bucket(c.user_id, r.salt) < r.threshold
+        on r.segment_id = c.segment_id
+        and segmentation.holds(r.buckets, r.threshold, segmentation.bucket(c.user_id, r.salt))
       join segmentation.users as u on u.user_id = c.user_id and u.registered_at < r.ends_at
     ) as p
     group by p.user_id, p.segment_id
   ) as t
   join segmentation.segments as s on s.segment_id = t.segment_id
   cross join lateral unnest(
-    segmentation.member(t.rollout, t.overridden, t.assigned, tstzrange(s.created_at, s.deleted_at))
+    segmentation.member(t.rollout, t.overridden, t.elsewhere, t.assigned, tstzrange(s.created_at, s.deleted_at))
   ) as period
   cross join lateral (
     select 'add', lower(period)

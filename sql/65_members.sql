@@ -1,8 +1,31 @@
 -- Who is in a segment: listed, exported, counted.
 --
 -- Candidates of a page come straight from the indexes, by user id: whoever is assigned at that moment, and
--- whoever's bucket is below the step in force. Since when and until when is the algebra's answer, asked
+-- whoever's bucket the step in force holds. Since when and until when is the algebra's answer, asked
 -- for a page of users at a time, so that memory stays flat however large the segment is.
+
+-- The other segments of a layer that live at a moment, or now (null): who is assigned to one of them is out of this
+-- one's rollout. None without a layer.
+create or replace function segmentation.other_segments_of_layer (
+  segment_id integer,
+  at         timestamptz default null
+)
+  returns integer[]
+  language sql
+  stable
+  set search_path = pg_catalog, pg_temp
+as $$
+  select array(
+    select other.segment_id
+    from segmentation.segments as s
+    join segmentation.segments as other on other.layer_id = s.layer_id and other.segment_id <> s.segment_id
+    where s.segment_id = other_segments_of_layer.segment_id
+      and case
+        when other_segments_of_layer.at is null then other.deleted_at = 'infinity'
+        else segmentation.in_force(other.created_at, other.deleted_at, other_segments_of_layer.at)
+      end
+  )
+$$;
 
 -- The next members by user id after a given one: at a moment, or now (null) by this clock.
 create or replace function segmentation.members_page (
@@ -19,6 +42,7 @@ as $$
 declare
   moment timestamptz := coalesce(members_page.at, members_page.now);
   step segmentation.rollouts;
+  others integer[] := segmentation.other_segments_of_layer(members_page.segment_id, members_page.at);
   page bigint[];
 begin
   select r.* into step
@@ -43,11 +67,13 @@ begin
       select u.user_id
       from segmentation.users as u
       where u.user_id > members_page.after and (members_page.at is null or u.registered_at <= members_page.at)
-        and segmentation.bucket(u.user_id, step.salt) < step.threshold
+        and segmentation.holds(step.buckets, step.threshold, segmentation.bucket(u.user_id, step.salt))
         and not exists (
           select
           from segmentation.overrides as o
-          where o.user_id = u.user_id and o.segment_id = members_page.segment_id
+          where o.user_id = u.user_id
+            and o.segment_id = any (members_page.segment_id || others)
+            and (o.included or o.segment_id = members_page.segment_id)
             and segmentation.in_force(
               o.starts_at, o.ends_at, moment, case when members_page.at is null then o.decided_at end)
         )
@@ -124,6 +150,7 @@ create or replace function segmentation.segment_stats (
 as $$
 declare
   found_id integer := segmentation.segment_id_of(segment_stats.slug);
+  others integer[] := segmentation.other_segments_of_layer(found_id);
   now timestamptz := segmentation.clock();
 begin
   return query
@@ -136,13 +163,15 @@ begin
   cross join (
     select count(*)
     from segmentation.rollouts as s
-    join segmentation.users as u on segmentation.bucket(u.user_id, s.salt) < s.threshold
+    join segmentation.users as u
+      on segmentation.holds(s.buckets, s.threshold, segmentation.bucket(u.user_id, s.salt))
     where s.segment_id = found_id and segmentation.in_force(s.starts_at, s.ends_at, now, s.decided_at)
       and s.percent > 0
       and not exists (
         select
         from segmentation.memberships as m
-        where m.segment_id = found_id and m.user_id = u.user_id
+        where m.user_id = u.user_id
+          and m.segment_id = any (found_id || others) and (m.included or m.segment_id = found_id)
           and segmentation.in_force(m.starts_at, m.ends_at, now, m.decided_at)
       )
   ) as r (rolled_out);

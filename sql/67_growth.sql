@@ -1,7 +1,7 @@
 -- How a segment grew: its members counted at many moments at once, and a rollout's plan beside what came of it.
 --
 -- Every user and every override is read once, however many moments there are. Each is turned into changes: from which
--- moment on (position), for which users (class: where their bucket lies among the percentages planned), by how much.
+-- moment on (position), for which users (class: which of the planned steps hold their bucket), by how much.
 -- The sum of all changes up to a moment is the count at it. An example:
 --
 --     moments    1 = Mon 12:00, 10 % planned      2 = Tue 12:00, 30 % planned
@@ -115,7 +115,7 @@ begin
   with plan as materialized (
     select
       m.position::integer, m.at, s.segment_id, s.salt,
-      coalesce(r.threshold, 0) as threshold,
+      r.starts_at as step, coalesce(r.threshold, 0) as threshold, r.buckets,
       case when s.segment_id is not null then trim_scale(coalesce(r.percent, 0)) end as percent
     from unnest(moments) with ordinality as m (at, position)
     left join segmentation.segments as s
@@ -128,13 +128,60 @@ begin
   marks as materialized (
     select array_agg(p.at + interval '1 microsecond' order by p.position) as passed from plan as p
   ),
+  -- The buckets are cut at every bound of a planned step. Pieces that the same steps hold are of one class.
+  pieces as materialized (
+    select
+      b.segment_id, b.salt, b.lowest, b.held_by,
+      dense_rank() over (partition by b.segment_id order by b.held_by)::integer as class
+    from (
+      select
+        c.segment_id, p.salt, c.lowest,
+        array_agg(p.step order by p.step) filter (where segmentation.holds(p.buckets, p.threshold, c.lowest)) as held_by
+      from (
+        select distinct d.segment_id, bound.lowest
+        from (select distinct s.segment_id, s.threshold, s.buckets from plan as s where s.segment_id is not null) as d
+        cross join lateral (
+          select 0
+          union all
+          select d.threshold where d.buckets is null
+          union all
+          select unnest(array[lower(run), upper(run)]) from unnest(d.buckets) as run
+        ) as bound (lowest)
+      ) as c
+      join (select distinct s.segment_id, s.salt, s.step, s.threshold, s.buckets from plan as s) as p
+        on p.segment_id = c.segment_id
+      group by c.segment_id, p.salt, c.lowest
+    ) as b
+  ),
+  -- The class of a bucket is classes[width_bucket(bucket, bounds)]. No step holds a bucket from highest on.
   lives as materialized (
     select
       p.segment_id, p.salt,
-      array_agg(distinct p.threshold order by p.threshold) as thresholds, max(p.threshold) as highest
-    from plan as p
-    where p.segment_id is not null
+      array_agg(p.lowest order by p.lowest) as bounds, array_agg(p.class order by p.lowest) as classes,
+      max(p.lowest) as highest
+    from pieces as p
     group by p.segment_id, p.salt
+  ),
+  -- When an override decides about a user, or when an assignment elsewhere takes it out of the rollout.
+  decided as (
+    select o.user_id, o.segment_id, o.included::integer as assigned, (not o.included)::integer as excluded,
+      o.starts_at, o.ends_at
+    from segmentation.overrides as o
+    where o.segment_id in (select l.segment_id from lives as l)
+    union all
+    select e.user_id, e.segment_id, 0, 0, lower(period), upper(period)
+    from (
+      select a.user_id, a.segment_id, range_agg(tstzrange(a.starts_at, a.ends_at)) as elsewhere
+      from segmentation.assignments_elsewhere as a
+      where a.segment_id in (select l.segment_id from lives as l)
+      group by a.user_id, a.segment_id
+    ) as e
+    cross join lateral (
+      select range_agg(tstzrange(o.starts_at, o.ends_at))
+      from segmentation.overrides as o
+      where o.user_id = e.user_id and o.segment_id = e.segment_id
+    ) as own (overridden)
+    cross join lateral unnest(e.elsewhere - coalesce(own.overridden, '{}')) as period
   ),
   changes as (
     select
@@ -145,7 +192,7 @@ begin
     group by 3
     union all
     select
-      l.segment_id, width_bucket(segmentation.bucket(u.user_id, l.salt), l.thresholds),
+      l.segment_id, l.classes[width_bucket(segmentation.bucket(u.user_id, l.salt), l.bounds)],
       width_bucket(u.registered_at, (select m.passed from marks as m)) + 1,
       0, 0, 0, count(*)
     from lives as l
@@ -157,8 +204,8 @@ begin
       0, o.number * d.assigned, o.number * d.excluded, o.number * d.rolled_out
     from (
       select
-        l.segment_id, o.included::integer as included,
-        width_bucket(segmentation.bucket(o.user_id, l.salt), l.thresholds) as class,
+        o.segment_id, o.assigned, o.excluded,
+        l.classes[width_bucket(segmentation.bucket(o.user_id, l.salt), l.bounds)] as class,
         width_bucket(o.starts_at, (select m.passed from marks as m)) + 1 as begins,
         -- From here on it takes a known user out of the rollout.
         width_bucket(
@@ -166,21 +213,21 @@ begin
         width_bucket(o.ends_at, (select m.passed from marks as m)) + 1 as ends,
         count(*) as number
       from lives as l
-      join segmentation.overrides as o on o.segment_id = l.segment_id
+      join decided as o on o.segment_id = l.segment_id
       left join segmentation.users as u on u.user_id = o.user_id
-      group by 1, 2, 3, 4, 5, 6
+      group by 1, 2, 3, 4, 5, 6, 7
     ) as o
     cross join lateral (
       values
-        (o.begins, o.included, 1 - o.included, 0),
+        (o.begins, o.assigned, o.excluded, 0),
         (o.takes, 0, 0, -(o.takes < o.ends)::integer),
-        (o.ends, -o.included, o.included - 1, (o.takes < o.ends)::integer)
+        (o.ends, -o.assigned, -o.excluded, (o.takes < o.ends)::integer)
     ) as d (position, assigned, excluded, rolled_out)
   ),
   -- All that lies before a moment or at it, for each class; the moment's row comes back with the sums.
   sums as (
     select
-      r.position, r.at, r.percent, r.class, r.top,
+      r.position, r.at, r.percent, r.class, r.held,
       sum(r.users) over so_far as users,
       sum(r.assigned) over so_far as assigned,
       sum(r.excluded) over so_far as excluded,
@@ -188,17 +235,16 @@ begin
     from (
       select
         c.segment_id, c.class, c.position, c.users, c.assigned, c.excluded, c.rolled_out,
-        null::timestamptz as at, null::numeric as percent, null::integer as top
+        null::timestamptz as at, null::numeric as percent, false as held
       from changes as c
       union all
-      select null, null, p.position, 0, 0, 0, 0, p.at, p.percent, 0
+      select null, null, p.position, 0, 0, 0, 0, p.at, p.percent, false
       from plan as p
       union all
       select
-        p.segment_id, class, p.position, 0, 0, 0, 0, p.at, p.percent, width_bucket(p.threshold, l.thresholds)
+        p.segment_id, c.class, p.position, 0, 0, 0, 0, p.at, p.percent, coalesce(p.step = any (c.held_by), false)
       from plan as p
-      join lives as l on l.segment_id = p.segment_id
-      cross join lateral generate_series(0, cardinality(l.thresholds)) as class
+      join (select distinct c.segment_id, c.class, c.held_by from pieces as c) as c on c.segment_id = p.segment_id
     ) as r
     window so_far as (partition by r.segment_id, r.class order by r.position)
   )
@@ -211,7 +257,7 @@ begin
     select
       s.at, s.percent, sum(s.users)::bigint as users,
       sum(s.assigned)::bigint as assigned, sum(s.excluded)::bigint as excluded,
-      coalesce(sum(s.rolled_out) filter (where s.class < s.top), 0)::bigint as rolled_out
+      coalesce(sum(s.rolled_out) filter (where s.held), 0)::bigint as rolled_out
     from sums as s
     where s.at is not null
     group by s.at, s.percent
