@@ -2,7 +2,7 @@
 
 The model knows no ranges. It keeps the rules' inputs (steps, overrides, registrations, lives of segments)
 and asks for one moment at a time whether a user is in; events are the moments where that answer changes.
-Everything happens on full hours.
+Everything happens on full hours. Which buckets a step in a layer was dealt is chance, so the model reads it.
 """
 
 from collections.abc import Iterator
@@ -27,7 +27,10 @@ from psycopg.rows import namedtuple_row
 from tests.conftest import NOON, OPTIONS
 
 USERS = [1000, 1002, 1004, 2**40 + 1]
-SLUGS = ["ALPHA", "BETA"]
+LAYER = "LAYER"
+LAYER_OF = {"ALPHA": None, "BETA": LAYER, "GAMMA": LAYER, "DELTA": LAYER}
+SLUGS = list(LAYER_OF)
+IN_LAYER = SLUGS[1:]
 FOREVER = 10**9
 
 
@@ -40,16 +43,34 @@ def at(hour: int) -> datetime | str:
 class Segment:
     """A segment as the model knows it; hours are counted from the start of the test."""
 
+    segment_id: int
     slug: str
     created: int
     buckets: dict[int, int]
     deleted: int = FOREVER
     steps: dict[int, float] = field(default_factory=dict)
+    # In a layer: whom a step was dealt.
+    dealt: dict[int, list[int]] = field(default_factory=dict)
+
+    def alive(self, hour: int) -> bool:
+        """Whether the segment is there."""
+        return self.created <= hour < self.deleted
+
+    def step(self, hour: int) -> int | None:
+        """The start of the step in force."""
+        return max((start for start in self.steps if start <= hour), default=None)
 
     def percent(self, hour: int) -> float:
         """The percentage in force."""
-        begun = [start for start in self.steps if start <= hour]
-        return self.steps[max(begun)] if begun else 0
+        step = self.step(hour)
+        return 0 if step is None or not self.alive(hour) else self.steps[step]
+
+    def holds(self, user: int, hour: int) -> bool:
+        """Whether the step in force holds the user's bucket."""
+        if LAYER_OF[self.slug]:
+            step = self.step(hour)
+            return step is not None and user in self.dealt[step]
+        return self.buckets[user] < round(self.percent(hour) * 1000)
 
 
 @dataclass
@@ -75,7 +96,9 @@ class Membership(RuleBasedStateMachine):
         self.segments: list[Segment] = []
         self.overrides: dict[tuple[int, int], list[Override]] = {}
         self.set_clock()
+        self.rows("select create_layer(%s)", LAYER)
         self.create_segment("ALPHA", percent)
+        self.create_segment("BETA", percent)
 
     def teardown(self) -> None:
         """Leave nothing behind."""
@@ -118,16 +141,64 @@ class Membership(RuleBasedStateMachine):
 
     def rolled_out(self, user: int, segment: int, hour: int) -> bool:
         """Whether the rollout alone holds the user."""
-        s = self.segments[segment]
-        return self.registered.get(user, FOREVER) <= hour and s.buckets[user] < round(s.percent(hour) * 1000)
+        return self.registered.get(user, FOREVER) <= hour and self.segments[segment].holds(user, hour)
+
+    def others(self, segment: int) -> list[int]:
+        """The other segments of the layer, dead ones too."""
+        layer = LAYER_OF[self.segments[segment].slug]
+        return [
+            i for i, s in enumerate(self.segments) if layer and LAYER_OF[s.slug] == layer and i != segment
+        ]
+
+    def elsewhere(self, user: int, segment: int, hour: int) -> bool:
+        """Whether the user is assigned to another segment of the layer."""
+        return any(
+            self.segments[other].alive(hour) and (o := self.override(user, other, hour)) and o.included
+            for other in self.others(segment)
+        )
+
+    def taken(self, user: int, segment: int, leaving: int | None = None) -> bool:
+        """Whether an assignment elsewhere, live or planned, forbids to add the user; not one that it is leaving."""
+        return any(
+            self.segments[other].alive(self.now) and (o := self.current(user, other)) and o.included
+            for other in self.others(segment)
+            if other != leaving
+        )
 
     def member(self, user: int, segment: int, hour: int) -> bool:
         """The algebra, one moment at a time."""
         s = self.segments[segment]
-        if not s.created <= hour < s.deleted:
+        if not s.alive(hour):
             return False
         override = self.override(user, segment, hour)
-        return override.included if override else self.rolled_out(user, segment, hour)
+        if override:
+            return override.included
+        return self.rolled_out(user, segment, hour) and not self.elsewhere(user, segment, hour)
+
+    def is_full(self, segment: int | None, steps: dict[int, float]) -> bool:
+        """Whether the layer would promise more than there is, if this segment had these steps."""
+        living = {
+            i: s.steps for i, s in enumerate(self.segments) if LAYER_OF[s.slug] and s.deleted == FOREVER
+        }
+        living[-1 if segment is None else segment] = steps
+        hours = {self.now, *(start for plan in living.values() for start in plan if start > self.now)}
+        return any(
+            sum(plan[max(begun)] for plan in living.values() if (begun := [h for h in plan if h <= hour]))
+            > 100
+            for hour in hours
+        )
+
+    def read_dealt(self) -> None:
+        """Learn whose buckets the steps in the layer hold."""
+        query = """
+            select r.segment_id, r.starts_at, array(
+              select u from unnest(%s::bigint[]) as u where segmentation.holds(r.buckets, r.threshold, bucket(u, r.salt))
+            ) as users
+            from segmentation.rollouts as r where r.layer_id is not null
+        """
+        for r in self.rows(query, USERS):
+            (s,) = (s for s in self.segments if s.segment_id == r.segment_id)
+            s.dealt[(r.starts_at - NOON) // timedelta(hours=1)] = r.users
 
     def hours(self) -> list[int]:
         """Every hour at which anything could change, up to now."""
@@ -171,11 +242,18 @@ class Membership(RuleBasedStateMachine):
         if self.living(slug) is not None:
             self.refused("23505", "select create_segment(%s, %s)", slug, percent)
             return
-        (created,) = self.rows("select * from create_segment(%s, %s)", slug, percent)
+        query = "select * from create_segment(%s, %s, layer => %s)"
+        if LAYER_OF[slug] and self.is_full(None, {self.now: percent}):
+            self.refused("55000", query, slug, percent, LAYER)
+            return
+        (created,) = self.rows(query, slug, percent, LAYER_OF[slug])
+        (newest,) = self.rows("select max(segment_id) from segmentation.segments")
         buckets = dict(
             self.rows("select u, bucket(u, %s) from unnest(%s::bigint[]) as u", created.salt, USERS)
         )
-        self.segments.append(Segment(slug, self.now, buckets, steps={self.now: percent} if percent else {}))
+        steps: dict[int, float] = {self.now: percent} if percent else {}
+        self.segments.append(Segment(newest.max, slug, self.now, buckets, steps=steps))
+        self.read_dealt()
 
     @rule(slug=st.sampled_from(SLUGS))
     def delete_segment(self, slug: str) -> None:
@@ -191,6 +269,7 @@ class Membership(RuleBasedStateMachine):
         for (_, segment), periods in self.overrides.items():
             if segment == index:
                 periods[:] = [o for o in periods if o.start < self.now]
+        self.read_dealt()
 
     @rule(
         slug=st.sampled_from(SLUGS),
@@ -208,9 +287,15 @@ class Membership(RuleBasedStateMachine):
         if edge is not None:
             percent = min((s.buckets[user] + edge) / 1000, 100)
         start = self.now + ahead
-        self.rows("select set_rollout(%s, %s, %s)", slug, str(percent), at(start) if ahead else None)
-        if ahead or s.percent(start) != percent:
+        args = (slug, str(percent), at(start) if ahead else None)
+        changes = bool(ahead) or s.percent(start) != percent
+        if LAYER_OF[slug] and changes and self.is_full(index, s.steps | {start: percent}):
+            self.refused("55000", "select set_rollout(%s, %s, %s)", *args)
+            return
+        self.rows("select set_rollout(%s, %s, %s)", *args)
+        if changes:
             s.steps[start] = percent
+        self.read_dealt()
 
     @rule(slug=st.sampled_from(SLUGS))
     def cancel_rollout_step(self, slug: str) -> None:
@@ -222,8 +307,13 @@ class Membership(RuleBasedStateMachine):
         if last <= self.now:
             self.refused("55000", "select cancel_rollout_step(%s, %s)", slug, at(last))
             return
+        steps = {start: percent for start, percent in self.segments[index].steps.items() if start != last}
+        if LAYER_OF[slug] and self.is_full(index, steps):
+            self.refused("55000", "select cancel_rollout_step(%s, %s)", slug, at(last))
+            return
         self.rows("select cancel_rollout_step(%s, %s)", slug, at(last))
-        del self.segments[index].steps[last]
+        self.segments[index].steps = steps
+        self.read_dealt()
 
     @rule(
         users=st.lists(st.sampled_from(USERS), min_size=1, max_size=3, unique=True),
@@ -240,8 +330,8 @@ class Membership(RuleBasedStateMachine):
         end = FOREVER if lasting == FOREVER else start + lasting
         args = (at(end) if end < FOREVER else None, at(start) if ahead else None)
         states = [self.current(user, index) for user in users]
-        planned = ahead > 0
-        if planned and any(o and not o.included and o.start <= self.now for o in states):
+        excluded = any(o and not o.included and o.start <= self.now for o in states)
+        if (ahead and excluded) or any(self.taken(user, index) for user in users):
             self.refused("55000", "select change_segment_members(%s, %s, 'add', %s, %s)", slug, users, *args)
             return
         if len(users) == 1:
@@ -249,17 +339,22 @@ class Membership(RuleBasedStateMachine):
             self.rows(query, users[0], slug, *args)
         else:
             self.rows("select change_segment_members(%s, %s, 'add', %s, %s)", slug, users, *args)
-        for user, state in zip(users, states, strict=True):
-            self.registered.setdefault(user, self.now)
-            periods = self.overrides.setdefault((user, index), [])
-            if state and state.included and state.start <= self.now:
-                state.end = end
-                continue
-            if state and state.start <= self.now:
-                state.end = self.now
-            elif state:
-                periods.remove(state)
-            periods.append(Override(True, start, end))
+        for user in users:
+            self.added(user, index, start, end)
+
+    def added(self, user: int, index: int, start: int, end: int) -> None:
+        """What an addition does."""
+        self.registered.setdefault(user, self.now)
+        state = self.current(user, index)
+        periods = self.overrides.setdefault((user, index), [])
+        if state and state.included and state.start <= self.now:
+            state.end = end
+            return
+        if state and state.start <= self.now:
+            state.end = self.now
+        elif state:
+            periods.remove(state)
+        periods.append(Override(True, start, end))
 
     @rule(
         users=st.lists(st.sampled_from(USERS), min_size=1, max_size=3, unique=True),
@@ -275,17 +370,62 @@ class Membership(RuleBasedStateMachine):
         else:
             self.rows("select change_segment_members(%s, %s, 'remove')", slug, users)
         for user in users:
-            self.registered.setdefault(user, self.now)
-            state = self.current(user, index)
-            periods = self.overrides.setdefault((user, index), [])
-            if state and not state.included:
-                continue
-            if state and state.start <= self.now:
-                state.end = self.now
-            elif state:
-                periods.remove(state)
-            if self.rolled_out(user, index, self.now):
-                periods.append(Override(False, self.now, FOREVER))
+            self.removed(user, index)
+
+    def removed(self, user: int, index: int) -> None:
+        """What a removal does."""
+        self.registered.setdefault(user, self.now)
+        state = self.current(user, index)
+        periods = self.overrides.setdefault((user, index), [])
+        if state and not state.included:
+            return
+        if state and state.start <= self.now:
+            state.end = self.now
+        elif state:
+            periods.remove(state)
+        if self.rolled_out(user, index, self.now) and not self.elsewhere(user, index, self.now):
+            periods.append(Override(False, self.now, FOREVER))
+
+    @rule(
+        user=st.sampled_from(USERS),
+        slugs=st.permutations(IN_LAYER),
+        ahead=st.sampled_from([0, 0, 2]),
+        lasting=st.sampled_from([FOREVER, 1, 40]),
+    )
+    def move(self, user: int, slugs: list[str], ahead: int, lasting: int) -> None:
+        """A user is taken from one segment of the layer into another, by one call."""
+        old, new = (self.living(slug) for slug in slugs[:2])
+        if old is None or new is None:
+            return
+        start = self.now + ahead
+        end = FOREVER if lasting == FOREVER else start + lasting
+        state = self.current(user, new)
+        args = (user, slugs[1], slugs[0], at(end) if end < FOREVER else None, at(start) if ahead else None)
+        query = "select change_user_segments(%s, array[%s], array[%s], %s, %s)"
+        excluded = state and not state.included and state.start <= self.now
+        if (ahead and excluded) or self.taken(user, new, leaving=old):
+            self.refused("55000", query, *args)
+            return
+        self.rows(query, *args)
+        self.removed(user, old)
+        self.added(user, new, start, end)
+
+    @rule(user=st.sampled_from(USERS), slug=st.sampled_from(SLUGS))
+    def dba_inserts(self, user: int, slug: str) -> None:
+        """A DBA types INSERT: refused where there is an override, or an assignment in the layer."""
+        index = self.living(slug)
+        if index is None:
+            return
+        # Rows that are over stand in the way until they are swept.
+        self.sweep()
+        query = "insert into segmentation.memberships (user_id, segment_id) values (%s, %s)"
+        args = (user, self.segments[index].segment_id)
+        if self.current(user, index) or self.taken(user, index):
+            self.refused("23505", query, *args)
+            return
+        self.connection.execute(query, args)
+        self.registered.setdefault(user, self.now)
+        self.overrides.setdefault((user, index), []).append(Override(True, self.now, FOREVER))
 
     @rule(user=st.sampled_from(USERS))
     def dba_deletes(self, user: int) -> None:
@@ -328,6 +468,20 @@ class Membership(RuleBasedStateMachine):
                 sum(o.included for o in in_force),
                 sum(not o.included for o in in_force),
             )
+
+    @invariant()
+    def flags_agree(self) -> None:
+        """A segment as a boolean flag, and the layer as a string flag."""
+        query = "select u as user_id, ofrep_flags(u) -> 'flags' as flags from unnest(%s::bigint[]) as u"
+        living = {slug: i for slug in SLUGS if (i := self.living(slug)) is not None}
+        for r in self.rows(query, list(self.registered)):
+            inside = {slug for slug, i in living.items() if self.member(r.user_id, i, self.now)}
+            variants = inside & set(IN_LAYER)
+            assert len(variants) <= 1
+            assert {flag["key"]: flag["value"] for flag in r.flags} == {
+                **{slug: slug in inside for slug in living},
+                LAYER: next(iter(variants), "off"),
+            }
 
     @invariant()
     def every_moment_agrees(self) -> None:
@@ -380,7 +534,7 @@ class Membership(RuleBasedStateMachine):
         """The number of known users, and the members, assignments and exclusions of the segment that has the slug then."""
         known = [user for user, registered in self.registered.items() if registered <= hour]
         for index, s in enumerate(self.segments):
-            if s.slug == slug and s.created <= hour < s.deleted:
+            if s.slug == slug and s.alive(hour):
                 in_force = [o for user in USERS if (o := self.override(user, index, hour))]
                 assigned = sum(o.included for o in in_force)
                 members = sum(self.member(user, index, hour) for user in USERS)
@@ -417,7 +571,9 @@ class Membership(RuleBasedStateMachine):
             index = self.living(r.slug)
             assert index is not None
             override = self.override(r.user_id, index, self.now)
-            rolled_out = self.rolled_out(r.user_id, index, self.now)
+            rolled_out = self.rolled_out(r.user_id, index, self.now) and not self.elsewhere(
+                r.user_id, index, self.now
+            )
             source = (
                 ("assignment" if override.included else "exclusion")
                 if override
