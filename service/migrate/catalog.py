@@ -111,19 +111,24 @@ def make_equal(
             raise CatalogError(_not_as_migrated(found))
         # A right to a view that is to go may go with it only.
         unfelt = [each for each in found if not each.is_felt and str(each) not in done]
-        if not unfelt and not is_last:
-            is_last = True
-            then()
-        if not found:
-            return done, alone
-        made, is_all = _round(connection, unfelt or found)
+        made, is_all = _round(connection, unfelt) if unfelt else ([], False)
+        # What is left is felt, or needs what is felt: a new view of one that is replaced.
+        if not made:
+            if not is_last:
+                is_last = True
+                then()
+            if not found:
+                return done, alone
+            made, is_all = _round(connection, found, must=True)
         done += made
         if is_last and is_all:
             return done, alone
     raise CatalogError(f"{found[0]}, yet it is as before")
 
 
-def _round(connection: psycopg.Connection, found: list[Difference]) -> tuple[list[str], bool]:
+def _round(
+    connection: psycopg.Connection, found: list[Difference], must: bool = False
+) -> tuple[list[str], bool]:
     """Execute what can be: what was done, and whether that was all.
 
     It was not if one needs what comes later, or if one went out of the way of what uses it.
@@ -139,7 +144,7 @@ def _round(connection: psycopg.Connection, found: list[Difference]) -> tuple[lis
             failures[each.thing.name] = error
         else:
             done.append(str(each))
-    if not done:
+    if must and not done:
         name, failure = next(iter(failures.items()))
         raise CatalogError(f"{name}: {failure.diag.message_primary}") from failure
     return done, is_all and not failures
