@@ -5,11 +5,10 @@ from functools import partial
 from typing import Annotated
 
 from litestar import get
-from litestar.datastructures import ResponseHeader
-from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
 from litestar.params import QueryParameter
 
+from service.docs.openapi import csv_rows, header
 from service.http.answers import Csv
 from service.http.bodies import ApiRequest
 from service.http.negotiation import GZIP
@@ -19,22 +18,8 @@ from service.http.parameters import Moment
 @get(
     "/v1/changes",
     middleware=[GZIP],
-    response_headers=[
-        ResponseHeader(
-            name="Link",
-            description="The next stretch: it goes on where this one ends",
-            documentation_only=True,
-        )
-    ],
-    responses={
-        200: ResponseSpec(
-            str,
-            media_type="text/csv",
-            description="The rows",
-            generate_examples=False,
-            examples=[Example(value="1000;AVITO_VOICE_MESSAGES;add;2026-11-20T12:00:00.000000Z\n")],
-        ),
-    },
+    response_headers=header("Link", "The next stretch: it goes on where this one ends"),
+    responses=csv_rows("1000;AVITO_VOICE_MESSAGES;add;2026-11-20T12:00:00.000000Z\n"),
 )
 async def follow_changes(
     request: ApiRequest,

@@ -3,11 +3,11 @@
 from typing import Annotated
 
 from litestar import delete, get, post
-from litestar.datastructures import ResponseHeader
 from litestar.openapi.spec import Example
 from litestar.params import Body
 from msgspec.structs import asdict
 
+from service.docs.openapi import header
 from service.http.answers import Json
 from service.http.bodies import ApiRequest
 from service.http.idempotency import idempotent
@@ -21,9 +21,7 @@ NEW = Example(
 
 @post(
     "/v1/layers",
-    response_headers=[
-        ResponseHeader(name="Location", description="Path of the new layer", documentation_only=True)
-    ],
+    response_headers=header("Location", "Path of the new layer"),
 )
 @idempotent()
 async def create_layer(request: ApiRequest, data: Annotated[NewLayer, Body(examples=[NEW])]) -> Json[Layer]:

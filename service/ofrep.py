@@ -5,12 +5,12 @@ from typing import Annotated, Any
 
 from litestar import Request, Response, post
 from litestar.config.cors import CORSConfig
-from litestar.datastructures import ResponseHeader
 from litestar.openapi import ResponseSpec
 from litestar.openapi.spec import Example
 from litestar.params import Body, HeaderParameter, PathParameter
 from msgspec import UnsetType
 
+from service.docs.openapi import header
 from service.errors import answer_problem, problem_of
 from service.http.answers import Json
 from service.http.bodies import ApiRequest
@@ -29,12 +29,21 @@ NOT_A_USER_ID = (
 )
 
 
-def failures(**statuses: str) -> dict[int, ResponseSpec]:
-    """The errors that a call may answer, for its documentation: _400="PARSE_ERROR, …"."""
+def failures(codes: dict[int, str]) -> dict[int, ResponseSpec]:
+    """The errors that a call may answer, with the values of errorCode, for the documentation."""
     return {
-        int(status.strip("_")): ResponseSpec(FlagFailure, description=codes, generate_examples=False)
-        for status, codes in statuses.items()
+        status: ResponseSpec(FlagFailure, description=text, generate_examples=False)
+        for status, text in codes.items()
     }
+
+
+FAILURES = failures(
+    {
+        400: "PARSE_ERROR, TARGETING_KEY_MISSING, INVALID_CONTEXT, GENERAL",
+        429: "GENERAL; with Retry-After",
+        500: "GENERAL; with Retry-After if it passes by itself",
+    }
+)
 
 
 def _user_id(context: EvaluationContext) -> int:
@@ -89,14 +98,7 @@ def _code_and_details(problem: Problem) -> tuple[str, str]:
     "/ofrep/v1/evaluate/flags/{key:path}",
     status_code=200,
     exception_handlers={Exception: answer_failure},
-    responses={
-        **failures(
-            _400="PARSE_ERROR, TARGETING_KEY_MISSING, INVALID_CONTEXT, GENERAL",
-            _404="FLAG_NOT_FOUND",
-            _429="GENERAL; with Retry-After",
-            _500="GENERAL; with Retry-After if it passes by itself",
-        ),
-    },
+    responses=FAILURES | failures({404: "FLAG_NOT_FOUND"}),
 )
 async def evaluate_flag(
     request: ApiRequest,
@@ -122,17 +124,9 @@ async def evaluate_flag(
     "/ofrep/v1/evaluate/flags",
     status_code=200,
     exception_handlers={Exception: answer_failure},
-    response_headers=[
-        ResponseHeader(name="ETag", description="Of this very answer", documentation_only=True)
-    ],
-    responses={
-        304: ResponseSpec(None, description="As the client has it", generate_examples=False),
-        **failures(
-            _400="PARSE_ERROR, TARGETING_KEY_MISSING, INVALID_CONTEXT, GENERAL",
-            _429="GENERAL; with Retry-After",
-            _500="GENERAL; with Retry-After if it passes by itself",
-        ),
-    },
+    response_headers=header("ETag", "Of this very answer"),
+    responses=FAILURES
+    | {304: ResponseSpec(None, description="As the client has it", generate_examples=False)},
 )
 async def evaluate_flags(
     request: ApiRequest,

@@ -7,11 +7,10 @@ from typing import Annotated
 
 from litestar import delete, get, post
 from litestar.datastructures import State
-from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
 from litestar.params import Body, PathParameter, QueryParameter
 
-from service.docs.openapi import problems
+from service.docs.openapi import csv_rows, problems
 from service.http.answers import Csv, Json
 from service.http.auth import OPEN
 from service.http.bodies import ApiRequest
@@ -22,7 +21,7 @@ from service.schemas import NewReport, Report
 
 ALL_USERS = Example(summary="All users", value={"period": "2026-11"})
 ONE_USER = Example(summary="One user", value={"period": "2026-11", "user_id": 1000})
-LINK = re.compile(r"([0-9a-f]{64})(\.csv)?")
+LINK = re.compile(r"([0-9a-f]{64})\.csv")
 FileName = Annotated[
     str, PathParameter(description="The last part of the link that createReport has made: {id}.csv")
 ]
@@ -54,16 +53,7 @@ async def create_report(
     "/v1/reports/{file_name:str}",
     **OPEN,
     middleware=[GZIP],
-    responses={
-        **problems(404),
-        200: ResponseSpec(
-            str,
-            media_type="text/csv",
-            description="The rows",
-            generate_examples=False,
-            examples=[Example(value="1000;AVITO_VOICE_MESSAGES;add;2026-11-20T12:00:00.000000Z\n")],
-        ),
-    },
+    responses=problems(404) | csv_rows("1000;AVITO_VOICE_MESSAGES;add;2026-11-20T12:00:00.000000Z\n"),
 )
 async def get_report(
     state: State,
@@ -91,7 +81,7 @@ async def revoke_report(request: ApiRequest, file_name: FileName) -> None:
 
     From then on the link opens nothing. Whoever has a link may end it. Role: editor.
     """
-    await request.auth.call("close_report_link", id_digest=_digest(file_name))
+    await request.auth.call("close_report_link", id_digest=_digest(f"{file_name.removesuffix('.csv')}.csv"))
 
 
 def _digest(file_name: str) -> bytes:

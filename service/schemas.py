@@ -221,7 +221,7 @@ class UserEvent(Answer):
     segment: Slug
     operation: Literal["add", "remove"]
     at: Time
-    cause: Literal["assigned", "removed", "expired", "rollout", "segment_deleted"]
+    cause: Literal["assigned", "removed", "expired", "rollout", "segment_deleted", "exclusive"]
     actor: str | None
     reason: str | None
 

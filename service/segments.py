@@ -3,11 +3,11 @@
 from typing import Annotated
 
 from litestar import delete, get, patch, post, put
-from litestar.datastructures import ResponseHeader
 from litestar.openapi.spec import Example
 from litestar.params import Body, QueryParameter
 from msgspec.structs import asdict
 
+from service.docs.openapi import header
 from service.http.answers import Json
 from service.http.bodies import ApiRequest
 from service.http.idempotency import idempotent
@@ -49,9 +49,7 @@ NOW = Example(summary="50 % now", value={"percent": 50, "reason": "the first 30 
 
 @post(
     "/v1/segments",
-    response_headers=[
-        ResponseHeader(name="Location", description="Path of the new segment", documentation_only=True)
-    ],
+    response_headers=header("Location", "Path of the new segment"),
 )
 @idempotent()
 async def create_segment(

@@ -18,7 +18,7 @@ from litestar.datastructures import ResponseHeader
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi import OpenAPIConfig, ResponseSpec
 from litestar.openapi.plugins import OpenAPIRenderPlugin
-from litestar.openapi.spec import Components, Contact, License, SecurityScheme, Tag
+from litestar.openapi.spec import Components, Contact, Example, License, SecurityScheme, Tag
 from litestar.response import Redirect
 from litestar.routes import HTTPRoute
 
@@ -217,6 +217,21 @@ def problems(*statuses: int) -> dict[int, ResponseSpec]:
         status: ResponseSpec(ProblemDetails, media_type=PROBLEM_JSON, generate_examples=False)
         for status in statuses
     }
+
+
+def csv_rows(example: str) -> dict[int, ResponseSpec]:
+    """An answer of rows as CSV, such as these."""
+    examples = [Example(value=example)]
+    return {
+        200: ResponseSpec(
+            str, media_type="text/csv", description="The rows", generate_examples=False, examples=examples
+        )
+    }
+
+
+def header(name: str, description: str) -> list[ResponseHeader]:
+    """A header that a handler gives its answer."""
+    return [ResponseHeader(name=name, description=description, documentation_only=True)]
 
 
 def errors_of(path: str, operation: dict[str, Any], handler: HTTPRouteHandler) -> set[int]:

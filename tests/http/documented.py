@@ -12,7 +12,10 @@ PLACES = {
     "key": "AVITO_VOICE_MESSAGES",
     "file_name": "0" * 64,
 }
-QUERIES = {"cancelRolloutStep": "?starts_at=2027-01-01T00:00:00Z"}
+QUERIES = {
+    "cancelRolloutStep": "?starts_at=2027-01-01T00:00:00Z",
+    "followChanges": "?from=2026-11-01T00:00:00Z",
+}
 BODIES: dict[str, dict[str, Any]] = {
     "importMembers": {"content": b"1000\n", "headers": {"Content-Type": "text/csv"}},
 }

@@ -8,12 +8,13 @@ import pytest
 from service.database import Caller
 from tests.conftest import Database
 from tests.http.conftest import Api, Service
-from tests.http.documented import PLACES, calls
+from tests.http.documented import PLACES, QUERIES, calls
 from tests.launcher import Server
 
+CHANGES = "/v1/changes?from=2026-11-01T00:00:00Z"
 MEMBERS = "/v1/segments/AVITO_VOICE_MESSAGES/members"
 # What differs from one answer to the next.
-OF_ONE_ANSWER = {"x-request-id", "date"}
+OF_ONE_ANSWER = {"x-request-id", "date", "link"}
 
 
 @pytest.fixture
@@ -34,8 +35,8 @@ def heads(response: Any) -> tuple[int, dict[str, str]]:
 def test_every_documented_get_has_its_head(admin: Api, service: Service, report: str) -> None:
     description = service.client.get("/openapi.json").json()
     paths = [
-        report if "file_name" in path else path.format(**PLACES)
-        for method, path, _ in calls(description)
+        report if "file_name" in path else path.format(**PLACES) + QUERIES.get(call["operationId"], "")
+        for method, path, call in calls(description)
         if method == "GET"
     ]
     assert len(paths) >= 13
@@ -57,12 +58,13 @@ def test_nothing_is_copied_for_it(
         raise AssertionError("rows are copied")
 
     accept = {"Accept": "text/csv"}
+    streamed = (MEMBERS, report, CHANGES)
     for encoding in ("identity", "gzip"):
         headers = accept | {"Accept-Encoding": encoding}
-        expected = [heads(admin.send("GET", path, headers=headers)) for path in (MEMBERS, report)]
+        expected = [heads(admin.send("GET", path, headers=headers)) for path in streamed]
         with monkeypatch.context() as patch:
             patch.setattr(Caller, "copy", fail)
-            found = [heads(admin.send("HEAD", path, headers=headers)) for path in (MEMBERS, report)]
+            found = [heads(admin.send("HEAD", path, headers=headers)) for path in streamed]
         assert found == expected
     assert admin.send("HEAD", "/v1/segments/NOPE/members", headers=accept).status_code == 404
     assert admin.send("HEAD", f"{MEMBERS}?at=9999-12-31T23:59:59-01:00", headers=accept).status_code == 422

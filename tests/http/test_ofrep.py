@@ -230,11 +230,11 @@ def test_the_etag_is_that_of_the_answer(reader: Api, db: Database, clock: Clock)
 
 
 def test_browsers_of_the_origins_that_are_set_may_ask(serve: Callable[..., Service]) -> None:
-    service = serve(cors_origins="https://shop.example, https://app.example")
+    service = serve(cors_origins="https://shop.example, https://app.example", cors_headers="X-Shop, X-Page")
     preflight = {
         "Origin": "https://app.example",
         "Access-Control-Request-Method": "POST",
-        "Access-Control-Request-Headers": "authorization,x-api-key,content-type,if-none-match",
+        "Access-Control-Request-Headers": "authorization,x-api-key,content-type,if-none-match,traceparent,x-page",
     }
     for path in (FLAGS, f"{FLAGS}/ROLLING"):
         allowed = service.client.options(path, headers=preflight)
