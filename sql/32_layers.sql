@@ -200,11 +200,13 @@ create or replace function segmentation.bucket_count (
   set search_path = pg_catalog, pg_temp
 as $$ select coalesce(sum(upper(run) - lower(run)), 0)::integer from unnest(bucket_count.buckets) as run $$;
 
--- So many of these buckets, or all if there are fewer: cells of 100 (0.1 %) at random. What is left of divided cells
--- goes first, so that few are divided; the last cell may be cut.
+-- So many of these buckets, or all if there are fewer: cells of 100 (0.1 %) at random; the last one may be cut. The
+-- rest of a cell that the segment holds in part goes first, and what is left of other divided cells last, so that few
+-- cells are divided and a segment's buckets stay in few pieces.
 create or replace function segmentation.random_buckets (
   buckets int4multirange,
-  number  integer
+  number  integer,
+  held    int4multirange
 )
   returns int4multirange
   language sql
@@ -219,12 +221,17 @@ as $$
     select
       c.first, c.size,
       coalesce(
-        sum(c.size) over (order by c.size = 100, c.place rows between unbounded preceding and 1 preceding), 0)
+        sum(c.size) over (order by c.rank, c.place rows between unbounded preceding and 1 preceding), 0)
         as taken_before
     from (
       select
         greatest(lower(run), cell * 100) as first,
         least(upper(run), cell * 100 + 100) - greatest(lower(run), cell * 100) as size,
+        case
+          when int4range(cell * 100, cell * 100 + 100) <@ run then 2
+          when int4range(cell * 100, cell * 100 + 100) && random_buckets.held then 1
+          else 3
+        end as rank,
         random() as place
       from unnest(random_buckets.buckets) as run
       cross join lateral generate_series(lower(run) / 100, (upper(run) - 1) / 100) as cell
@@ -266,7 +273,7 @@ begin
     rest := rest * earlier.buckets;
     newest := rest;
   end loop;
-  return given_back + segmentation.random_buckets(newest, missing);
+  return given_back + segmentation.random_buckets(newest, missing, held => rest);
 end
 $$;
 
@@ -360,6 +367,7 @@ declare
   held int4multirange;
   dealt int4multirange;
   preferred int4multirange;
+  missing integer;
 begin
   for turn in
     select r.segment_id, r.starts_at, t.takes
@@ -373,6 +381,9 @@ begin
     from segmentation.rollouts as r
     where r.segment_id = turn.segment_id and r.starts_at = turn.starts_at;
     dealt := step.buckets;
+    -- What a step that has begun holds is settled.
+    continue when not turn.takes and segmentation.bucket_count(dealt) = step.threshold
+      and step.starts_at <= greatest(deal_steps.moment, step.decided_at);
     select
       '{[0,100000)}'::int4multirange
         - coalesce(range_agg(o.buckets) filter (where o.starts_at < step.ends_at), '{}'),
@@ -390,10 +401,7 @@ begin
       ), '{}');
       if dealt is null
         or segmentation.bucket_count(dealt) <> step.threshold
-        or (
-          step.starts_at > greatest(deal_steps.moment, step.decided_at)
-          and not (dealt <@ free and (held <@ dealt or dealt <@ held))
-        )
+        or not (dealt <@ free and (held <@ dealt or dealt <@ held))
       then
         dealt := held - segmentation.buckets_taken_last(
           step.segment_id, step.starts_at, held, segmentation.bucket_count(held) - step.threshold);
@@ -409,8 +417,9 @@ begin
         lasting,
         free
       ] loop
-        dealt := dealt + segmentation.random_buckets(
-          free * preferred - dealt, step.threshold - segmentation.bucket_count(dealt));
+        missing := step.threshold - segmentation.bucket_count(dealt);
+        exit when missing <= 0;
+        dealt := dealt + segmentation.random_buckets(free * preferred - dealt, missing, held => dealt);
       end loop;
       if not (dealt <@ free and segmentation.bucket_count(dealt) = step.threshold) then
         return false;

@@ -510,3 +510,81 @@ def cells_agree(db: Database) -> bool:
             """
         )
     )
+
+
+# A clock that goes back --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "back", [timedelta(microseconds=1), timedelta(minutes=10), timedelta(days=9)], ids=str
+)
+def test_a_clock_that_goes_back_gives_no_bucket_twice(
+    db: Database, layer: None, clock: Clock, back: timedelta
+) -> None:
+    create(db, A=60, B=40)
+    db.rows("select set_rollout('A', 30, %s)", NOON + timedelta(days=10))
+    after = clock.advance(days=10, minutes=5)
+    db.rows("select set_rollout('B', 60)")
+    clock.set(after - back)
+    assert cells_agree(db)
+    assert in_force(db) == {"A": 30, "B": 60}, (
+        "B was given what A's planned step gave back, so that has happened"
+    )
+    db.rows("select set_rollout('B', 10)")
+    create(db, C=60)
+    assert in_force(db) == {"A": 30, "B": 10, "C": 60}
+    assert cells_agree(db)
+    db.rows("select delete_segment('A')")
+    create(db, D=30)
+    assert in_force(db) == {"B": 10, "C": 60, "D": 30}
+    assert cells_agree(db)
+    assert percents(db, after + timedelta(hours=1)) == {"B": 10, "C": 60, "D": 30}
+    db.rows("set constraints all immediate")
+
+
+def in_force(db: Database) -> dict[str, float]:
+    """How many percent each segment holds now, whatever the clock says of what was done."""
+    rows = db.rows(
+        """
+        select s.slug, segmentation.bucket_count(r.buckets) as held
+        from segmentation.rollouts as r
+        join segmentation.segments as s on s.segment_id = r.segment_id
+        where segmentation.in_force(r.starts_at, r.ends_at, segmentation.clock(), r.decided_at) and r.percent > 0
+        """
+    )
+    return {slug: held / 1000 for slug, held in sorted(rows)}
+
+
+# Many steps --------------------------------------------------------------------------------------------
+
+
+def test_buckets_stay_in_few_pieces_however_often_little_is_taken(
+    db: Database, layer: None, clock: Clock
+) -> None:
+    create(db, A=1, B=1)
+    for turn in range(1, 61):
+        clock.advance(hours=1)
+        db.rows("select set_rollout(slug, 1 + %s / 1000.0) from unnest(array['A', 'B']) as slug", turn)
+    assert (
+        max(
+            db.column(
+                "select count(*) from segmentation.rollouts, unnest(buckets) group by segment_id, starts_at"
+            )
+        )
+        <= 12
+    )
+
+
+def test_a_long_ramp_is_exact_where_the_hot_read_has_no_cells(
+    db: Database, layer: None, clock: Clock
+) -> None:
+    create(db, A=1, B=99)
+    for day in range(1, 41):
+        at = NOON + timedelta(days=day)
+        db.rows("select set_rollout('B', %s, %s)", 99 - day, at)
+        db.rows("select set_rollout('A', %s, %s)", 1 + day, at)
+    for days in (0, 1, 30, 33, 40, 50):
+        clock.set(NOON + timedelta(days=days))
+        assert in_force(db) == {"A": 1 + min(days, 40), "B": 99 - min(days, 40)}
+        assert cells_agree(db)
+    assert db.value("select max(ends_at) = 'infinity' from segmentation.layer_cells")
