@@ -382,7 +382,7 @@ begin
     where r.segment_id = turn.segment_id and r.starts_at = turn.starts_at;
     dealt := step.buckets;
     -- What a step that has begun holds is settled.
-    continue when not turn.takes and segmentation.bucket_count(dealt) = step.threshold
+    continue when not turn.takes and dealt is not null and segmentation.bucket_count(dealt) = step.threshold
       and step.starts_at <= greatest(deal_steps.moment, step.decided_at);
     select
       '{[0,100000)}'::int4multirange

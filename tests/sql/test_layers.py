@@ -226,6 +226,19 @@ def test_lowering_gives_back_what_was_taken_last(db: Database, layer: None, cloc
     assert back_to_10 == ten
 
 
+def test_a_segment_that_holds_nothing_for_a_while_begins_anew(
+    db: Database, layer: None, clock: Clock
+) -> None:
+    create(db, A=30)
+    moments = []
+    for percent in (0, 10, 5, 0):
+        moments.append(clock.advance(hours=1))
+        db.rows("select set_rollout('A', %s::numeric)", percent)
+    assert [percents(db, at).get("A", 0) for at in moments] == [0, 10, 5, 0]
+    assert db.value("select count(*) from segmentation.rollouts where buckets is null") == 0
+    create(db, B=100)
+
+
 def test_users_of_a_new_segment_come_from_all_that_have_given_back(
     db: Database, layer: None, clock: Clock
 ) -> None:
@@ -408,7 +421,7 @@ OPERATIONS = st.lists(
 )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(OPERATIONS)
 def test_no_bucket_is_held_twice_whatever_is_done(db: Database, operations: list[tuple]) -> None:
     with db.connection.transaction(force_rollback=True):
