@@ -11,7 +11,7 @@ from service.docs.openapi import header
 from service.http.answers import Json
 from service.http.bodies import ApiRequest
 from service.http.idempotency import idempotent
-from service.schemas import Layer, LayerInPath, Layers, NewLayer, ReasonInQuery
+from service.schemas import Layer, LayerInPath, Layers, LayerStats, NewLayer, ReasonInQuery
 
 NEW = Example(
     summary="For segments of which a user gets one",
@@ -49,6 +49,16 @@ async def get_layer(request: ApiRequest, slug: LayerInPath) -> Json[Layer]:
     With its segments, what each of them holds now, and what is free. Role: reader.
     """
     return Json(await request.auth.call("http_get_layer", slug=slug))
+
+
+@get("/v1/layers/{slug:str}/stats")
+async def get_layer_stats(request: ApiRequest, slug: LayerInPath) -> Json[LayerStats]:
+    """Count a layer.
+
+    Each segment of it, and the layer as a whole: members, what the rollouts have planned and what they hold, and whether
+    the difference is chance. Role: reader.
+    """
+    return Json(await request.auth.call_heavy("http_layer_stats", slug=slug))
 
 
 @delete("/v1/layers/{slug:str}", tags=["Deletion"])

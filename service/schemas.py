@@ -301,14 +301,42 @@ class Layers(Answer):
     layers: list[Layer]
 
 
-class SegmentStats(Answer):
-    """Exact counts over known users."""
+class Stats(Answer):
+    """Exact counts over known users, and the rollout's plan against reality."""
 
-    segment: Slug
     assigned: Annotated[int, Meta(description="In by hand")]
     excluded: Annotated[int, Meta(description="Out by hand")]
     rolled_out: Annotated[int, Meta(description="In by percentage")]
     members: Annotated[int, Meta(description="In, one way or the other")]
+    planned_percent: Annotated[float, Meta(description="What the rollout has planned")]
+    actual_percent: Annotated[
+        float | None,
+        Meta(description="What it holds of the known users without an override; null: there are none"),
+    ]
+    srm_p_value: Annotated[
+        float | None,
+        Meta(
+            description="How likely such a difference is by chance (chi-square); below 0.001: a sample ratio mismatch;"
+            " null: nothing to test"
+        ),
+    ]
+
+
+class SegmentStats(Stats):
+    """The counts of one segment."""
+
+    segment: Slug
+
+
+class LayerStats(Answer):
+    """The counts of a layer's segments, and of the layer as a whole."""
+
+    layer: Slug
+    segments: list[SegmentStats]
+    whole: Annotated[
+        Stats,
+        Meta(description="Its percentages and test are about users who are overridden in no segment of it"),
+    ]
 
 
 class Growth(Answer):

@@ -142,7 +142,10 @@ comment on function segmentation.segment_members(text, timestamptz, bigint, inte
 create or replace function segmentation.segment_stats (
   slug text
 )
-  returns table (assigned bigint, excluded bigint, rolled_out bigint, members bigint)
+  returns table (
+    assigned bigint, excluded bigint, rolled_out bigint, members bigint,
+    planned_percent numeric, actual_percent numeric, srm_p_value double precision
+  )
   language plpgsql
   stable
   security definer
@@ -154,7 +157,9 @@ declare
   now timestamptz := segmentation.clock();
 begin
   return query
-  select o.assigned, o.excluded, r.rolled_out, o.assigned + r.rolled_out
+  select
+    o.assigned, o.excluded, r.rolled_out, o.assigned + r.rolled_out,
+    t.planned_percent, t.actual_percent, t.srm_p_value
   from (
     select count(*) filter (where m.included), count(*) filter (where not m.included)
     from segmentation.memberships as m
@@ -174,9 +179,10 @@ begin
           and m.segment_id = any (found_id || others) and (m.included or m.segment_id = found_id)
           and segmentation.in_force(m.starts_at, m.ends_at, now, m.decided_at)
       )
-  ) as r (rolled_out);
+  ) as r (rolled_out)
+  cross join lateral segmentation.rollout_mismatch(found_id, r.rolled_out, now) as t;
 end
 $$;
 
 comment on function segmentation.segment_stats(text) is
-  'How many known users are assigned, excluded, in by rollout alone, and in at all: exact, right now. Example: select * from segment_stats(''AVITO_VOICE_MESSAGES'');';
+  'How many known users are assigned, excluded, in by rollout alone, and in at all: exact, right now. Beside it what the rollout in force has planned, what it holds of the users it may hold, and how likely such a difference is by chance (below 0.001: a sample ratio mismatch). Example: select * from segment_stats(''AVITO_VOICE_MESSAGES'');';

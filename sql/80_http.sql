@@ -539,6 +539,28 @@ $$;
 comment on function segmentation.http_segment_stats(text) is
   'For the service: GET /v1/segments/{slug}/stats.';
 
+create or replace function segmentation.http_layer_stats (
+  slug text
+)
+  returns json
+  language sql
+  set search_path = pg_catalog, pg_temp
+as $$
+  select row_to_json(answer)
+  from (
+    select
+      http_layer_stats.slug as layer,
+      coalesce(
+        array_to_json(array_agg(t order by t.segment collate "C") filter (where t.segment is not null)), '[]'
+      ) as segments,
+      array_to_json(array_agg(row_to_json(t)::jsonb - 'segment') filter (where t.segment is null)) -> 0 as whole
+    from segmentation.layer_stats(http_layer_stats.slug) as t
+  ) as answer
+$$;
+
+comment on function segmentation.http_layer_stats(text) is
+  'For the service: GET /v1/layers/{slug}/stats.';
+
 create or replace function segmentation.http_segment_growth (
   slug      text,
   from_time timestamptz,

@@ -3,7 +3,17 @@
 from datetime import timedelta
 from urllib.parse import quote
 
-from service.schemas import Growth, Rollout, Segment, SegmentGrowth, SegmentHistory, Segments, SegmentStats
+from service.schemas import (
+    Growth,
+    Layer,
+    LayerStats,
+    Rollout,
+    Segment,
+    SegmentGrowth,
+    SegmentHistory,
+    Segments,
+    SegmentStats,
+)
 from tests.conftest import NOON, Clock
 from tests.http.conftest import Api
 
@@ -100,8 +110,27 @@ def test_members_are_counted_by_how_they_got_in(admin: Api) -> None:
     admin.send("PATCH", "/v1/users/1/segments", json={"add": ["A"]})
     admin.send("PATCH", "/v1/users/2/segments", json={"remove": ["A"]})
     assert admin.get("/v1/segments/A/stats", SegmentStats) == SegmentStats(
-        segment="A", assigned=1, excluded=1, rolled_out=1, members=2
+        segment="A",
+        assigned=1,
+        excluded=1,
+        rolled_out=1,
+        members=2,
+        planned_percent=100,
+        actual_percent=100,
+        srm_p_value=None,
     )
+
+
+def test_the_segments_of_a_layer_are_counted_together(admin: Api) -> None:
+    admin.does("POST", "/v1/layers", Layer, {"slug": "L"}, 201)
+    create(admin, "A", percent=50, layer="L")
+    for user_id in range(1, 21):
+        admin.does_silently("PUT", f"/v1/users/{user_id}")
+    stats = admin.get("/v1/layers/L/stats", LayerStats)
+    assert [each.segment for each in stats.segments] == ["A"]
+    assert stats.whole.members == stats.segments[0].members > 0
+    assert stats.whole.srm_p_value == stats.segments[0].srm_p_value
+    admin.is_refused("GET", "/v1/layers/M/stats", 404, "not_found")
 
 
 def test_the_growth_of_a_segment_stands_beside_its_plan(admin: Api, clock: Clock) -> None:

@@ -117,7 +117,7 @@ def test_now_it_is_what_the_statistics_tell(db: Database, clock: Clock, eventful
     for _ in range(3):
         (row,) = growth(db, clock.now, clock.now)
         stats = db.row("select * from segment_stats('A')")
-        assert (row.assigned, row.excluded, row.rolled_out, row.members) == tuple(stats)
+        assert (row.assigned, row.excluded, row.rolled_out, row.members) == tuple(stats)[:4]
         db.rows("call sweep()")
         assert growth(db, clock.now, clock.now) == [row]
         clock.advance(hours=31)

@@ -96,8 +96,8 @@ def test_stats_count_what_the_reads_tell(db: Database, clock: Clock) -> None:
 
 
 def test_stats_of_everybody_and_of_nobody(db: Database) -> None:
-    assert tuple(db.row("select * from segment_stats('B')")) == (0, 0, 60, 60)
-    assert tuple(db.row("select * from segment_stats('C')")) == (0, 0, 0, 0)
+    assert tuple(db.row("select * from segment_stats('B')")) == (0, 0, 60, 60, 100, 100, None)
+    assert tuple(db.row("select * from segment_stats('C')")) == (0, 0, 0, 0, 0, 0, None)
 
 
 def test_members_come_a_page_at_a_time(db: Database) -> None:
