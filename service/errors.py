@@ -63,6 +63,9 @@ KINDS = [Kind(*row) for row in (
     (422, "layer_full", "", "The layer has not so much free",
         "free_percent says how much of layer the segment can have, held who has the rest, also as planned. Nothing was"
         " changed: ask for less, or lower what the others hold first."),
+    (422, "exclusive_segments", "", "Assigned to another segment of the layer",
+        "exclusive_segments names the segments that exclude the added one, users and user_ids whom it concerns, ten at"
+        " most. Nothing was changed: remove the assignment in the same call, or leave these users out."),
     (422, "impossible_now", "55000", "Not possible as things stand",
         "The present state does not allow this change: detail and hint say why, and what to do first."),
     (422, "too_many_removed", "", "More users would be removed than allowed",

@@ -1,4 +1,4 @@
-"""The OpenFeature Remote Evaluation Protocol (OFREP 0.3): a segment as a boolean flag, a user as targeting key."""
+"""The OpenFeature Remote Evaluation Protocol (OFREP 0.3): segments and layers as flags, a user as targeting key."""
 
 import hashlib
 from typing import Annotated, Any
@@ -105,16 +105,17 @@ async def evaluate_flag(
     key: Annotated[
         str,
         PathParameter(
-            description="Slug of the segment",
+            description="Slug of the segment, or of the layer",
             examples=[Example(summary="A segment", value="AVITO_VOICE_MESSAGES")],
         ),
     ],
     data: Annotated[Evaluation, Body(examples=[USER])],
 ) -> Json[Flag]:
-    """Is a user in a segment? As a boolean flag.
+    """Is a user in a segment? As a boolean flag; a layer as a string flag.
 
-    What OpenFeature clients on a server call. `metadata` tells by what, and since and until when the
-    assignment, exclusion or rollout step behind the value is in force. Role: reader.
+    What OpenFeature clients on a server call. The value of a layer is the segment of it that the user is in, or
+    `off`. `metadata` tells by what, and since and until when the assignment, exclusion or rollout step behind the
+    value is in force. Role: reader.
     """
     user_id = _user_id(data.context)
     return Json(await request.auth.call("ofrep_flag", user_id=user_id, slug=key.removeprefix("/")))
@@ -135,7 +136,7 @@ async def evaluate_flags(
         str, HeaderParameter(name="If-None-Match", description="The ETag of the answer that the client has")
     ] = "",
 ) -> Response[Flags]:
-    """All segments as boolean flags of a user.
+    """All segments as boolean flags of a user, all layers as string flags.
 
     What OpenFeature clients in browsers and apps call. A list `flags` in the context asks for only those. Send
     the `ETag` back as `If-None-Match`: 304 means that nothing has changed. Role: reader.

@@ -505,6 +505,12 @@ class EvaluationOfMany(Struct, kw_only=True):
     context: ContextOfMany = msgspec.field(default_factory=ContextOfMany)
 
 
+VALUE = Meta(
+    description="Of a segment whether the user is in; of a layer the segment that the user is in, or off"
+)
+VARIANT = Meta(description="Of a segment in or out; of a layer as value", examples=["in"])
+
+
 class FlagMetadata(Answer):
     """By what, since and until when the assignment, exclusion or rollout step behind it is in force."""
 
@@ -514,11 +520,11 @@ class FlagMetadata(Answer):
 
 
 class Flag(Answer):
-    """Whether a user is in a segment, as a boolean flag."""
+    """Whether a user is in a segment, as a boolean flag; or in which segment of a layer, as a string flag."""
 
     key: Slug
-    value: bool
-    variant: Literal["in", "out"]
+    value: Annotated[bool | str, VALUE]
+    variant: Annotated[str, VARIANT]
     reason: Annotated[
         Literal["STATIC", "TARGETING_MATCH", "SPLIT"],
         Meta(description="Everyone is in; by hand, in or out; by percentage, in or out"),
@@ -540,8 +546,8 @@ class FlagOfMany(Answer, kw_only=True):
     """As Flag; or for one that was named and does not exist, errorCode and errorDetails."""
 
     key: str
-    value: bool | UnsetType = UNSET
-    variant: Literal["in", "out"] | UnsetType = UNSET
+    value: Annotated[bool | str | UnsetType, VALUE] = UNSET
+    variant: Annotated[str | UnsetType, VARIANT] = UNSET
     reason: Literal["STATIC", "TARGETING_MATCH", "SPLIT"] | UnsetType = UNSET
     metadata: FlagMetadata | UnsetType = UNSET
     error_code: Literal["FLAG_NOT_FOUND"] | UnsetType = msgspec.field(name="errorCode", default=UNSET)
@@ -549,6 +555,6 @@ class FlagOfMany(Answer, kw_only=True):
 
 
 class Flags(Answer):
-    """Segments as boolean flags, by slug."""
+    """Segments as boolean flags and layers as string flags, by slug."""
 
     flags: list[FlagOfMany]

@@ -38,7 +38,10 @@ TAGS = [
     ),
     Tag(name="Reports", description="Who got in and out in a month, as CSV"),
     Tag(name="Changes", description="Who got in and out, stretch after stretch, for those who follow"),
-    Tag(name="OpenFeature", description="Segments as boolean flags, for OpenFeature clients (OFREP 0.3)"),
+    Tag(
+        name="OpenFeature",
+        description="Segments as boolean flags, layers as string flags, for OpenFeature clients (OFREP 0.3)",
+    ),
     Tag(name="Deletion", description="Of a segment, of a user and all that is known of them; try these last"),
     Tag(name="Health", description="For load balancers and alarms"),
 ]

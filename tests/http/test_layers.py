@@ -68,3 +68,25 @@ def test_what_cannot_be_a_layer_is_told(admin: Api) -> None:
     admin.is_refused("POST", "/v1/layers", 422, "invalid_value", json={"slug": "no slug"})
     problem = admin.is_refused("POST", "/v1/segments", 422, "unknown_layer", json={"slug": "A", "layer": "M"})
     assert problem["layer"] == "M"
+
+
+def test_an_assignment_elsewhere_is_named(admin: Api) -> None:
+    admin.does("POST", "/v1/layers", Layer, {"slug": "L"}, status=201)
+    for slug in ("A", "B"):
+        create(admin, slug)
+    path = "/v1/users/7/segments"
+    assert admin.send("PATCH", path, json={"add": ["A"]}).status_code == 200
+    problem = admin.is_refused("PATCH", path, 422, "exclusive_segments", json={"add": ["B"]})
+    assert problem["exclusive_segments"] == ["A"]
+    problem = admin.is_refused(
+        "POST",
+        "/v1/segments/B/members",
+        422,
+        "exclusive_segments",
+        content="6\n7\n8\n",
+        headers={"Content-Type": "text/csv"},
+    )
+    assert (problem["exclusive_segments"], problem["users"], problem["user_ids"]) == (["A"], 1, [7])
+    assert admin.send("PATCH", path, json={"add": ["B"], "remove": ["A"]}).status_code == 200
+    events = admin.send("GET", "/v1/users/7/history").json()["events"]
+    assert [(e["segment"], e["operation"]) for e in events][-2:] == [("A", "remove"), ("B", "add")]

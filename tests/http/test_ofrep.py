@@ -374,3 +374,43 @@ def test_a_client_that_asks_too_often_is_told_how_long_to_wait(serve: Callable[.
     assert response.headers["retry-after"].isdigit()
     failure = msgspec.json.decode(response.content, type=FlagFailure, strict=True)
     assert (failure.key, failure.error_code) == ("ROLLING", "GENERAL")
+
+
+def test_a_layer_is_a_string_flag_whose_value_is_the_segment_of_the_user(
+    reader: Api, db: Database, clock: Clock
+) -> None:
+    db.rows("select create_layer('EXPERIMENT')")
+    for slug, percent in {"CONTROL": 50, "VARIANT_A": 25, "VARIANT_B": 0}.items():
+        db.rows("select create_segment(%s, %s::numeric, layer => 'EXPERIMENT')", slug, percent)
+    seen = set()
+    for user_id in range(1, 60):
+        evaluated = reader.does("POST", f"{FLAGS}/EXPERIMENT", Flag, context(user_id))
+        (of_many,) = flags(reader, user_id, flags=["EXPERIMENT"])
+        held = [slug for slug in db.segments_of(user_id) if slug in ("CONTROL", "VARIANT_A")]
+        assert evaluated.value == evaluated.variant == of_many.value == (held[0] if held else "off")
+        assert (evaluated.reason, evaluated.metadata.source) == ("SPLIT", "rollout" if held else "none")
+        seen.add(evaluated.value)
+    assert seen == {"CONTROL", "VARIANT_A", "off"}
+    db.rows("select change_user_segments(1, '{VARIANT_B}', expires_at => %s)", EVENING)
+    evaluated = reader.does("POST", f"{FLAGS}/EXPERIMENT", Flag, context(1))
+    assert (evaluated.value, evaluated.reason) == ("VARIANT_B", "TARGETING_MATCH")
+    assert (evaluated.metadata.source, evaluated.metadata.until) == ("assignment", EVENING)
+    # Out of the others by that assignment.
+    control = flag(reader, "CONTROL", 1)
+    assert (control.value, control.reason, control.metadata.source) == (False, "TARGETING_MATCH", "none")
+    assert control.metadata.until == EVENING
+
+
+def test_the_provider_from_pypi_reads_a_layer_as_a_string(
+    run_server: Callable[..., Server], db: Database
+) -> None:
+    db.rows("select create_layer('EXPERIMENT')")
+    db.rows("select create_segment('CONTROL', 100, layer => 'EXPERIMENT')")
+    server = run_server()
+    key = db.value("select create_api_key('shop', 'reader')")
+    api.set_provider(OFREPProvider(server.url, headers_factory=lambda: {"Authorization": f"Bearer {key}"}))
+    try:
+        user = EvaluationContext(targeting_key="1000")
+        assert api.get_client().get_string_value("EXPERIMENT", "none", user) == "CONTROL"
+    finally:
+        api.clear_providers()
