@@ -522,9 +522,9 @@ begin
   )
   select
     l.layer_id, l.salt, t.starts_at,
-    case when t.place = 32 then 'infinity' else t.ends_at end,
+    case when t.place = 16 then 'infinity' else t.ends_at end,
     case
-      when t.place = 32 or t.ends_at <= moment then array_fill(-1, array[1000])
+      when t.place = 16 or t.ends_at <= moment then array_fill(-1, array[1000])
       else (
         select array_agg(coalesce(held.segment_id, 0) order by cell.number)
         from generate_series(0, 999) as cell (number)
@@ -546,6 +546,32 @@ begin
     '-infinity'
   from segmentation.layers as l
   cross join stretches as t
-  where l.layer_id = derive_layer_cells.layer_id and l.deleted_at = 'infinity' and t.place <= 32;
+  where l.layer_id = derive_layer_cells.layer_id and l.deleted_at = 'infinity' and t.place <= 16;
+end
+$$;
+
+-- Where some of the stretches written have passed and more are to come, goes on writing; the purge calls it. Until then
+-- the steps are asked.
+create or replace function segmentation.renew_layer_cells () returns void
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  moment timestamptz := segmentation.clock();
+  renewed integer;
+begin
+  for renewed in
+    select l.layer_id
+    from segmentation.layers as l
+    where l.layer_id in (
+      select c.layer_id
+      from segmentation.layer_cells as c
+      group by c.layer_id
+      having count(*) = 16 and count(*) filter (where c.ends_at <= moment) > 4
+    )
+    for no key update skip locked
+  loop
+    perform segmentation.derive_layer_cells(renewed);
+  end loop;
 end
 $$;

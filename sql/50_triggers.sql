@@ -770,6 +770,7 @@ begin
         detail = json_build_object('layer', old.slug, 'segments', segments),
         hint = 'Delete them first: delete_segment(slug). Their past stays.';
   end if;
+  delete from segmentation.layer_cells as c where c.layer_id = old.layer_id;
   return new;
 end
 $$;

@@ -348,6 +348,7 @@ begin
   )
   select (select count(*) from links) + (select count(*) from answers) into purged;
   perform segmentation.drop_retired_partitions();
+  perform segmentation.renew_layer_cells();
   perform segmentation.note_upkeep('purge', purged);
   return purged;
 end

@@ -133,6 +133,7 @@ def test_only_an_empty_layer_is_deleted(db: Database, layer: None, clock: Clock)
     db.rows("select delete_segment('A')")
     db.rows("select delete_layer('L', reason => 'over')")
     assert db.rows("select * from list_layers()") == []
+    assert db.rows("select * from segmentation.layer_cells") == []
     assert db.rows("select actor, end_actor, end_reason from segmentation.layers") == [
         ("postgres", "postgres", "over")
     ]
@@ -280,6 +281,89 @@ def test_deleting_gives_back_all_and_the_past_stays(db: Database, layer: None, c
     assert percents(db, noon) == {"B": 40}
     assert percents(db, one) == {"B": 40, "C": 60}
     assert buckets(db, "C", one) == buckets(db, "A", NOON)
+
+
+# As users see it ---------------------------------------------------------------------------------------
+
+
+def test_each_user_is_in_exactly_one_of_three_segments_that_share_out_all(db: Database, layer: None) -> None:
+    create(db, A=30, B=30, C=40)
+    counts = dict(
+        db.rows(
+            "select segments[1], count(*) from users_segments(array(select generate_series(1, 100000)))"
+            " where cardinality(segments) = 1 group by 1"
+        )
+    )
+    assert sum(counts.values()) == 100_000
+    assert all(
+        abs(counts[slug] - percent * 1000) < 1_000 for slug, percent in [("A", 30), ("B", 30), ("C", 40)]
+    )
+
+
+def test_deleted_at_noon_taken_over_at_one_and_the_history_says_so(
+    db: Database, layer: None, clock: Clock
+) -> None:
+    users = list(range(1, 201))
+    create(db, A=60, B=40)
+    db.rows("select register_users(%s)", users)
+    noon = clock.advance(hours=24)
+    db.rows("select delete_segment('A', reason => 'campaign over')")
+    one = clock.advance(hours=1)
+    create(db, C=60)
+    clock.advance(hours=1)
+    were_in_a = 0
+    for user_id in users:
+        history = [
+            (e.segment, e.operation, e.at, e.cause)
+            for e in db.rows("select * from user_history(%s)", user_id)
+        ]
+        if history[0][0] == "A":
+            were_in_a += 1
+            assert history == [
+                ("A", "add", NOON, "rollout"),
+                ("A", "remove", noon, "segment_deleted"),
+                ("C", "add", one, "rollout"),
+            ]
+            for at, slugs in [
+                (noon - timedelta(hours=1), ["A"]),
+                (noon, []),
+                (one - timedelta(microseconds=1), []),
+                (one, ["C"]),
+            ]:
+                assert db.column("select segment from user_segments(%s, %s)", user_id, at) == slugs
+            assert db.segments_of(user_id) == ["C"]
+        else:
+            assert history == [("B", "add", NOON, "rollout")]
+            assert db.segments_of(user_id) == ["B"]
+    assert 80 < were_in_a < 160
+
+
+def test_who_was_in_by_rollout_at_twenty_and_thirty_percent_never_left(
+    db: Database, layer: None, clock: Clock
+) -> None:
+    create(db, A=20, B=50)
+    db.rows("select register_users(array(select generate_series(1, 300)))")
+    clock.advance(hours=1)
+    db.rows("select set_rollout('A', 30)")
+    clock.advance(hours=1)
+    db.rows("select set_rollout('A', 20)")
+    clock.advance(hours=1)
+    create(db, C=10)
+    stays = Counter(
+        tuple(
+            (e.segment, e.operation) for e in db.rows("select * from user_history(%s) order by at", user_id)
+        )
+        for user_id in range(1, 301)
+    )
+    assert set(stays) <= {
+        (("A", "add"),),
+        (("B", "add"),),
+        (("C", "add"),),
+        (("A", "add"), ("A", "remove")),
+        (("A", "add"), ("A", "remove"), ("C", "add")),
+        (),
+    }
+    assert 30 < stays[(("A", "add"),)] < 90
 
 
 # Plans -------------------------------------------------------------------------------------------------
@@ -555,6 +639,17 @@ def test_a_clock_that_goes_back_gives_no_bucket_twice(
     db.rows("set constraints all immediate")
 
 
+def cells_reach(db: Database, at: datetime) -> bool:
+    """Whether layer_cells knows who holds what at a moment to come."""
+    return bool(
+        db.value(
+            "select segment_ids[1] <> -1 from segmentation.layer_cells where starts_at <= %s and ends_at > %s",
+            at,
+            at,
+        )
+    )
+
+
 def in_force(db: Database) -> dict[str, float]:
     """How many percent each segment holds now, whatever the clock says of what was done."""
     rows = db.rows(
@@ -596,8 +691,12 @@ def test_a_long_ramp_is_exact_where_the_hot_read_has_no_cells(
         at = NOON + timedelta(days=day)
         db.rows("select set_rollout('B', %s, %s)", 99 - day, at)
         db.rows("select set_rollout('A', %s, %s)", 1 + day, at)
-    for days in (0, 1, 30, 33, 40, 50):
+    for days in (0, 1, 10, 20, 33, 40, 50):
         clock.set(NOON + timedelta(days=days))
+        if days == 10:
+            assert not cells_reach(db, NOON + timedelta(days=20))
+            db.rows("select purge_expired()")
+            assert cells_reach(db, NOON + timedelta(days=20))
         assert in_force(db) == {"A": 1 + min(days, 40), "B": 99 - min(days, 40)}
         assert cells_agree(db)
     assert db.value("select max(ends_at) = 'infinity' from segmentation.layer_cells")
