@@ -295,27 +295,25 @@ class Caller(NamedTuple):
 
     async def call_heavy(self, function: str, **arguments: Any) -> str:
         """Call a function that may take long, on a connection kept apart for such calls."""
-        if self.connection:
-            return await self.call(function, **arguments)
-        async with self.database.transaction("heavy") as connection:
-            await connection.execute(BECOME, f"segmentation_{self.role}", session_name())
-            return await self._replace(connection=connection).call(function, **arguments)
+        async with self.transaction("heavy") as within:
+            return await within.call(function, **arguments)
 
     async def change(self, function: str, **arguments: Any) -> str:
         """Call a function that keeps who calls it."""
         return await self.call(function, **arguments, actor=self.name)
 
     @asynccontextmanager
-    async def transaction(self, *, bulk: bool) -> "AsyncIterator[Caller]":
-        """The same caller, all of whose calls are one transaction; a long transfer has connections of its own."""
+    async def transaction(self, pool: str = "") -> "AsyncIterator[Caller]":
+        """The same caller, all of whose calls are one transaction: of the pool of its role, or of heavy or bulk."""
         if self.connection:
             yield self
             return
         database = self.database
+        is_bulk = pool == "bulk"
         async with (
-            database.bulk(self.link or self.name) if bulk else database.transaction(self.role)
+            database.bulk(self.link or self.name) if is_bulk else database.transaction(pool or self.role)
         ) as connection:
-            if bulk:
+            if pool:
                 # Ends with the transaction, so that nothing of it is left to the next one.
                 await connection.execute(BECOME, f"segmentation_{self.role}", session_name())
             yield self._replace(connection=connection)
@@ -326,7 +324,7 @@ class Caller(NamedTuple):
         """Copy the rows that a function returns as CSV to output, which is awaited for each part."""
         named = ", ".join(f"{name} => ${number}" for number, name in enumerate(arguments, 1))
         query = f"select {columns} from segmentation.{function}({named})"
-        async with self.transaction(bulk=True) as within:
+        async with self.transaction("bulk") as within:
             assert within.connection
             try:
                 await within.connection.copy_from_query(
@@ -339,7 +337,7 @@ class Caller(NamedTuple):
         """Do some work with a caller all of whose calls are one transaction."""
 
         async def attempt() -> T:
-            async with self.transaction(bulk=bulk) as within:
+            async with self.transaction("bulk" if bulk else "") as within:
                 return await work(within)
 
         return await (attempt() if bulk else self.database.in_turns(self.role, attempt))

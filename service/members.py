@@ -113,7 +113,7 @@ async def import_members(
         "max_removed": max_removed,
         "all_actors": all_actors,
     }
-    async with request.auth.transaction(bulk=True) as caller:
+    async with request.auth.transaction("bulk") as caller:
         # Refuses what can be refused before the body comes.
         await caller.change("http_begin_import", **change)
         await copy_in(caller.connection, request.upload(), is_zipped=zipped, limits=limits)
