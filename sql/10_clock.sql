@@ -32,7 +32,7 @@ create or replace function segmentation.stamp_tolerance () returns interval
   language sql
   immutable
   parallel safe
-as $$ select interval '10 milliseconds' $$;
+as $$ select interval '100 milliseconds' $$;
 
 -- Changes before this moment have been told to somebody as all there are, so no change is stamped before it, even if
 -- the clock has gone back. Not where it is hours ahead: the clock was wrong then, and is not followed.

@@ -78,7 +78,7 @@ begin
         detail = json_build_object('from', changes_end.from_time, 'to', changes_end.to_time),
         hint = 'A stretch ends after it begins.';
   end if;
-  if changes_end.to_time > settled then
+  if changes_end.to_time > greatest(settled, changes_end.from_time) then
     raise exception 'changes are settled until %, not until %', settled, changes_end.to_time
       using
         errcode = 'invalid_parameter_value',

@@ -195,6 +195,18 @@ def test_a_dry_run_counts_the_same_and_changes_nothing(db: Database, clock: Cloc
     assert change(db, [2, 3, 4, 5], operation) == counted
 
 
+def test_who_is_assigned_elsewhere_in_the_layer_refuses_the_list(db: Database, clock: Clock) -> None:
+    db.rows("select create_layer('L')")
+    for slug in ("X", "Y"):
+        db.rows("select create_segment(%s, layer => 'L')", slug)
+    db.rows("select change_user_segments(2, '{Y}')")
+    before = physically(db, *TABLES)
+    for dry_run in (True, False):
+        with refuses(ObjectNotInPrerequisiteState, code="exclusive_segments"):
+            db.rows("select change_segment_members('X', '{1,2,3}', 'replace', dry_run => %s)", dry_run)
+    assert physically(db, *TABLES) == before
+
+
 def test_other_segments_of_the_same_users_stay_as_they_are(db: Database) -> None:
     db.rows("select change_user_segments(1, '{B}')")
     replace(db, [1, 2])
