@@ -121,8 +121,8 @@ $$;
 
 -- memberships ---------------------------------------------------------------------------------------
 
--- Of plain DML: who did it, and when, and the segment's layer. A row trigger, as only such a one may change a row before
--- it is written; its WHEN spares the functions the call.
+-- Of plain DML: who did it, and when, and the segment's layer. A row trigger, as only such a one may change a row
+-- before it is written; its WHEN spares the functions the call.
 create or replace function segmentation.memberships_name_the_login () returns trigger
   language plpgsql
   set search_path = pg_catalog, pg_temp
@@ -171,7 +171,7 @@ begin
   for added in
     select
       d.segment_id, d.starts_at, s.segment_id is not null as living,
-      d.layer_id is not distinct from s.layer_id as in_its_layer
+      (d.layer_id is not distinct from s.layer_id) as in_its_layer
     from (
       select n.segment_id, n.layer_id, min(n.starts_at) as starts_at
       from new_rows as n

@@ -3,8 +3,9 @@
 -- The report of a month is user_history of all users, cut to that month (UTC); a test holds them equal. Most events
 -- come from rollouts, and those of a user without an override follow from the bucket alone: rollout_lines finds them
 -- from the bounds of the steps. Only pairs with an override, or an assignment in another segment of the layer, that
--- begins or ends in the month go through the algebra: override_lines. report_lines merges the two. All of them are inlined, and a report asks for a page of users at a
--- time, with a plan that PostgreSQL keeps: nothing in it may depend on how many rows the planner expects.
+-- begins or ends in the month go through the algebra: override_lines. report_lines merges the two. All of them are
+-- inlined, and a report asks for a page of users at a time, with a plan that PostgreSQL keeps: nothing in it may depend
+-- on how many rows the planner expects.
 
 create or replace function segmentation.month_start (
   period text
@@ -100,7 +101,8 @@ as $$
 $$;
 
 -- The users of a page, each with the segments in which it has an override, or is out for an assignment elsewhere, at
--- any time from from_time to to_time. One list, grouped: a join of users with overrides may be planned as a nested loop, which compares all with all.
+-- any time from from_time to to_time. One list, grouped: a join of users with overrides may be planned as a nested
+-- loop, which compares all with all.
 create or replace function segmentation.reported_users (
   from_time timestamptz,
   to_time   timestamptz,

@@ -67,7 +67,11 @@ begin
       num_nonnulls(m.user_id, e.user_id) > 0 as by_hand,
       segmentation.source(m.included, not m.included, s.slug = any (member_of), e.user_id is not null) as source,
       coalesce(m.starts_at, e.starts_at, r.starts_at) as since,
-      case when m.user_id is not null then m.ends_at when e.user_id is not null then e.ends_at else r.ends_at end as until
+      case
+        when m.user_id is not null then m.ends_at
+        when e.user_id is not null then e.ends_at
+        else r.ends_at
+      end as until
     from segmentation.segments as s
     left join segmentation.memberships as m
       on m.user_id = ofrep_evaluations.user_id and m.segment_id = s.segment_id
