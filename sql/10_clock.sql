@@ -37,21 +37,24 @@ as $$ select interval '100 milliseconds' $$;
 -- Changes before this moment have been told to somebody as all there are, so no change is stamped before it, even if
 -- the clock has gone back. Not where it is hours ahead: the clock was wrong then, and is not followed.
 create or replace function segmentation.told_until () returns timestamptz
-  language sql
-  volatile
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
 as $$
-  select case when t.moment <= segmentation.clock() + interval '1 hour' then t.moment else '-infinity' end
-  from (
-    select timestamptz 'epoch' + n.last_value * interval '1 microsecond' from segmentation.told_until as n
-  ) as t (moment)
+declare
+  microseconds bigint := (select n.last_value from segmentation.told_until as n);
+  moment timestamptz := timestamptz 'epoch' + microseconds * interval '1 microsecond';
+begin
+  return case when moment <= segmentation.clock() + interval '1 hour' then moment else '-infinity' end;
+end
 $$;
 
+-- Stable, as extract is said to be: only so does PostgreSQL inline it.
 create or replace function segmentation.microseconds (
   moment timestamptz
 )
   returns bigint
   language sql
-  immutable
+  stable
   parallel safe
 as $$ select (extract(epoch from moment) * 1000000)::bigint $$;
 
@@ -61,7 +64,7 @@ create or replace function segmentation.writer_key (
 )
   returns bigint
   language sql
-  immutable
+  stable
   parallel safe
 as $$ select (21468::bigint << 44) | segmentation.microseconds(since) / 1000 $$;
 
@@ -71,28 +74,24 @@ create or replace function segmentation.transaction_start () returns timestamptz
   stable
 as $$ select pg_catalog.transaction_timestamp() $$;
 
--- From when on this transaction may stamp; null if it has not said so yet. A value that it cannot have set itself does
--- not count.
-create or replace function segmentation.writes_since () returns timestamptz
-  language sql
-  volatile
-as $$
-  select s.since
-  from (
-    select timestamptz 'epoch'
-      + nullif(pg_catalog.current_setting('segmentation.writes_since', true), '')::bigint * interval '1 microsecond'
-  ) as s (since)
-  where s.since >= segmentation.transaction_start() - segmentation.stamp_tolerance()
-    and s.since <= greatest(segmentation.clock(), segmentation.told_until())
-$$;
-
+-- Says from when on this transaction may stamp, and returns it. Called at each write: all it does then is to look at the
+-- setting. A value that the transaction cannot have set itself does not count.
 create or replace function segmentation.announce_writer () returns timestamptz
   language plpgsql
   set search_path = pg_catalog, pg_temp
 as $$
 declare
-  since timestamptz := segmentation.writes_since();
+  setting text := current_setting('segmentation.writes_since', true);
+  since timestamptz;
 begin
+  if setting <> '' then
+    since := timestamptz 'epoch' + setting::bigint * interval '1 microsecond';
+    if since < segmentation.transaction_start() - segmentation.stamp_tolerance()
+      or (since > segmentation.clock() and since > segmentation.told_until())
+    then
+      since := null;
+    end if;
+  end if;
   if since is null then
     perform pg_advisory_xact_lock_shared(segmentation.writer_key(
       greatest(segmentation.clock() - segmentation.stamp_tolerance(), segmentation.told_until())));
