@@ -290,6 +290,7 @@ declare
   moment timestamptz;
   in_layer segmentation.layers;
 begin
+  perform segmentation.limit_waiting();
   perform segmentation.require_slug(create_segment.slug);
   perform segmentation.require_percent(create_segment.percent);
   perform segmentation.require_description(create_segment.description);
@@ -300,7 +301,6 @@ begin
   where s.slug = create_segment.slug collate "C" and s.deleted_at = 'infinity'
   for no key update;
   if create_segment.layer is not null then
-    perform segmentation.limit_waiting();
     select l.* into in_layer
     from segmentation.layers as l
     where l.slug = create_segment.layer collate "C" and l.deleted_at = 'infinity'

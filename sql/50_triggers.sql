@@ -557,8 +557,8 @@ create or replace trigger segments_take_the_salt
   execute function segmentation.segments_take_the_salt();
 
 -- A living segment and a living layer do not share a slug, as both are keys of flags. No index knows two tables, so
--- whoever takes a slug holds it alone until the end of the transaction.
-create or replace function segmentation.take_slugs (
+-- whoever creates a segment holds layers in SHARE MODE first: it goes together with all but new and changed layers.
+create or replace function segmentation.require_free_slugs (
   slugs text[]
 )
   returns void
@@ -568,12 +568,10 @@ as $$
 declare
   taken text;
 begin
-  perform pg_advisory_xact_lock(736140592, hashtext(t.slug))
-  from (select distinct u.slug from unnest(take_slugs.slugs) as u (slug) order by u.slug) as t;
   select s.slug into taken
   from segmentation.segments as s
   join segmentation.layers as l on l.slug = s.slug
-  where s.slug = any (take_slugs.slugs) and s.deleted_at = 'infinity' and l.deleted_at = 'infinity'
+  where s.slug = any (require_free_slugs.slugs) and s.deleted_at = 'infinity' and l.deleted_at = 'infinity'
   limit 1;
   if found then
     raise exception 'slug "%" is taken: a segment and a layer cannot share it', taken
@@ -630,7 +628,8 @@ begin
         detail = json_build_object('segment', wrong.slug, 'layer', wrong.layer),
         hint = 'Create the layer anew: create_layer(slug).';
   end if;
-  perform segmentation.take_slugs(array(select n.slug from new_rows as n));
+  lock table segmentation.layers in share mode;
+  perform segmentation.require_free_slugs(array(select n.slug from new_rows as n));
   insert into segmentation.segment_history (segment_id, changed_at, operation, description, actor, reason)
   select
     n.segment_id, n.created_at, 'create', nullif(n.description, ''),
@@ -784,7 +783,7 @@ create or replace function segmentation.layers_after_insert () returns trigger
   set search_path = pg_catalog, pg_temp
 as $$
 begin
-  perform segmentation.take_slugs(array(select n.slug from new_rows as n));
+  perform segmentation.require_free_slugs(array(select n.slug from new_rows as n));
   return null;
 end
 $$;

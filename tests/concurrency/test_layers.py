@@ -140,6 +140,16 @@ def test_a_segment_is_not_created_in_a_layer_that_is_being_deleted(
         )
 
 
+def test_segments_are_created_in_different_layers_and_in_none_at_once(db: Database, session: Open) -> None:
+    db.rows("select create_layer('M')")
+    first = session()
+    first.rows("begin")
+    first.rows("select create_segment('C', 10, layer => 'M')")
+    for call in ("create_segment('D', 10, layer => 'L')", "create_segment('E')", "set_rollout('A', 41)"):
+        session(lock_timeout="1ms").rows(f"select {call}")
+    first.rows("commit")
+
+
 @pytest.mark.parametrize("turned", [False, True])
 def test_a_layer_and_a_segment_do_not_take_the_same_slug_at_once(
     db: Database, session: Open, waits: Waits, turned: bool
