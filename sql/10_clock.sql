@@ -74,8 +74,8 @@ create or replace function segmentation.transaction_start () returns timestamptz
   stable
 as $$ select pg_catalog.transaction_timestamp() $$;
 
--- Says from when on this transaction may stamp, and returns it. Called at each write: all it does then is to look at the
--- setting. A value that the transaction cannot have set itself does not count.
+-- Says from when on this transaction may stamp, and returns it. Called at each write: all it does then is to look at
+-- the setting. A value that the transaction cannot have set itself does not count.
 create or replace function segmentation.announce_writer () returns timestamptz
   language plpgsql
   set search_path = pg_catalog, pg_temp
