@@ -34,14 +34,59 @@ begin
 end
 $$;
 
+-- The layers in which a user is assigned to a living segment.
+create or replace function segmentation.assigned_layers (
+  user_id bigint,
+  moment  timestamptz
+)
+  returns integer[]
+  language plpgsql
+  stable
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return array(
+    select m.layer_id
+    from segmentation.memberships as m
+    join segmentation.segments as s on s.segment_id = m.segment_id
+    where m.user_id = assigned_layers.user_id and m.included and m.layer_id is not null
+      and s.deleted_at = 'infinity'
+      and segmentation.in_force(m.starts_at, m.ends_at, assigned_layers.moment, m.decided_at)
+  );
+end
+$$;
+
+-- The segment of a layer whose rollout holds a user: for cells that are divided.
+create or replace function segmentation.holder_in_layer (
+  user_id  bigint,
+  layer_id integer,
+  moment   timestamptz
+)
+  returns integer
+  language plpgsql
+  stable
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return (
+    select r.segment_id
+    from segmentation.rollouts as r
+    where r.layer_id = holder_in_layer.layer_id
+      and segmentation.in_force(r.starts_at, r.ends_at, holder_in_layer.moment, r.decided_at)
+      and segmentation.holds(r.buckets, r.threshold, segmentation.bucket(holder_in_layer.user_id, r.salt))
+    limit 1
+  );
+end
+$$;
+
 -- The fast form of the algebra, for many users at one moment: what is assigned, and what the rollout holds
 -- unless it is overridden. One scan of a user's overrides serves both: an exclusion is kept as a negative
 -- number, which is no segment's. Segments are looked up last and all at once, by array: a join would be
 -- planned for one row and scan them for each. Inlined into its caller, which keeps the plan.
 --
 -- In a layer one segment at most holds the user. The layer's cell says which, or -1: then its steps are asked. Layers
--- in which the user is assigned are left out; which these are is looked up once, and not at all where there are no
--- layers.
+-- in which the user is assigned are left out: they are looked up once, where there is a layer. What is not always needed
+-- is a function of its own, since the executor sets up every part of a statement anew at each call, used or not.
 create or replace function segmentation.current_segments (
   user_ids bigint[],
   moment   timestamptz
@@ -67,31 +112,21 @@ as $$
             and r.segment_id <> all (o.segment_ids) and -r.segment_id <> all (o.segment_ids)
         ) || array(
           select held.segment_id
-          from segmentation.layer_cells as c
-          cross join lateral (
-            select case
-              when c.segment_ids[segmentation.bucket(asked.user_id, c.salt) / 100 + 1] >= 0
-                then c.segment_ids[segmentation.bucket(asked.user_id, c.salt) / 100 + 1]
-              else (
-                select r.segment_id
-                from segmentation.rollouts as r
-                where r.layer_id = c.layer_id
-                  and segmentation.in_force(r.starts_at, r.ends_at, current_segments.moment, r.decided_at)
-                  and segmentation.holds(r.buckets, r.threshold, segmentation.bucket(asked.user_id, r.salt))
-                limit 1
-              )
-            end
-          ) as held (segment_id)
-          where segmentation.in_force(c.starts_at, c.ends_at, current_segments.moment, c.decided_at)
+          from (
+            select
+              c.layer_id,
+              coalesce(
+                nullif(c.segment_ids[segmentation.bucket(asked.user_id, c.salt) / 100 + 1], -1),
+                segmentation.holder_in_layer(asked.user_id, c.layer_id, current_segments.moment)) as segment_id
+            from segmentation.layer_cells as c
+            where segmentation.in_force(c.starts_at, c.ends_at, current_segments.moment, c.decided_at)
+            offset 0
+          ) as held
+          where held.segment_id <> 0
             and held.segment_id <> all (o.segment_ids) and -held.segment_id <> all (o.segment_ids)
-            and c.layer_id <> all (array(
-              select m.layer_id
-              from segmentation.memberships as m
-              join segmentation.segments as elsewhere on elsewhere.segment_id = m.segment_id
-              where m.user_id = asked.user_id and m.included and m.layer_id is not null
-                and elsewhere.deleted_at = 'infinity'
-                and segmentation.in_force(m.starts_at, m.ends_at, current_segments.moment, m.decided_at)
-            ))
+            and held.layer_id <> all ((
+              select segmentation.assigned_layers(asked.user_id, current_segments.moment)
+            )::integer[])
         ))
       order by s.slug
     )
