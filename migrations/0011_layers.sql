@@ -27,8 +27,8 @@ create table segmentation.layers (
 -- A slug may be used again after its layer was deleted: unique among the living only.
 create unique index layers_slug_key on segmentation.layers (slug) where deleted_at = 'infinity';
 
--- Chosen when the segment is created. The foreign key says that the segment has the layer's salt. The tables of segments
--- and of rollout steps are small, so that constraints and indexes on them take no time.
+-- Chosen when the segment is created. The foreign key says that the segment has the layer's salt. The table of segments
+-- is small, so that a constraint and an index on it take no time.
 alter table segmentation.segments add column layer_id integer;
 -- squawk-ignore adding-foreign-key-constraint,constraint-missing-not-valid
 alter table segmentation.segments add constraint segments_layer_fkey
@@ -36,43 +36,9 @@ alter table segmentation.segments add constraint segments_layer_fkey
 -- squawk-ignore require-concurrent-index-creation
 create index segments_layer_id_idx on segmentation.segments (layer_id) where layer_id is not null;
 
--- A step of a segment in a layer holds these buckets. Without a layer it has none: it holds all below the threshold.
-alter table segmentation.rollouts add column layer_id integer;
-alter table segmentation.rollouts add column buckets int4multirange;
--- Kept in the row as it is: a test for one bucket is then a binary search and copies nothing.
-alter table segmentation.rollouts alter column buckets set storage plain;
--- squawk-ignore adding-foreign-key-constraint,constraint-missing-not-valid
-alter table segmentation.rollouts add constraint rollouts_layer_fkey
-  foreign key (layer_id, salt) references segmentation.layers (layer_id, salt);
--- squawk-ignore constraint-missing-not-valid
-alter table segmentation.rollouts add constraint rollouts_buckets_only_in_layer
-  check (buckets is null or layer_id is not null);
--- squawk-ignore constraint-missing-not-valid
-alter table segmentation.rollouts add constraint rollouts_buckets_within_bounds
-  check (buckets <@ '{[0,100000)}'::int4multirange);
--- No two segments of a layer hold a bucket at the same moment. A layer is written as a range of one number, since a GiST
--- index knows "=" of integers only with an extension. Deferred, since the end of the step before is derived after a
--- step is inserted.
--- squawk-ignore constraint-missing-not-valid
-alter table segmentation.rollouts add constraint rollouts_bucket_held_once exclude using gist (
-  int4range(layer_id, layer_id, '[]') with &&,
-  buckets with &&,
-  tstzrange(starts_at, ends_at) with &&
-) where (layer_id is not null) deferrable initially deferred;
-
--- The hot read looks through the steps that are in no layer. It has layer_cells for the others.
--- squawk-ignore require-concurrent-index-deletion
-drop index segmentation.rollouts_ends_at_idx;
--- squawk-ignore require-concurrent-index-creation
-create index rollouts_ends_at_idx on segmentation.rollouts (ends_at)
-  include (segment_id, salt, threshold, starts_at, decided_at) where threshold > 0 and layer_id is null;
-
--- Of one user and one layer there is at most one assignment, live or planned: the index comes with the next migration.
-alter table segmentation.memberships add column layer_id integer;
-
--- Derived from rollouts, for the hot read: who holds each of the 1000 cells of 100 buckets of a layer in a stretch of time.
--- A number of 0 says: nobody; -1: the rollout steps must be asked. The rows of a living layer reach from its last change
--- to infinity without a gap, the last of them with nothing but -1 where many steps are planned.
+-- Derived from rollouts, for the hot read: who holds each of the 1000 cells of 100 buckets of a layer in a stretch of
+-- time. A number of 0 says: nobody; -1: the rollout steps must be asked. The rows of a living layer reach from its last
+-- change to infinity without a gap, the last of them with nothing but -1 where many steps are planned.
 create table segmentation.layer_cells (
   layer_id    integer     not null,
   salt        bigint      not null,

@@ -8,8 +8,9 @@ set lock_timeout = '10s';
 -- One that was begun and not finished is of no use.
 drop index concurrently if exists segmentation.memberships_one_assignment_in_layer;
 -- squawk-ignore ban-concurrent-index-creation-in-transaction
-create unique index concurrently if not exists memberships_one_assignment_in_layer on segmentation.memberships (user_id, layer_id)
+create unique index concurrently if not exists memberships_one_assignment_in_layer
+  on segmentation.memberships (user_id, layer_id)
   where included and layer_id is not null;
-set lock_timeout = '100ms';
+set lock_timeout = '50ms';
 
 reset role;

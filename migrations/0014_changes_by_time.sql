@@ -14,7 +14,7 @@ drop index concurrently if exists segmentation.users_registered_at_idx;
 -- squawk-ignore ban-concurrent-index-creation-in-transaction
 create index concurrently if not exists users_registered_at_idx on segmentation.users
   using brin (registered_at) with (pages_per_range = 32, autosummarize = on);
-set lock_timeout = '100ms';
+set lock_timeout = '50ms';
 
 -- The history as well: one partition after the other, each for as long as it takes to read it once.
 -- squawk-ignore require-concurrent-index-creation

@@ -12,7 +12,7 @@ from psycopg import errors
 T = TypeVar("T")
 
 # Whoever calls meanwhile waits behind us, but no longer than this.
-LOCK_TIMEOUT = "set lock_timeout = '100ms'"
+LOCK_TIMEOUT = "set lock_timeout = '50ms'"
 PAUSE = 0.5
 
 SESSIONS = """

@@ -14,7 +14,7 @@ CREATE SCHEMA segmentation;
 
 ALTER SCHEMA segmentation OWNER TO segmentation_owner;
 
-COMMENT ON SCHEMA segmentation IS 'Dynamic user segmentation, version 2.0.0 (1ca092eb89e9)';
+COMMENT ON SCHEMA segmentation IS 'Dynamic user segmentation, version 2.0.0 (d2e365732546)';
 
 CREATE SCHEMA segmentation_migrations;
 
@@ -75,6 +75,38 @@ ALTER FUNCTION segmentation.announce_api_keys() OWNER TO segmentation_owner;
 
 COMMENT ON FUNCTION segmentation.announce_api_keys() IS 'Internal: called by other functions of this schema, not by people.';
 
+CREATE FUNCTION segmentation.announce_writer() RETURNS timestamp with time zone
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  setting text := current_setting('segmentation.writes_since', true);
+  since timestamptz;
+begin
+  if setting <> '' then
+    since := timestamptz 'epoch' + setting::bigint * interval '1 microsecond';
+    if since < segmentation.transaction_start() - segmentation.stamp_tolerance()
+      or (since > segmentation.clock() and since > segmentation.told_until())
+    then
+      since := null;
+    end if;
+  end if;
+  if since is null then
+    perform pg_advisory_xact_lock_shared(segmentation.writer_key(
+      greatest(segmentation.clock() - segmentation.stamp_tolerance(), segmentation.told_until())));
+    since := greatest(segmentation.clock() - segmentation.stamp_tolerance(), segmentation.told_until());
+    perform set_config('segmentation.writes_since', segmentation.microseconds(since)::text, true);
+  end if;
+  -- Held already, unless somebody else set the setting.
+  perform pg_advisory_xact_lock_shared(segmentation.writer_key(since));
+  return since;
+end
+$$;
+
+ALTER FUNCTION segmentation.announce_writer() OWNER TO segmentation_owner;
+
+COMMENT ON FUNCTION segmentation.announce_writer() IS 'Internal: called by other functions of this schema, not by people.';
+
 CREATE FUNCTION segmentation.answers_kept_since() RETURNS timestamp with time zone
     LANGUAGE sql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -107,6 +139,26 @@ $$;
 ALTER FUNCTION segmentation.assert_bucket_vectors() OWNER TO segmentation_owner;
 
 COMMENT ON FUNCTION segmentation.assert_bucket_vectors() IS 'For the service: fails when bucket() does not give its golden values on this server. Example: select assert_bucket_vectors();';
+
+CREATE FUNCTION segmentation.assigned_layers(user_id bigint, moment timestamp with time zone) RETURNS integer[]
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  return array(
+    select m.layer_id
+    from segmentation.memberships as m
+    join segmentation.segments as s on s.segment_id = m.segment_id
+    where m.user_id = assigned_layers.user_id and m.included and m.layer_id is not null
+      and s.deleted_at = 'infinity'
+      and segmentation.in_force(m.starts_at, m.ends_at, assigned_layers.moment, m.decided_at)
+  );
+end
+$$;
+
+ALTER FUNCTION segmentation.assigned_layers(user_id bigint, moment timestamp with time zone) OWNER TO segmentation_owner;
+
+COMMENT ON FUNCTION segmentation.assigned_layers(user_id bigint, moment timestamp with time zone) IS 'Internal: called by other functions of this schema, not by people.';
 
 CREATE FUNCTION segmentation.authenticate_api_key(key_digest bytea) RETURNS TABLE(name text, role text, expires_at timestamp with time zone)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
@@ -156,6 +208,15 @@ ALTER FUNCTION segmentation.bucket(user_id bigint, salt bigint) OWNER TO segment
 
 COMMENT ON FUNCTION segmentation.bucket(user_id bigint, salt bigint) IS 'The bucket, 0 to 99999, of a user under a segment''s salt; the user is in a rollout while bucket < percent * 1000. Never changes. Example: select bucket(1000, 42);';
 
+CREATE FUNCTION segmentation.bucket_count(buckets int4multirange) RETURNS integer
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$ select coalesce(sum(upper(run) - lower(run)), 0)::integer from unnest(bucket_count.buckets) as run $$;
+
+ALTER FUNCTION segmentation.bucket_count(buckets int4multirange) OWNER TO segmentation_owner;
+
+COMMENT ON FUNCTION segmentation.bucket_count(buckets int4multirange) IS 'Internal: called by other functions of this schema, not by people.';
+
 CREATE FUNCTION segmentation.bucket_vectors() RETURNS TABLE(user_id bigint, salt bigint, bucket integer)
     LANGUAGE sql IMMUTABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -176,6 +237,38 @@ $$;
 ALTER FUNCTION segmentation.bucket_vectors() OWNER TO segmentation_owner;
 
 COMMENT ON FUNCTION segmentation.bucket_vectors() IS 'Golden values of bucket(), for whoever computes buckets elsewhere. Example: select * from bucket_vectors();';
+
+CREATE FUNCTION segmentation.buckets_taken_last(segment_id integer, before timestamp with time zone, held int4multirange, number integer) RETURNS int4multirange
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  rest int4multirange := buckets_taken_last.held;
+  given_back int4multirange := '{}'::int4multirange;
+  missing integer := buckets_taken_last.number;
+  newest int4multirange := rest;
+  earlier record;
+begin
+  for earlier in
+    select r.buckets
+    from segmentation.rollouts as r
+    where r.segment_id = buckets_taken_last.segment_id and r.starts_at < buckets_taken_last.before
+    order by r.starts_at desc
+  loop
+    newest := rest - earlier.buckets;
+    exit when segmentation.bucket_count(newest) >= missing;
+    given_back := given_back + newest;
+    missing := missing - segmentation.bucket_count(newest);
+    rest := rest * earlier.buckets;
+    newest := rest;
+  end loop;
+  return given_back + segmentation.random_buckets(newest, missing, held => rest);
+end
+$$;
+
+ALTER FUNCTION segmentation.buckets_taken_last(segment_id integer, before timestamp with time zone, held int4multirange, number integer) OWNER TO segmentation_owner;
+
+COMMENT ON FUNCTION segmentation.buckets_taken_last(segment_id integer, before timestamp with time zone, held int4multirange, number integer) IS 'Internal: called by other functions of this schema, not by people.';
 
 CREATE FUNCTION segmentation.cancel_rollout_step(slug text, starts_at timestamp with time zone, actor text DEFAULT SESSION_USER, reason text DEFAULT NULL::text) RETURNS SETOF segmentation.rollout_step
     LANGUAGE plpgsql SECURITY DEFINER
@@ -224,8 +317,15 @@ declare
   new_reason text;
   new_end_actor text;
   new_end_reason text;
+  added integer[];
+  removed integer[];
+  layer_ids integer[];
+  -- The segments of these layers that live and are not removed in this call.
+  staying integer[];
   salts bigint[];
   thresholds integer[];
+  dealt int4multirange[];
+  adding boolean;
   asked record;
 begin
   perform segmentation.set_actor(change_overrides.actor, change_overrides.reason);
@@ -236,112 +336,142 @@ begin
     new_end_actor := new_actor;
     new_end_reason := new_reason;
   end if;
-  moment := segmentation.lock_overrides(change_overrides.user_ids, change_overrides.segment_ids);
+  select
+    array_agg(s.layer_id order by a.position),
+    array_agg(a.segment_id) filter (where a.wanted), array_agg(a.segment_id) filter (where not a.wanted)
+  into layer_ids, added, removed
+  from unnest(change_overrides.segment_ids, change_overrides.wanted) with ordinality as a (segment_id, wanted, position)
+  join segmentation.segments as s on s.segment_id = a.segment_id;
+  moment := segmentation.lock_overrides(change_overrides.user_ids, array(
+    select unnest(change_overrides.segment_ids)
+    union
+    select s.segment_id from segmentation.segments as s where s.layer_id = any (layer_ids) and not s.swept));
+  perform set_config('segmentation.moment', segmentation.rfc3339(moment), true);
   new_start := coalesce(change_overrides.starts_at, moment);
   perform segmentation.require_period(change_overrides.starts_at, change_overrides.expires_at, moment);
   if new_start > moment then
-    perform segmentation.refuse_plans_for_excluded_users(
-      change_overrides.user_ids,
-      array(
-        select a.segment_id
-        from unnest(change_overrides.segment_ids, change_overrides.wanted) as a (segment_id, wanted)
-        where a.wanted
-      ),
-      moment);
+    perform segmentation.refuse_plans_for_excluded_users(change_overrides.user_ids, added, moment);
   end if;
-  -- The rollouts are looked up once: no change of a rollout can come between the two statements below.
+  perform segmentation.enter_layers(change_overrides.user_ids, added, coalesce(removed, '{}'), moment);
+  staying := array(
+    select s.segment_id
+    from segmentation.segments as s
+    where s.layer_id = any (layer_ids) and s.deleted_at > moment and (s.segment_id = any (removed)) is not true
+  );
+  -- The rollouts are looked up once: no change of a rollout can come between the statements below.
   select
-    array_agg(r.salt order by a.position), array_agg(coalesce(r.threshold, 0) order by a.position)
-  into salts, thresholds
+    array_agg(r.salt order by a.position), array_agg(coalesce(r.threshold, 0) order by a.position),
+    array_agg(r.buckets order by a.position)
+  into salts, thresholds, dealt
   from unnest(change_overrides.segment_ids) with ordinality as a (segment_id, position)
   left join segmentation.rollouts as r
     on r.segment_id = a.segment_id and segmentation.in_force(r.starts_at, r.ends_at, moment);
 
-  -- Where there is an override: what becomes of it.
-  return query
-  with found as (
-    select
-      m.user_id, m.segment_id, a.wanted,
-      segmentation.override_state(m, moment) as state,
-      m.starts_at = new_start as same_start,
-      m.ends_at = new_end as same_end,
-      coalesce(segmentation.bucket(m.user_id, a.salt) < a.threshold, false) as rolled_out
-    from segmentation.in_order(change_overrides.user_ids) as asked_user (user_id)
-    join segmentation.memberships as m on m.user_id = asked_user.user_id
-    join unnest(change_overrides.segment_ids, change_overrides.wanted, salts, thresholds)
-      as a (segment_id, wanted, salt, threshold) on a.segment_id = m.segment_id
-    where m.segment_id = any (change_overrides.segment_ids)
-  ),
-  decided as materialized (
-    select
-      f.user_id, f.segment_id, f.wanted, f.rolled_out,
-      -- An assignment that goes on keeps its start, and who began it and why.
-      f.wanted and f.state = 'assigned' as goes_on,
-      segmentation.override_change(
-        f.wanted, f.state, f.rolled_out, new_start > moment, f.same_start, f.same_end) as change
-    from found as f
-  ),
-  ended as (
-    delete from segmentation.memberships as m
-    using decided as d
-    where d.change = 'removed' and not d.rolled_out
-      and m.user_id = d.user_id and m.segment_id = d.segment_id
-  ),
-  replaced as (
-    update segmentation.memberships as m
-    set
-      included = d.wanted,
-      starts_at = case when d.goes_on then m.starts_at when d.wanted then new_start else moment end,
-      ends_at = case when d.wanted then new_end else 'infinity' end,
-      actor = case when d.goes_on then m.actor else new_actor end,
-      reason = case when d.goes_on then m.reason else new_reason end,
-      end_actor = case when d.wanted then new_end_actor end,
-      end_reason = case when d.wanted then new_end_reason end,
-      decided_at = moment
+  foreach adding in array array[false, true] loop
+    continue when adding <> all (change_overrides.wanted);
+    -- Where there is an override: what becomes of it.
+    return query
+    with found as (
+      select
+        m.user_id, m.segment_id, a.wanted,
+        segmentation.override_state(m, moment) as state,
+        m.starts_at = new_start as same_start,
+        m.ends_at = new_end as same_end,
+        coalesce(segmentation.holds(a.buckets, a.threshold, segmentation.bucket(m.user_id, a.salt)), false)
+          and not exists (
+            select
+            from segmentation.memberships as e
+            where e.user_id = m.user_id and e.layer_id = a.layer_id and e.included
+              and e.segment_id <> a.segment_id and e.segment_id = any (staying)
+              and segmentation.in_force(e.starts_at, e.ends_at, moment)
+          ) as rolled_out
+      from segmentation.in_order(change_overrides.user_ids) as asked_user (user_id)
+      join segmentation.memberships as m on m.user_id = asked_user.user_id
+      join unnest(change_overrides.segment_ids, change_overrides.wanted, layer_ids, salts, thresholds, dealt)
+        as a (segment_id, wanted, layer_id, salt, threshold, buckets) on a.segment_id = m.segment_id
+      where m.segment_id = any (case when adding then added else removed end)
+    ),
+    decided as materialized (
+      select
+        f.user_id, f.segment_id, f.wanted, f.rolled_out,
+        -- An assignment that goes on keeps its start, and who began it and why.
+        f.wanted and f.state = 'assigned' as goes_on,
+        segmentation.override_change(
+          f.wanted, f.state, f.rolled_out, new_start > moment, f.same_start, f.same_end) as change
+      from found as f
+    ),
+    ended as (
+      delete from segmentation.memberships as m
+      using decided as d
+      where d.change = 'removed' and not d.rolled_out
+        and m.user_id = d.user_id and m.segment_id = d.segment_id
+    ),
+    replaced as (
+      update segmentation.memberships as m
+      set
+        included = d.wanted,
+        starts_at = case when d.goes_on then m.starts_at when d.wanted then new_start else moment end,
+        ends_at = case when d.wanted then new_end else 'infinity' end,
+        actor = case when d.goes_on then m.actor else new_actor end,
+        reason = case when d.goes_on then m.reason else new_reason end,
+        end_actor = case when d.wanted then new_end_actor end,
+        end_reason = case when d.wanted then new_end_reason end,
+        decided_at = moment
+      from decided as d
+      where (d.change in ('added', 'rescheduled') or (d.change = 'removed' and d.rolled_out))
+        and m.user_id = d.user_id and m.segment_id = d.segment_id
+    )
+    select d.segment_id, d.change, count(*)
     from decided as d
-    where (d.change in ('added', 'rescheduled') or (d.change = 'removed' and d.rolled_out))
-      and m.user_id = d.user_id and m.segment_id = d.segment_id
-  )
-  select d.segment_id, d.change, count(*)
-  from decided as d
-  group by d.segment_id, d.change;
+    group by d.segment_id, d.change;
 
-  -- Where there is none: an assignment begins, or the exclusion of a user whom the rollout holds.
-  for asked in
-    select a.segment_id, a.wanted, a.salt, a.threshold
-    from unnest(change_overrides.segment_ids, change_overrides.wanted, salts, thresholds)
-      as a (segment_id, wanted, salt, threshold)
-    where a.wanted or a.threshold > 0
-  loop
-    insert into segmentation.memberships (
-      user_id, segment_id, included, starts_at, ends_at, actor, reason, end_actor, end_reason, decided_at)
-    select
-      u.user_id, asked.segment_id, asked.wanted,
-      case when asked.wanted then new_start else moment end,
-      case when asked.wanted then new_end else 'infinity' end,
-      new_actor, new_reason,
-      case when asked.wanted then new_end_actor end,
-      case when asked.wanted then new_end_reason end,
-      moment
-    from segmentation.in_order(change_overrides.user_ids) as u (user_id)
-    where (asked.wanted or segmentation.bucket(u.user_id, asked.salt) < asked.threshold)
-      and not exists (
-        select
-        from segmentation.memberships as m
-        where m.user_id = u.user_id and m.segment_id = asked.segment_id
-      );
-    get diagnostics users = row_count;
-    if users > 0 then
-      segment_id := asked.segment_id;
-      change := case when asked.wanted then 'added' else 'removed' end;
-      return next;
-    end if;
+    -- Where there is none: an assignment begins, or the exclusion of a user whom the rollout holds.
+    for asked in
+      select a.*
+      from unnest(change_overrides.segment_ids, change_overrides.wanted, layer_ids, salts, thresholds, dealt)
+        as a (segment_id, wanted, layer_id, salt, threshold, buckets)
+      where a.wanted = adding and (adding or a.threshold > 0)
+    loop
+      insert into segmentation.memberships (
+        user_id, segment_id, layer_id, included, starts_at, ends_at, actor, reason, end_actor, end_reason, decided_at)
+      select
+        u.user_id, asked.segment_id, asked.layer_id, adding,
+        case when adding then new_start else moment end,
+        case when adding then new_end else 'infinity' end,
+        new_actor, new_reason,
+        case when adding then new_end_actor end,
+        case when adding then new_end_reason end,
+        moment
+      from segmentation.in_order(change_overrides.user_ids) as u (user_id)
+      where not exists (
+          select
+          from segmentation.memberships as m
+          where m.user_id = u.user_id and m.segment_id = asked.segment_id
+        )
+        and (
+          adding
+          or segmentation.holds(asked.buckets, asked.threshold, segmentation.bucket(u.user_id, asked.salt))
+            and not exists (
+              select
+              from segmentation.memberships as e
+              where e.user_id = u.user_id and e.layer_id = asked.layer_id and e.included
+                and e.segment_id <> asked.segment_id and e.segment_id = any (staying)
+                and segmentation.in_force(e.starts_at, e.ends_at, moment)
+            )
+        );
+      get diagnostics users = row_count;
+      if users > 0 then
+        segment_id := asked.segment_id;
+        change := case when adding then 'added' else 'removed' end;
+        return next;
+      end if;
+    end loop;
   end loop;
   perform segmentation.unset_actor();
 exception
   -- A plain INSERT, which takes none of our locks, was quicker.
   when unique_violation then
-    raise exception 'the same override was inserted by somebody else at the same time'
+    raise exception 'the same override, or one of the same layer, was inserted by somebody else at the same time'
       using errcode = 'serialization_failure', hint = 'Try again.';
 end
 $$;
@@ -350,7 +480,7 @@ ALTER FUNCTION segmentation.change_overrides(user_ids bigint[], segment_ids inte
 
 COMMENT ON FUNCTION segmentation.change_overrides(user_ids bigint[], segment_ids integer[], wanted boolean[], expires_at timestamp with time zone, starts_at timestamp with time zone, actor text, reason text) IS 'Internal: called by other functions of this schema, not by people.';
 
-CREATE FUNCTION segmentation.change_segment_members(slug text, user_ids bigint[], operation text DEFAULT 'add'::text, expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, starts_at timestamp with time zone DEFAULT NULL::timestamp with time zone, actor text DEFAULT SESSION_USER, reason text DEFAULT NULL::text) RETURNS TABLE(received bigint, changed bigint, unchanged bigint)
+CREATE FUNCTION segmentation.change_segment_members(slug text, user_ids bigint[], operation text DEFAULT 'add'::text, expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, starts_at timestamp with time zone DEFAULT NULL::timestamp with time zone, actor text DEFAULT SESSION_USER, reason text DEFAULT NULL::text, max_removed bigint DEFAULT NULL::bigint, dry_run boolean DEFAULT false, all_actors boolean DEFAULT false) RETURNS TABLE(received bigint, changed bigint, unchanged bigint, added bigint, removed bigint, rescheduled bigint)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET work_mem TO '128MB'
@@ -359,40 +489,62 @@ CREATE FUNCTION segmentation.change_segment_members(slug text, user_ids bigint[]
     SET enable_hashagg TO 'off'
     AS $$
 declare
-  adding boolean := change_segment_members.operation = 'add';
+  is_replacing boolean := change_segment_members.operation = 'replace';
+  segment_id integer;
+  listed bigint[];
 begin
-  if (change_segment_members.operation in ('add', 'remove')) is not true then
-    raise exception 'operation % is unknown', coalesce('"' || change_segment_members.operation || '"', 'null')
-      using
-        errcode = 'invalid_parameter_value',
-        detail = json_build_object('operation', change_segment_members.operation),
-        hint = 'Say add or remove.';
-  end if;
+  perform segmentation.require_list_change(
+    change_segment_members.operation, change_segment_members.expires_at, change_segment_members.starts_at,
+    change_segment_members.actor, change_segment_members.reason,
+    change_segment_members.max_removed, change_segment_members.all_actors);
   perform segmentation.require_user_ids(change_segment_members.user_ids);
   received := cardinality(change_segment_members.user_ids);
-  if received = 0 then
+  if received = 0 and not is_replacing then
     raise exception 'nothing to change: no user id is given'
       using errcode = 'invalid_parameter_value', hint = 'Name at least one user.';
   end if;
-  perform segmentation.require_adding(
-    adding, change_segment_members.starts_at, change_segment_members.expires_at);
   perform segmentation.lock_slugs(array[change_segment_members.slug]);
-  select coalesce(sum(c.users), 0) into changed
-  from segmentation.change_overrides(
-    array(select distinct unnest(change_segment_members.user_ids) as user_id order by user_id),
-    array[segmentation.segment_id_of(change_segment_members.slug)],
-    array[adding],
-    change_segment_members.expires_at, change_segment_members.starts_at,
-    change_segment_members.actor, change_segment_members.reason) as c
-  where c.change <> 'unchanged';
-  unchanged := received - changed;
+  segment_id := segmentation.segment_id_of(change_segment_members.slug);
+  listed := array(select distinct unnest(change_segment_members.user_ids) as user_id order by user_id);
+  begin
+    if is_replacing then
+      select r.added, r.removed, r.rescheduled into added, removed, rescheduled
+      from segmentation.replace_assignments(
+        change_segment_members.slug, segment_id, listed,
+        change_segment_members.expires_at, change_segment_members.starts_at,
+        change_segment_members.actor, change_segment_members.reason,
+        change_segment_members.max_removed, coalesce(change_segment_members.all_actors, false)) as r;
+    else
+      select
+        coalesce(sum(c.users) filter (where c.change = 'added'), 0),
+        coalesce(sum(c.users) filter (where c.change = 'removed'), 0),
+        coalesce(sum(c.users) filter (where c.change = 'rescheduled'), 0)
+      into added, removed, rescheduled
+      from segmentation.change_overrides(
+        listed, array[segment_id], array[change_segment_members.operation = 'add'],
+        change_segment_members.expires_at, change_segment_members.starts_at,
+        change_segment_members.actor, change_segment_members.reason) as c;
+      perform segmentation.require_few_removed(
+        change_segment_members.slug, removed, change_segment_members.max_removed);
+    end if;
+    -- What was done is undone, the counts stay: an error inside a block with an EXCEPTION clause takes back what the
+    -- block wrote and locked, and no variable. SG002 is that error.
+    if change_segment_members.dry_run then
+      raise exception using errcode = 'SG002';
+    end if;
+  exception
+    when sqlstate 'SG002' then null;
+  end;
+  changed := added + removed + rescheduled;
+  -- Of those received; who is removed by replace was not.
+  unchanged := received - added - rescheduled - case when is_replacing then 0 else removed end;
   return next;
 end
 $$;
 
-ALTER FUNCTION segmentation.change_segment_members(slug text, user_ids bigint[], operation text, expires_at timestamp with time zone, starts_at timestamp with time zone, actor text, reason text) OWNER TO segmentation_owner;
+ALTER FUNCTION segmentation.change_segment_members(slug text, user_ids bigint[], operation text, expires_at timestamp with time zone, starts_at timestamp with time zone, actor text, reason text, max_removed bigint, dry_run boolean, all_actors boolean) OWNER TO segmentation_owner;
 
-COMMENT ON FUNCTION segmentation.change_segment_members(slug text, user_ids bigint[], operation text, expires_at timestamp with time zone, starts_at timestamp with time zone, actor text, reason text) IS 'Add (or remove) many users to (from) one segment, all or nothing; duplicates count as unchanged. Example: select * from change_segment_members(''AVITO_DISCOUNT_30'', array[1000, 1002], expires_at => now() + interval ''7 days'');';
+COMMENT ON FUNCTION segmentation.change_segment_members(slug text, user_ids bigint[], operation text, expires_at timestamp with time zone, starts_at timestamp with time zone, actor text, reason text, max_removed bigint, dry_run boolean, all_actors boolean) IS 'Add (or remove) many users to (from) one segment, all or nothing; duplicates count as unchanged. With operation replace the list is all whom this actor has assigned in this segment: who is missing is no longer assigned, who is new is added, who stays is not touched; what other actors assigned (unless all_actors), exclusions and rollouts stay. More than max_removed removals, or an empty list, is an error; dry_run counts and changes nothing. Example: select * from change_segment_members(''AVITO_DISCOUNT_30'', array[1000, 1002], expires_at => now() + interval ''7 days''); select * from change_segment_members(''AVITO_DISCOUNT_30'', array[1000, 1004], ''replace'', max_removed => 1000, dry_run => true);';
 
 CREATE FUNCTION segmentation.change_user_segments(user_id bigint, add text[] DEFAULT '{}'::text[], remove text[] DEFAULT '{}'::text[], expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, starts_at timestamp with time zone DEFAULT NULL::timestamp with time zone, actor text DEFAULT SESSION_USER, reason text DEFAULT NULL::text) RETURNS TABLE(segment text, change text)
     LANGUAGE plpgsql SECURITY DEFINER
@@ -454,6 +606,116 @@ ALTER FUNCTION segmentation.change_user_segments(user_id bigint, add text[], rem
 
 COMMENT ON FUNCTION segmentation.change_user_segments(user_id bigint, add text[], remove text[], expires_at timestamp with time zone, starts_at timestamp with time zone, actor text, reason text) IS 'Add a user to segments and remove it from others, all or nothing. Example: select * from change_user_segments(1000, add => ''{AVITO_DISCOUNT_30}'', remove => ''{AVITO_DISCOUNT_50}'', expires_at => now() + interval ''7 days'', reason => ''ticket 17'');';
 
+CREATE FUNCTION segmentation.changed_users(from_time timestamp with time zone, to_time timestamp with time zone) RETURNS SETOF bigint
+    LANGUAGE sql STABLE
+    AS $$
+  select u.user_id
+  from segmentation.users as u
+  where u.registered_at >= changed_users.from_time and u.registered_at < changed_users.to_time
+  union
+  select m.user_id
+  from segmentation.memberships as m
+  where m.starts_at >= changed_users.from_time and m.starts_at < changed_users.to_time
+  union
+  select m.user_id
+  from segmentation.memberships as m
+  where m.ends_at >= changed_users.from_time and m.ends_at < changed_users.to_time and m.ends_at < 'infinity'
+  union
+  select h.user_id
+  from segmentation.membership_history as h
+  where h.ends_at >= changed_users.from_time
+    and (h.ends_at < changed_users.to_time or h.starts_at between changed_users.from_time and changed_users.to_time)
+  union
+  select o.user_id
+  from segmentation.segments as s
+  join segmentation.overrides as o on o.segment_id = s.segment_id
+  where s.deleted_at >= changed_users.from_time and s.deleted_at < changed_users.to_time
+  order by 1
+$$;
+
+ALTER FUNCTION segmentation.changed_users(from_time timestamp with time zone, to_time timestamp with time zone) OWNER TO segmentation_owner;
+
+COMMENT ON FUNCTION segmentation.changed_users(from_time timestamp with time zone, to_time timestamp with time zone) IS 'Internal: called by other functions of this schema, not by people.';
+
+CREATE FUNCTION segmentation.changes_end(from_time timestamp with time zone, to_time timestamp with time zone DEFAULT NULL::timestamp with time zone) RETURNS timestamp with time zone
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  settled timestamptz;
+begin
+  if changes_end.from_time is null then
+    raise exception 'from is missing'
+      using
+        errcode = 'invalid_parameter_value',
+        hint = 'Give the moment from which on to tell changes, such as the end of the stretch before.';
+  end if;
+  perform segmentation.require_kept(changes_end.from_time);
+  -- Its snapshot may be older than what is settled.
+  if current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
+    raise exception 'changes cannot be told in a % transaction', current_setting('transaction_isolation')
+      using
+        errcode = 'object_not_in_prerequisite_state',
+        hint = 'Ask in a read committed transaction, as is the default: stretches join all the same.';
+  end if;
+  settled := segmentation.settled_until();
+  if changes_end.to_time < changes_end.from_time then
+    raise exception 'to % is before from %', changes_end.to_time, changes_end.from_time
+      using
+        errcode = 'invalid_parameter_value',
+        detail = json_build_object('from', changes_end.from_time, 'to', changes_end.to_time),
+        hint = 'A stretch ends after it begins.';
+  end if;
+  if changes_end.to_time > greatest(settled, changes_end.from_time) then
+    raise exception 'changes are settled until %, not until %', settled, changes_end.to_time
+      using
+        errcode = 'invalid_parameter_value',
+        detail = json_build_object('to', changes_end.to_time, 'settled_until', segmentation.rfc3339(settled)),
+        hint = 'Leave to out, or wait: a transaction that still runs may write what belongs there.';
+  end if;
+  return coalesce(changes_end.to_time, greatest(settled, changes_end.from_time));
+end
+$$;
+
+ALTER FUNCTION segmentation.changes_end(from_time timestamp with time zone, to_time timestamp with time zone) OWNER TO segmentation_owner;
+
+COMMENT ON FUNCTION segmentation.changes_end(from_time timestamp with time zone, to_time timestamp with time zone) IS 'For the service: the end of a stretch that membership_changes tells. Example: select changes_end(now() - interval ''1 hour'');';
+
+CREATE FUNCTION segmentation.chi_square_p_value(statistic double precision, freedom integer) RETURNS double precision
+    LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  x double precision := statistic / 2;
+  a double precision := case when freedom % 2 = 1 then 0.5 else 1 end;
+  p double precision;
+  term double precision;
+begin
+  if x is null or freedom < 1 then
+    return null;
+  end if;
+  -- e^-x is 0 to a double precision number, and PostgreSQL would say so.
+  if x > 600 then
+    return 0;
+  end if;
+  if x = 0 then
+    return 1;
+  end if;
+  p := case when freedom % 2 = 1 then segmentation.erfc(sqrt(x)) else exp(-x) end;
+  term := case when freedom % 2 = 1 then 2 * sqrt(x / pi()) * exp(-x) else x * exp(-x) end;
+  while a < freedom / 2.0 loop
+    p := p + term;
+    a := a + 1;
+    term := term * x / a;
+  end loop;
+  return least(p, 1);
+end
+$$;
+
+ALTER FUNCTION segmentation.chi_square_p_value(statistic double precision, freedom integer) OWNER TO segmentation_owner;
+
+COMMENT ON FUNCTION segmentation.chi_square_p_value(statistic double precision, freedom integer) IS 'Internal: called by other functions of this schema, not by people.';
+
 CREATE FUNCTION segmentation.claim_idempotency_key(api_key text, idempotency_key text, request_fingerprint bytea DEFAULT NULL::bytea) RETURNS TABLE(fingerprint bytea, status smallint, location text, answer text)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -510,6 +772,26 @@ ALTER FUNCTION segmentation.clock() OWNER TO segmentation_owner;
 
 COMMENT ON FUNCTION segmentation.clock() IS 'The present moment, as every function of this schema sees it. Example: select clock();';
 
+CREATE FUNCTION segmentation.close_report_link(id_digest bytea) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  delete from segmentation.report_links as l
+  where l.id_digest = close_report_link.id_digest;
+  if not found then
+    raise exception 'this report link is unknown or has expired'
+      using
+        errcode = 'no_data_found',
+        hint = 'Give the id alone, the part of the link between /v1/reports/ and .csv.';
+  end if;
+end
+$$;
+
+ALTER FUNCTION segmentation.close_report_link(id_digest bytea) OWNER TO segmentation_owner;
+
+COMMENT ON FUNCTION segmentation.close_report_link(id_digest bytea) IS 'For the service: revoke_report_link, by the digest of the id. Example: select close_report_link(sha256(''…''));';
+
 SET default_tablespace = '';
 
 CREATE TABLE segmentation.membership_history (
@@ -544,6 +826,7 @@ CREATE TABLE segmentation.memberships (
     end_actor text,
     end_reason text,
     decided_at timestamp with time zone DEFAULT segmentation.clock() NOT NULL,
+    layer_id integer,
     CONSTRAINT memberships_start_before_end CHECK ((starts_at < ends_at)),
     CONSTRAINT memberships_starts_at_is_finite CHECK (isfinite(starts_at)),
     CONSTRAINT memberships_user_id_is_positive CHECK ((user_id > 0))
@@ -551,7 +834,7 @@ CREATE TABLE segmentation.memberships (
 
 ALTER TABLE segmentation.memberships OWNER TO segmentation_owner;
 
-CREATE FUNCTION segmentation.closed_override(override segmentation.memberships, next_start timestamp with time zone, moment timestamp with time zone) RETURNS SETOF segmentation.membership_history
+CREATE FUNCTION segmentation.closed_override(override segmentation.memberships, next_start timestamp with time zone, moment timestamp with time zone, earliest timestamp with time zone) RETURNS SETOF segmentation.membership_history
     LANGUAGE sql STABLE
     AS $$
   select
@@ -577,6 +860,7 @@ CREATE FUNCTION segmentation.closed_override(override segmentation.memberships, 
       -- Where the clock has gone back since: right after the override began.
       greatest(
         moment,
+        earliest,
         case when (override).decided_at > moment and (override).starts_at <= (override).decided_at
           then (override).decided_at + interval '1 microsecond'
         end))
@@ -591,9 +875,9 @@ CREATE FUNCTION segmentation.closed_override(override segmentation.memberships, 
   where s.segment_id = (override).segment_id and e.ended_at > (override).starts_at
 $$;
 
-ALTER FUNCTION segmentation.closed_override(override segmentation.memberships, next_start timestamp with time zone, moment timestamp with time zone) OWNER TO segmentation_owner;
+ALTER FUNCTION segmentation.closed_override(override segmentation.memberships, next_start timestamp with time zone, moment timestamp with time zone, earliest timestamp with time zone) OWNER TO segmentation_owner;
 
-COMMENT ON FUNCTION segmentation.closed_override(override segmentation.memberships, next_start timestamp with time zone, moment timestamp with time zone) IS 'Internal: called by other functions of this schema, not by people.';
+COMMENT ON FUNCTION segmentation.closed_override(override segmentation.memberships, next_start timestamp with time zone, moment timestamp with time zone, earliest timestamp with time zone) IS 'Internal: called by other functions of this schema, not by people.';
 
 CREATE FUNCTION segmentation.create_api_key(name text, role text, expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
@@ -650,6 +934,137 @@ ALTER FUNCTION segmentation.create_api_key(name text, role text, expires_at time
 
 COMMENT ON FUNCTION segmentation.create_api_key(name text, role text, expires_at timestamp with time zone) IS 'Create an API key for the HTTP interface with the role evaluator, reader, editor or admin; the key is shown this once. Example: select create_api_key(''web-shop'', ''reader'');';
 
+CREATE FUNCTION segmentation.in_force(starts_at timestamp with time zone, ends_at timestamp with time zone, moment timestamp with time zone, decided_at timestamp with time zone DEFAULT NULL::timestamp with time zone) RETURNS boolean
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    AS $$
+  select starts_at <= greatest(moment, decided_at) and moment < ends_at and (decided_at >= ends_at) is not true
+$$;
+
+ALTER FUNCTION segmentation.in_force(starts_at timestamp with time zone, ends_at timestamp with time zone, moment timestamp with time zone, decided_at timestamp with time zone) OWNER TO segmentation_owner;
+
+COMMENT ON FUNCTION segmentation.in_force(starts_at timestamp with time zone, ends_at timestamp with time zone, moment timestamp with time zone, decided_at timestamp with time zone) IS 'Internal: called by other functions of this schema, not by people.';
+
+CREATE TABLE segmentation.layers (
+    layer_id integer NOT NULL,
+    slug text NOT NULL COLLATE pg_catalog."C",
+    description text DEFAULT ''::text NOT NULL,
+    salt bigint DEFAULT hashtextextended((gen_random_uuid())::text, (0)::bigint) NOT NULL,
+    created_at timestamp with time zone DEFAULT segmentation.clock() NOT NULL,
+    deleted_at timestamp with time zone DEFAULT 'infinity'::timestamp with time zone NOT NULL,
+    actor text DEFAULT SESSION_USER NOT NULL,
+    reason text,
+    end_actor text,
+    end_reason text,
+    CONSTRAINT layers_created_at_is_finite CHECK (isfinite(created_at)),
+    CONSTRAINT layers_deleted_after_created CHECK ((deleted_at >= created_at)),
+    CONSTRAINT layers_description_is_short CHECK ((length(description) <= 2000)),
+    CONSTRAINT layers_slug_has_valid_form CHECK ((slug ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$'::text))
+);
+
+ALTER TABLE segmentation.layers OWNER TO segmentation_owner;
+
+CREATE TABLE segmentation.rollouts (
+    segment_id integer NOT NULL,
+    salt bigint NOT NULL,
+    percent numeric NOT NULL,
+    threshold integer GENERATED ALWAYS AS (((percent * (1000)::numeric))::integer) STORED NOT NULL,
+    starts_at timestamp with time zone DEFAULT segmentation.clock() NOT NULL,
+    ends_at timestamp with time zone DEFAULT 'infinity'::timestamp with time zone NOT NULL,
+    actor text DEFAULT SESSION_USER NOT NULL,
+    reason text,
+    decided_at timestamp with time zone DEFAULT segmentation.clock() NOT NULL,
+    layer_id integer,
+    buckets int4multirange,
+    CONSTRAINT rollouts_buckets_only_in_layer CHECK (((buckets IS NULL) OR (layer_id IS NOT NULL))),
+    CONSTRAINT rollouts_buckets_within_bounds CHECK ((buckets <@ '{[0,100000)}'::int4multirange)),
+    CONSTRAINT rollouts_percent_between_0_and_100 CHECK (((percent >= (0)::numeric) AND (percent <= (100)::numeric))),
+    CONSTRAINT rollouts_percent_has_three_decimals CHECK ((percent = round(percent, 3))),
+    CONSTRAINT rollouts_start_before_end CHECK ((starts_at < ends_at)),
+    CONSTRAINT rollouts_starts_at_is_finite CHECK (isfinite(starts_at))
+);
+ALTER TABLE ONLY segmentation.rollouts ALTER COLUMN buckets SET STORAGE PLAIN;
+
+ALTER TABLE segmentation.rollouts OWNER TO segmentation_owner;
+
+CREATE TABLE segmentation.segments (
+    segment_id integer NOT NULL,
+    slug text NOT NULL COLLATE pg_catalog."C",
+    description text DEFAULT ''::text NOT NULL,
+    salt bigint DEFAULT hashtextextended((gen_random_uuid())::text, (0)::bigint) NOT NULL,
+    created_at timestamp with time zone DEFAULT segmentation.clock() NOT NULL,
+    deleted_at timestamp with time zone DEFAULT 'infinity'::timestamp with time zone NOT NULL,
+    swept boolean DEFAULT false NOT NULL,
+    layer_id integer,
+    CONSTRAINT segments_created_at_is_finite CHECK (isfinite(created_at)),
+    CONSTRAINT segments_deleted_after_created CHECK ((deleted_at >= created_at)),
+    CONSTRAINT segments_description_is_short CHECK ((length(description) <= 2000)),
+    CONSTRAINT segments_slug_has_valid_form CHECK ((slug ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$'::text)),
+    CONSTRAINT segments_swept_only_if_deleted CHECK (((NOT swept) OR isfinite(deleted_at)))
+);
+
+ALTER TABLE segmentation.segments OWNER TO segmentation_owner;
+
+CREATE VIEW segmentation.living_layers AS
+ SELECT l.slug,
+    l.description,
+    COALESCE(s.segments, '{}'::text[]) AS segments,
+    trim_scale(COALESCE(s.percent, (0)::numeric)) AS allocated_percent,
+    trim_scale(((100)::numeric - COALESCE(s.percent, (0)::numeric))) AS free_percent,
+    l.created_at,
+    l.salt
+   FROM (segmentation.layers l
+     LEFT JOIN ( SELECT s_1.layer_id,
+            array_agg(s_1.slug ORDER BY s_1.slug) AS segments,
+            sum(r.percent) AS percent
+           FROM ((segmentation.segments s_1
+             CROSS JOIN ( SELECT segmentation.clock() AS moment) now)
+             LEFT JOIN segmentation.rollouts r ON (((r.segment_id = s_1.segment_id) AND segmentation.in_force(r.starts_at, r.ends_at, now.moment, r.decided_at))))
+          WHERE ((s_1.layer_id IS NOT NULL) AND (s_1.deleted_at = 'infinity'::timestamp with time zone))
+          GROUP BY s_1.layer_id) s ON ((s.layer_id = l.layer_id)))
+  WHERE (l.deleted_at = 'infinity'::timestamp with time zone);
+
+ALTER TABLE segmentation.living_layers OWNER TO segmentation_owner;
+
+CREATE FUNCTION segmentation.create_layer(slug text, description text DEFAULT ''::text, actor text DEFAULT SESSION_USER, reason text DEFAULT NULL::text) RETURNS SETOF segmentation.living_layers
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+declare
+  moment timestamptz;
+begin
+  perform segmentation.limit_waiting();
+  perform segmentation.require_slug(create_layer.slug);
+  perform segmentation.require_description(create_layer.description);
+  perform segmentation.require_actor(create_layer.actor, create_layer.reason);
+  -- A deletion of the same slug that is under way is waited for before the clock is read.
+  perform
+  from segmentation.layers as l
+  where l.slug = create_layer.slug collate "C" and l.deleted_at = 'infinity'
+  for no key update;
+  select segmentation.stamp(max(l.deleted_at)) into moment
+  from segmentation.layers as l
+  where l.slug = create_layer.slug collate "C" and l.deleted_at < 'infinity';
+  insert into segmentation.layers as l (slug, description, created_at, actor, reason)
+  values (
+    create_layer.slug, coalesce(create_layer.description, ''), moment,
+    coalesce(nullif(create_layer.actor, ''), session_user), create_layer.reason)
+  on conflict (slug) where deleted_at = 'infinity' do nothing;
+  if not found then
+    raise exception 'layer "%" exists already', create_layer.slug
+      using
+        errcode = 'unique_violation',
+        detail = json_build_object('layer', create_layer.slug),
+        hint = 'Choose another slug, or delete the layer first.';
+  end if;
+  return query select * from segmentation.get_layer(create_layer.slug);
+end
+$$;
+
+ALTER FUNCTION segmentation.create_layer(slug text, description text, actor text, reason text) OWNER TO segmentation_owner;
+
+COMMENT ON FUNCTION segmentation.create_layer(slug text, description text, actor text, reason text) IS 'Create a layer, whose segments exclude each other: a user is in at most one of them. Example: select * from create_layer(''AVITO_DISCOUNTS'', ''one discount per user''); select * from create_segment(''AVITO_DISCOUNT_30'', 30, layer => ''AVITO_DISCOUNTS'');';
+
 CREATE FUNCTION segmentation.create_report_link(period text, user_id bigint DEFAULT NULL::bigint, valid_for interval DEFAULT '24:00:00'::interval, actor text DEFAULT SESSION_USER) RETURNS TABLE(id text, expires_at timestamp with time zone)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -682,65 +1097,22 @@ ALTER FUNCTION segmentation.create_report_link(period text, user_id bigint, vali
 
 COMMENT ON FUNCTION segmentation.create_report_link(period text, user_id bigint, valid_for interval, actor text) IS 'An unguessable id that opens one month''s report until it expires, is revoked or the API key that made it ends. Example: select * from create_report_link(''2026-11'');';
 
-CREATE FUNCTION segmentation.in_force(starts_at timestamp with time zone, ends_at timestamp with time zone, moment timestamp with time zone, decided_at timestamp with time zone DEFAULT NULL::timestamp with time zone) RETURNS boolean
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    AS $$
-  select starts_at <= greatest(moment, decided_at) and moment < ends_at and (decided_at >= ends_at) is not true
-$$;
-
-ALTER FUNCTION segmentation.in_force(starts_at timestamp with time zone, ends_at timestamp with time zone, moment timestamp with time zone, decided_at timestamp with time zone) OWNER TO segmentation_owner;
-
-COMMENT ON FUNCTION segmentation.in_force(starts_at timestamp with time zone, ends_at timestamp with time zone, moment timestamp with time zone, decided_at timestamp with time zone) IS 'Internal: called by other functions of this schema, not by people.';
-
-CREATE TABLE segmentation.rollouts (
-    segment_id integer NOT NULL,
-    salt bigint NOT NULL,
-    percent numeric NOT NULL,
-    threshold integer GENERATED ALWAYS AS (((percent * (1000)::numeric))::integer) STORED NOT NULL,
-    starts_at timestamp with time zone DEFAULT segmentation.clock() NOT NULL,
-    ends_at timestamp with time zone DEFAULT 'infinity'::timestamp with time zone NOT NULL,
-    actor text DEFAULT SESSION_USER NOT NULL,
-    reason text,
-    decided_at timestamp with time zone DEFAULT segmentation.clock() NOT NULL,
-    CONSTRAINT rollouts_percent_between_0_and_100 CHECK (((percent >= (0)::numeric) AND (percent <= (100)::numeric))),
-    CONSTRAINT rollouts_percent_has_three_decimals CHECK ((percent = round(percent, 3))),
-    CONSTRAINT rollouts_start_before_end CHECK ((starts_at < ends_at)),
-    CONSTRAINT rollouts_starts_at_is_finite CHECK (isfinite(starts_at))
-);
-
-ALTER TABLE segmentation.rollouts OWNER TO segmentation_owner;
-
-CREATE TABLE segmentation.segments (
-    segment_id integer NOT NULL,
-    slug text NOT NULL COLLATE pg_catalog."C",
-    description text DEFAULT ''::text NOT NULL,
-    salt bigint DEFAULT hashtextextended((gen_random_uuid())::text, (0)::bigint) NOT NULL,
-    created_at timestamp with time zone DEFAULT segmentation.clock() NOT NULL,
-    deleted_at timestamp with time zone DEFAULT 'infinity'::timestamp with time zone NOT NULL,
-    swept boolean DEFAULT false NOT NULL,
-    CONSTRAINT segments_created_at_is_finite CHECK (isfinite(created_at)),
-    CONSTRAINT segments_deleted_after_created CHECK ((deleted_at >= created_at)),
-    CONSTRAINT segments_description_is_short CHECK ((length(description) <= 2000)),
-    CONSTRAINT segments_slug_has_valid_form CHECK ((slug ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$'::text)),
-    CONSTRAINT segments_swept_only_if_deleted CHECK (((NOT swept) OR isfinite(deleted_at)))
-);
-
-ALTER TABLE segmentation.segments OWNER TO segmentation_owner;
-
 CREATE VIEW segmentation.living_segments AS
  SELECT s.slug,
     s.description,
     trim_scale(COALESCE(r.percent, (0)::numeric)) AS percent,
     s.created_at,
-    s.salt
-   FROM ((segmentation.segments s
+    s.salt,
+    l.slug AS layer
+   FROM (((segmentation.segments s
      CROSS JOIN ( SELECT segmentation.clock() AS moment) now)
      LEFT JOIN segmentation.rollouts r ON (((r.segment_id = s.segment_id) AND segmentation.in_force(r.starts_at, r.ends_at, now.moment, r.decided_at))))
+     LEFT JOIN segmentation.layers l ON ((l.layer_id = s.layer_id)))
   WHERE (s.deleted_at = 'infinity'::timestamp with time zone);
 
 ALTER TABLE segmentation.living_segments OWNER TO segmentation_owner;
 
-CREATE FUNCTION segmentation.create_segment(slug text, percent numeric DEFAULT 0, description text DEFAULT ''::text, actor text DEFAULT SESSION_USER, reason text DEFAULT NULL::text) RETURNS SETOF segmentation.living_segments
+CREATE FUNCTION segmentation.create_segment(slug text, percent numeric DEFAULT 0, description text DEFAULT ''::text, actor text DEFAULT SESSION_USER, reason text DEFAULT NULL::text, layer text DEFAULT NULL::text) RETURNS SETOF segmentation.living_segments
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
@@ -749,7 +1121,9 @@ declare
   new_id integer;
   new_salt bigint;
   moment timestamptz;
+  in_layer segmentation.layers;
 begin
+  perform segmentation.limit_waiting();
   perform segmentation.require_slug(create_segment.slug);
   perform segmentation.require_percent(create_segment.percent);
   perform segmentation.require_description(create_segment.description);
@@ -759,12 +1133,26 @@ begin
   from segmentation.segments as s
   where s.slug = create_segment.slug collate "C" and s.deleted_at = 'infinity'
   for no key update;
-  select segmentation.stamp(max(s.deleted_at)) into moment
+  if create_segment.layer is not null then
+    select l.* into in_layer
+    from segmentation.layers as l
+    where l.slug = create_segment.layer collate "C" and l.deleted_at = 'infinity'
+    for no key update;
+    if not found then
+      raise exception 'layer "%" does not exist', create_segment.layer
+        using
+          errcode = 'foreign_key_violation',
+          detail = json_build_object('code', 'unknown_layer', 'layer', create_segment.layer),
+          hint = 'Create it first, or correct the slug; upper and lower case differ.';
+    end if;
+  end if;
+  select segmentation.stamp(greatest(max(s.deleted_at), segmentation.last_change_in_layer(in_layer.layer_id)))
+  into moment
   from segmentation.segments as s
   where s.slug = create_segment.slug collate "C" and s.deleted_at < 'infinity';
   perform segmentation.set_actor(create_segment.actor, create_segment.reason);
-  insert into segmentation.segments as s (slug, description, created_at)
-  values (create_segment.slug, coalesce(create_segment.description, ''), moment)
+  insert into segmentation.segments as s (slug, description, created_at, layer_id)
+  values (create_segment.slug, coalesce(create_segment.description, ''), moment, in_layer.layer_id)
   on conflict (slug) where deleted_at = 'infinity' do nothing
   returning s.segment_id, s.salt into new_id, new_salt;
   if not found then
@@ -785,9 +1173,9 @@ begin
 end
 $$;
 
-ALTER FUNCTION segmentation.create_segment(slug text, percent numeric, description text, actor text, reason text) OWNER TO segmentation_owner;
+ALTER FUNCTION segmentation.create_segment(slug text, percent numeric, description text, actor text, reason text, layer text) OWNER TO segmentation_owner;
 
-COMMENT ON FUNCTION segmentation.create_segment(slug text, percent numeric, description text, actor text, reason text) IS 'Create a segment, rolled out to percent % of all users. Example: select * from create_segment(''AVITO_VOICE_MESSAGES'', percent => 10);';
+COMMENT ON FUNCTION segmentation.create_segment(slug text, percent numeric, description text, actor text, reason text, layer text) IS 'Create a segment, rolled out to percent % of all users. In a layer its users are in no other segment of the layer; it stays there. Example: select * from create_segment(''AVITO_VOICE_MESSAGES'', percent => 10); select * from create_segment(''AVITO_DISCOUNT_50'', percent => 20, layer => ''AVITO_DISCOUNTS'');';
 
 CREATE FUNCTION segmentation.current_segments(user_ids bigint[], moment timestamp with time zone) RETURNS TABLE(place bigint, user_id bigint, known boolean, segments text[])
     LANGUAGE sql STABLE
@@ -803,10 +1191,27 @@ CREATE FUNCTION segmentation.current_segments(user_ids bigint[], moment timestam
         and s.segment_id = any (o.segment_ids || array(
           select r.segment_id
           from segmentation.rollouts as r
-          where r.threshold > 0
+          where r.threshold > 0 and r.layer_id is null
             and segmentation.in_force(r.starts_at, r.ends_at, current_segments.moment, r.decided_at)
             and segmentation.bucket(asked.user_id, r.salt) < r.threshold
             and r.segment_id <> all (o.segment_ids) and -r.segment_id <> all (o.segment_ids)
+        ) || array(
+          select held.segment_id
+          from (
+            select
+              c.layer_id,
+              coalesce(
+                nullif(c.segment_ids[segmentation.bucket(asked.user_id, c.salt) / 100 + 1], -1),
+                segmentation.holder_in_layer(asked.user_id, c.layer_id, current_segments.moment)) as segment_id
+            from segmentation.layer_cells as c
+            where segmentation.in_force(c.starts_at, c.ends_at, current_segments.moment, c.decided_at)
+            offset 0
+          ) as held
+          where held.segment_id <> 0
+            and held.segment_id <> all (o.segment_ids) and -held.segment_id <> all (o.segment_ids)
+            and held.layer_id <> all ((
+              select segmentation.assigned_layers(asked.user_id, current_segments.moment)
+            )::integer[])
         ))
       order by s.slug
     )
@@ -826,6 +1231,167 @@ $$;
 ALTER FUNCTION segmentation.current_segments(user_ids bigint[], moment timestamp with time zone) OWNER TO segmentation_owner;
 
 COMMENT ON FUNCTION segmentation.current_segments(user_ids bigint[], moment timestamp with time zone) IS 'Internal: called by other functions of this schema, not by people.';
+
+CREATE FUNCTION segmentation.deal_buckets(segment_ids integer[]) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  layer_ids integer[];
+  moment timestamptz;
+  since timestamptz;
+begin
+  select array_agg(distinct s.layer_id) into layer_ids
+  from segmentation.segments as s
+  where s.segment_id = any (deal_buckets.segment_ids) and s.layer_id is not null;
+  if layer_ids is null then
+    return;
+  end if;
+  perform from segmentation.layers as l where l.layer_id = any (layer_ids) order by l.layer_id for no key update;
+  moment := segmentation.clock();
+  -- Others build on what has begun or ended as it was planned: it is done, even if the clock goes back behind it.
+  update segmentation.rollouts as r
+  set decided_at = case when r.ends_at <= moment then r.ends_at else r.starts_at end
+  where r.layer_id = any (layer_ids) and r.starts_at <= moment
+    and r.decided_at < case when r.ends_at <= moment then r.ends_at else r.starts_at end;
+  select least(moment, min(r.starts_at)) into since
+  from segmentation.rollouts as r
+  where r.segment_id = any (deal_buckets.segment_ids) and r.layer_id is not null and r.buckets is null;
+  perform segmentation.refuse_full_layer(layer_ids, deal_buckets.segment_ids, since);
+  if not segmentation.deal_steps(deal_buckets.segment_ids, moment) then
+    update segmentation.rollouts as r
+    set buckets = null
+    where r.layer_id = any (layer_ids) and r.starts_at > greatest(moment, r.decided_at);
+    if not segmentation.deal_steps(
+      array(select s.segment_id from segmentation.segments as s where s.layer_id = any (layer_ids)), moment)
+    then
+      raise exception 'a rollout step begins before what it needs was given back'
+        using
+          errcode = 'object_not_in_prerequisite_state',
+          hint = 'Leave starts_at out to start now, or give a moment to come.';
+    end if;
+  end if;
+  perform segmentation.derive_layer_cells(layer_id) from unnest(layer_ids) as layer_id;
+end
+$$;
+
+ALTER FUNCTION segmentation.deal_buckets(segment_ids integer[]) OWNER TO segmentation_owner;
+
+COMMENT ON FUNCTION segmentation.deal_buckets(segment_ids integer[]) IS 'Internal: called by other functions of this schema, not by people.';
+
+CREATE FUNCTION segmentation.deal_steps(segment_ids integer[], moment timestamp with time zone) RETURNS boolean
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  turn record;
+  step segmentation.rollouts;
+  free int4multirange;
+  lasting int4multirange;
+  held int4multirange;
+  dealt int4multirange;
+  preferred int4multirange;
+  missing integer;
+begin
+  for turn in
+    select r.segment_id, r.starts_at, t.takes
+    from segmentation.rollouts as r
+    cross join (values (false), (true)) as t (takes)
+    where r.segment_id = any (deal_steps.segment_ids) and r.layer_id is not null
+      and (r.buckets is null or r.ends_at > deal_steps.moment)
+    order by r.starts_at, t.takes, r.segment_id
+  loop
+    select r.* into step
+    from segmentation.rollouts as r
+    where r.segment_id = turn.segment_id and r.starts_at = turn.starts_at;
+    dealt := step.buckets;
+    -- What a step that has begun holds is settled.
+    continue when not turn.takes and dealt is not null and segmentation.bucket_count(dealt) = step.threshold
+      and step.starts_at <= greatest(deal_steps.moment, step.decided_at);
+    select
+      '{[0,100000)}'::int4multirange
+        - coalesce(range_agg(o.buckets) filter (where o.starts_at < step.ends_at), '{}'),
+      '{[0,100000)}'::int4multirange - coalesce(range_agg(o.buckets), '{}')
+    into free, lasting
+    from segmentation.rollouts as o
+    where o.layer_id = step.layer_id and o.segment_id <> step.segment_id and o.ends_at > step.starts_at;
+    if not turn.takes then
+      held := coalesce((
+        select r.buckets
+        from segmentation.rollouts as r
+        where r.segment_id = step.segment_id and r.starts_at < step.starts_at
+        order by r.starts_at desc
+        limit 1
+      ), '{}');
+      if dealt is null
+        or segmentation.bucket_count(dealt) <> step.threshold
+        or not (dealt <@ free and (held <@ dealt or dealt <@ held))
+      then
+        dealt := held - segmentation.buckets_taken_last(
+          step.segment_id, step.starts_at, held, segmentation.bucket_count(held) - step.threshold);
+      end if;
+    else
+      -- Rather what is planned for this segment anyway, then what is planned for nobody, then the rest.
+      foreach preferred in array array[
+        coalesce((
+          select r.buckets
+          from segmentation.rollouts as r
+          where r.segment_id = step.segment_id and r.starts_at = step.ends_at
+        ), '{}'),
+        lasting,
+        free
+      ] loop
+        missing := step.threshold - segmentation.bucket_count(dealt);
+        exit when missing <= 0;
+        dealt := dealt + segmentation.random_buckets(free * preferred - dealt, missing, held => dealt);
+      end loop;
+      if not (dealt <@ free and segmentation.bucket_count(dealt) = step.threshold) then
+        return false;
+      end if;
+    end if;
+    if dealt is distinct from step.buckets then
+      update segmentation.rollouts as r
+      set buckets = dealt
+      where r.segment_id = step.segment_id and r.starts_at = step.starts_at;
+    end if;
+  end loop;
+  return true;
+end
+$$;
+
+ALTER FUNCTION segmentation.deal_steps(segment_ids integer[], moment timestamp with time zone) OWNER TO segmentation_owner;
+
+COMMENT ON FUNCTION segmentation.deal_steps(segment_ids integer[], moment timestamp with time zone) IS 'Internal: called by other functions of this schema, not by people.';
+
+CREATE FUNCTION segmentation.delete_layer(slug text, actor text DEFAULT SESSION_USER, reason text DEFAULT NULL::text) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  found_id integer;
+begin
+  perform segmentation.limit_waiting();
+  perform segmentation.require_actor(delete_layer.actor, delete_layer.reason);
+  -- Waits for a segment that is being created in it.
+  select l.layer_id into found_id
+  from segmentation.layers as l
+  where l.slug = delete_layer.slug collate "C" and l.deleted_at = 'infinity'
+  for update;
+  if not found then
+    perform segmentation.layer_id_of(delete_layer.slug);
+  end if;
+  update segmentation.layers as l
+  set
+    deleted_at = segmentation.stamp(segmentation.last_change_in_layer(found_id)),
+    end_actor = coalesce(nullif(delete_layer.actor, ''), session_user),
+    end_reason = delete_layer.reason
+  where l.layer_id = found_id;
+end
+$$;
+
+ALTER FUNCTION segmentation.delete_layer(slug text, actor text, reason text) OWNER TO segmentation_owner;
+
+COMMENT ON FUNCTION segmentation.delete_layer(slug text, actor text, reason text) IS 'Delete a layer that has no segments any more; the past of its segments stays. Example: select delete_layer(''AVITO_DISCOUNTS'', reason => ''no more discounts'');';
 
 CREATE FUNCTION segmentation.delete_segment(slug text, actor text DEFAULT SESSION_USER, reason text DEFAULT NULL::text) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
@@ -847,6 +1413,71 @@ $$;
 ALTER FUNCTION segmentation.delete_segment(slug text, actor text, reason text) OWNER TO segmentation_owner;
 
 COMMENT ON FUNCTION segmentation.delete_segment(slug text, actor text, reason text) IS 'Delete a segment: everybody is out at once, the past stays, the slug may be used again. Example: select delete_segment(''AVITO_DISCOUNT_50'', reason => ''campaign over'');';
+
+CREATE FUNCTION segmentation.derive_layer_cells(layer_id integer) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  moment timestamptz := segmentation.clock();
+begin
+  delete from segmentation.layer_cells as c where c.layer_id = derive_layer_cells.layer_id;
+  insert into segmentation.layer_cells (layer_id, salt, starts_at, ends_at, segment_ids, decided_at)
+  with steps as (
+    select
+      r.segment_id, r.buckets, r.ends_at,
+      case when r.starts_at > r.decided_at then r.starts_at else '-infinity' end as starts_at
+    from segmentation.rollouts as r
+    where r.layer_id = derive_layer_cells.layer_id and r.decided_at < r.ends_at
+  ),
+  stretches as (
+    select b.at as starts_at, coalesce(lead(b.at) over stretch, 'infinity') as ends_at, row_number() over stretch as place
+    from (
+      select s.starts_at as at from steps as s where s.starts_at > moment
+      union
+      select s.ends_at from steps as s where s.ends_at > moment and s.ends_at < 'infinity'
+      union
+      select coalesce(max(b.at), '-infinity')
+      from (select s.starts_at as at from steps as s union all select s.ends_at from steps as s) as b
+      where b.at <= moment
+      union
+      select '-infinity'
+    ) as b
+    window stretch as (order by b.at)
+  )
+  select
+    l.layer_id, l.salt, t.starts_at,
+    case when t.place = 16 then 'infinity' else t.ends_at end,
+    case
+      when t.place = 16 or t.ends_at <= moment then array_fill(-1, array[1000])
+      else (
+        select array_agg(coalesce(held.segment_id, 0) order by cell.number)
+        from generate_series(0, 999) as cell (number)
+        left join (
+          select
+            cell,
+            case
+              when bool_and(cell * 100 >= lower(run) and cell * 100 + 100 <= upper(run)) then min(s.segment_id)
+              else -1
+            end as segment_id
+          from steps as s
+          cross join lateral unnest(s.buckets) as run
+          cross join lateral generate_series(lower(run) / 100, (upper(run) - 1) / 100) as cell
+          where s.starts_at <= t.starts_at and t.starts_at < s.ends_at
+          group by cell
+        ) as held on held.cell = cell.number
+      )
+    end,
+    '-infinity'
+  from segmentation.layers as l
+  cross join stretches as t
+  where l.layer_id = derive_layer_cells.layer_id and l.deleted_at = 'infinity' and t.place <= 16;
+end
+$$;
+
+ALTER FUNCTION segmentation.derive_layer_cells(layer_id integer) OWNER TO segmentation_owner;
+
+COMMENT ON FUNCTION segmentation.derive_layer_cells(layer_id integer) IS 'Internal: called by other functions of this schema, not by people.';
 
 CREATE FUNCTION segmentation.derive_step_ends(segment_ids integer[]) RETURNS void
     LANGUAGE plpgsql
@@ -963,8 +1594,8 @@ ALTER FUNCTION segmentation.drop_retired_partitions() OWNER TO segmentation_owne
 COMMENT ON FUNCTION segmentation.drop_retired_partitions() IS 'Internal: called by other functions of this schema, not by people.';
 
 CREATE FUNCTION segmentation.earliest_change() RETURNS timestamp with time zone
-    LANGUAGE sql STABLE
-    AS $$ select pg_catalog.transaction_timestamp() $$;
+    LANGUAGE sql
+    AS $$ select segmentation.announce_writer() $$;
 
 ALTER FUNCTION segmentation.earliest_change() OWNER TO segmentation_owner;
 
@@ -1077,6 +1708,101 @@ ALTER FUNCTION segmentation.ensure_history_partitions(months_ahead integer) OWNE
 
 COMMENT ON FUNCTION segmentation.ensure_history_partitions(months_ahead integer) IS 'Make the history''s partitions from this month to so many months ahead; returns how many were made. Example: select ensure_history_partitions(3);';
 
+CREATE FUNCTION segmentation.enter_layers(user_ids bigint[], added integer[], removed integer[], moment timestamp with time zone) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  layer_ids integer[];
+  together text[];
+  assigned record;
+begin
+  select array_agg(s.layer_id), array_agg(s.slug order by s.slug) filter (where s.number > 1)
+  into layer_ids, together
+  from (
+    select s.layer_id, s.slug, count(*) over (partition by s.layer_id) as number
+    from segmentation.segments as s
+    where s.segment_id = any (enter_layers.added) and s.layer_id is not null
+  ) as s;
+  if layer_ids is null then
+    return;
+  end if;
+  if together is not null then
+    raise exception 'segments of one layer cannot be added together: %', array_to_string(together, ', ')
+      using
+        errcode = 'object_not_in_prerequisite_state',
+        detail = json_build_object('code', 'exclusive_segments', 'exclusive_segments', together),
+        hint = 'They exclude each other: add one of them.';
+  end if;
+  select
+    array_agg(distinct s.slug order by s.slug) as segments,
+    count(distinct m.user_id) as users,
+    (array_agg(distinct m.user_id order by m.user_id))[:10] as user_ids
+  into assigned
+  from segmentation.in_order(enter_layers.user_ids) as asked (user_id)
+  join segmentation.memberships as m on m.user_id = asked.user_id
+  join segmentation.segments as s on s.segment_id = m.segment_id
+  where m.included and m.layer_id = any (layer_ids)
+    and m.segment_id <> all (enter_layers.added || enter_layers.removed)
+    and m.ends_at > enter_layers.moment and s.deleted_at > enter_layers.moment;
+  if assigned.users > 0 and cardinality(enter_layers.user_ids) = 1 then
+    raise exception 'the user is assigned to another segment of the layer: %', array_to_string(assigned.segments, ', ')
+      using
+        errcode = 'object_not_in_prerequisite_state',
+        detail = json_build_object('code', 'exclusive_segments', 'exclusive_segments', assigned.segments),
+        hint = 'Name it in remove in the same call, or wait until the assignment ends.';
+  elsif assigned.users > 0 then
+    raise exception '% of these users are assigned to other segments of the layer: %',
+      assigned.users, array_to_string(assigned.segments, ', ')
+      using
+        errcode = 'object_not_in_prerequisite_state',
+        detail = json_build_object(
+          'code', 'exclusive_segments', 'exclusive_segments', assigned.segments,
+          'users', assigned.users, 'user_ids', assigned.user_ids),
+        hint = 'Leave these users out, or remove them from the other segments first; user_ids names ten at most.';
+  end if;
+  delete from segmentation.memberships as m
+  using segmentation.in_order(enter_layers.user_ids) as asked (user_id), segmentation.segments as s
+  where m.user_id = asked.user_id and s.segment_id = m.segment_id
+    and m.included and m.layer_id = any (layer_ids) and m.segment_id <> all (enter_layers.added)
+    and (m.ends_at <= enter_layers.moment or s.deleted_at <= enter_layers.moment);
+end
+$$;
+
+ALTER FUNCTION segmentation.enter_layers(user_ids bigint[], added integer[], removed integer[], moment timestamp with time zone) OWNER TO segmentation_owner;
+
+COMMENT ON FUNCTION segmentation.enter_layers(user_ids bigint[], added integer[], removed integer[], moment timestamp with time zone) IS 'Internal: called by other functions of this schema, not by people.';
+
+CREATE FUNCTION segmentation.erfc(x double precision) RETURNS double precision
+    LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  term double precision := x;
+  total double precision := x;
+  fraction double precision := x;
+begin
+  if x > 26 then
+    return 0;
+  end if;
+  if x < 2.5 then
+    for n in 1 .. 60 loop
+      term := term * 2 * x * x / (2 * n + 1);
+      total := total + term;
+    end loop;
+    return 1 - 2 / sqrt(pi()) * exp(-x * x) * total;
+  end if;
+  for n in reverse 100 .. 1 loop
+    fraction := x + n / 2.0::double precision / fraction;
+  end loop;
+  return exp(-x * x) / sqrt(pi()) / fraction;
+end
+$$;
+
+ALTER FUNCTION segmentation.erfc(x double precision) OWNER TO segmentation_owner;
+
+COMMENT ON FUNCTION segmentation.erfc(x double precision) IS 'Internal: called by other functions of this schema, not by people.';
+
 CREATE FUNCTION segmentation.expire_memberships(max_rows integer DEFAULT 5000) RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1174,7 +1900,8 @@ begin
       coalesce(p.member @> a.moment, false),
       case
         when segmentation.in_force(s.created_at, s.deleted_at, a.moment)
-          then segmentation.source(p.assigned @> a.moment, p.overridden @> a.moment, p.rollout @> a.moment)
+          then segmentation.source(
+            p.assigned @> a.moment, p.overridden @> a.moment, p.rollout @> a.moment, p.elsewhere @> a.moment)
         else 'none'
       end
   ) as m (member, source)
@@ -1200,6 +1927,13 @@ begin
       on r.segment_id = s.segment_id and segmentation.in_force(r.starts_at, r.ends_at, lower(held))
     where m.source = 'rollout' and held @> a.moment
     union all
+    -- What keeps the user out of the rollout that would hold it.
+    select e.actor, e.reason
+    from segmentation.assignments_elsewhere as e
+    where m.source = 'none' and p.rollout @> a.moment
+      and e.user_id = explain_membership.user_id and e.segment_id = s.segment_id
+      and segmentation.in_force(e.starts_at, e.ends_at, a.moment)
+    union all
     select e.actor, e.reason
     from segmentation.membership_events(array[explain_membership.user_id], now) as e
     where m.source = 'none'
@@ -1214,7 +1948,7 @@ ALTER FUNCTION segmentation.explain_membership(user_id bigint, slug text, at tim
 
 COMMENT ON FUNCTION segmentation.explain_membership(user_id bigint, slug text, at timestamp with time zone) IS 'Whether a user is in a segment, now or at a moment, and why: the source, since and until when this answer holds, who caused it, the user''s bucket (in while below the rollout''s percent). Example: select * from explain_membership(1000, ''AVITO_VOICE_MESSAGES'');';
 
-CREATE FUNCTION segmentation.finish_import(slug text, operation text DEFAULT 'add'::text, expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, starts_at timestamp with time zone DEFAULT NULL::timestamp with time zone, actor text DEFAULT SESSION_USER, reason text DEFAULT NULL::text) RETURNS TABLE(received bigint, changed bigint, unchanged bigint)
+CREATE FUNCTION segmentation.finish_import(slug text, operation text DEFAULT 'add'::text, expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, starts_at timestamp with time zone DEFAULT NULL::timestamp with time zone, actor text DEFAULT SESSION_USER, reason text DEFAULT NULL::text, max_removed bigint DEFAULT NULL::bigint, dry_run boolean DEFAULT false, all_actors boolean DEFAULT false) RETURNS TABLE(received bigint, changed bigint, unchanged bigint, added bigint, removed bigint, rescheduled bigint)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
@@ -1237,16 +1971,17 @@ begin
       using errcode = 'program_limit_exceeded', hint = 'Send them in several imports.';
   end if;
   return query
-  select c.received, c.changed, c.unchanged
+  select c.*
   from segmentation.change_segment_members(
     finish_import.slug, array(select i.user_id from pg_temp.import as i), finish_import.operation,
-    finish_import.expires_at, finish_import.starts_at, finish_import.actor, finish_import.reason) as c;
+    finish_import.expires_at, finish_import.starts_at, finish_import.actor, finish_import.reason,
+    finish_import.max_removed, finish_import.dry_run, finish_import.all_actors) as c;
 end
 $$;
 
-ALTER FUNCTION segmentation.finish_import(slug text, operation text, expires_at timestamp with time zone, starts_at timestamp with time zone, actor text, reason text) OWNER TO segmentation_owner;
+ALTER FUNCTION segmentation.finish_import(slug text, operation text, expires_at timestamp with time zone, starts_at timestamp with time zone, actor text, reason text, max_removed bigint, dry_run boolean, all_actors boolean) OWNER TO segmentation_owner;
 
-COMMENT ON FUNCTION segmentation.finish_import(slug text, operation text, expires_at timestamp with time zone, starts_at timestamp with time zone, actor text, reason text) IS 'Add (or remove) all users of the temporary table import, see begin_import. Example: select * from finish_import(''AVITO_DISCOUNT_30'', reason => ''november campaign''); commit';
+COMMENT ON FUNCTION segmentation.finish_import(slug text, operation text, expires_at timestamp with time zone, starts_at timestamp with time zone, actor text, reason text, max_removed bigint, dry_run boolean, all_actors boolean) IS 'Add, remove or replace by all users of the temporary table import, see begin_import and change_segment_members. Example: select * from finish_import(''AVITO_DISCOUNT_30'', reason => ''november campaign''); commit';
 
 CREATE FUNCTION segmentation.forget_user(user_id bigint, actor text DEFAULT SESSION_USER, reason text DEFAULT NULL::text) RETURNS boolean
     LANGUAGE plpgsql SECURITY DEFINER
@@ -1323,6 +2058,23 @@ $_$;
 ALTER FUNCTION segmentation.functions_for_people() OWNER TO segmentation_owner;
 
 COMMENT ON FUNCTION segmentation.functions_for_people() IS 'Internal: called by other functions of this schema, not by people.';
+
+CREATE FUNCTION segmentation.get_layer(slug text) RETURNS SETOF segmentation.living_layers
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  return query
+  select l.* from segmentation.living_layers as l where l.slug = get_layer.slug collate "C";
+  if not found then
+    perform segmentation.layer_id_of(get_layer.slug);
+  end if;
+end
+$$;
+
+ALTER FUNCTION segmentation.get_layer(slug text) OWNER TO segmentation_owner;
+
+COMMENT ON FUNCTION segmentation.get_layer(slug text) IS 'One layer: its segments, and how many percent of all users they hold now. Example: select * from get_layer(''AVITO_DISCOUNTS'');';
 
 CREATE FUNCTION segmentation.get_segment(slug text) RETURNS SETOF segmentation.living_segments
     LANGUAGE plpgsql STABLE SECURITY DEFINER
@@ -1478,6 +2230,53 @@ ALTER FUNCTION segmentation.history_report(period text, user_id bigint) OWNER TO
 
 COMMENT ON FUNCTION segmentation.history_report(period text, user_id bigint) IS 'Who got in or out of which segment in a month (UTC), of all known users or of one; by user, time, segment. Example: \copy (select * from history_report(''2026-11'')) to ''nov.csv'' csv delimiter '';''';
 
+CREATE FUNCTION segmentation.holder_in_layer(user_id bigint, layer_id integer, moment timestamp with time zone) RETURNS integer
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  return (
+    select r.segment_id
+    from segmentation.rollouts as r
+    where r.layer_id = holder_in_layer.layer_id
+      and segmentation.in_force(r.starts_at, r.ends_at, holder_in_layer.moment, r.decided_at)
+      and segmentation.holds(r.buckets, r.threshold, segmentation.bucket(holder_in_layer.user_id, r.salt))
+    limit 1
+  );
+end
+$$;
+
+ALTER FUNCTION segmentation.holder_in_layer(user_id bigint, layer_id integer, moment timestamp with time zone) OWNER TO segmentation_owner;
+
+COMMENT ON FUNCTION segmentation.holder_in_layer(user_id bigint, layer_id integer, moment timestamp with time zone) IS 'Internal: called by other functions of this schema, not by people.';
+
+CREATE FUNCTION segmentation.holds(buckets int4multirange, threshold integer, bucket integer) RETURNS boolean
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    AS $$ select case when buckets is null then bucket < threshold else bucket <@ buckets end $$;
+
+ALTER FUNCTION segmentation.holds(buckets int4multirange, threshold integer, bucket integer) OWNER TO segmentation_owner;
+
+COMMENT ON FUNCTION segmentation.holds(buckets int4multirange, threshold integer, bucket integer) IS 'Internal: called by other functions of this schema, not by people.';
+
+CREATE FUNCTION segmentation.http_begin_import(slug text, operation text, expires_at timestamp with time zone, ttl_seconds numeric, starts_at timestamp with time zone, actor text, reason text, max_removed bigint DEFAULT NULL::bigint, all_actors boolean DEFAULT false) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  perform segmentation.require_list_change(
+    http_begin_import.operation,
+    segmentation.http_expiry(
+      http_begin_import.expires_at, http_begin_import.ttl_seconds, http_begin_import.starts_at),
+    http_begin_import.starts_at, http_begin_import.actor, http_begin_import.reason,
+    http_begin_import.max_removed, http_begin_import.all_actors);
+  perform segmentation.begin_import(http_begin_import.slug);
+end
+$$;
+
+ALTER FUNCTION segmentation.http_begin_import(slug text, operation text, expires_at timestamp with time zone, ttl_seconds numeric, starts_at timestamp with time zone, actor text, reason text, max_removed bigint, all_actors boolean) OWNER TO segmentation_owner;
+
+COMMENT ON FUNCTION segmentation.http_begin_import(slug text, operation text, expires_at timestamp with time zone, ttl_seconds numeric, starts_at timestamp with time zone, actor text, reason text, max_removed bigint, all_actors boolean) IS 'For the service: POST /v1/segments/{slug}/members, before its body comes.';
+
 CREATE FUNCTION segmentation.http_cancel_rollout_step(slug text, starts_at timestamp with time zone, actor text, reason text) RETURNS json
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1535,6 +2334,32 @@ ALTER FUNCTION segmentation.http_change_user_segments(user_id bigint, add text[]
 
 COMMENT ON FUNCTION segmentation.http_change_user_segments(user_id bigint, add text[], remove text[], expires_at timestamp with time zone, ttl_seconds numeric, starts_at timestamp with time zone, actor text, reason text) IS 'For the service: PATCH /v1/users/{user_id}/segments.';
 
+CREATE FUNCTION segmentation.http_changes_end(from_time timestamp with time zone, to_time timestamp with time zone DEFAULT NULL::timestamp with time zone) RETURNS text
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  select segmentation.rfc3339(segmentation.changes_end(http_changes_end.from_time, http_changes_end.to_time))
+$$;
+
+ALTER FUNCTION segmentation.http_changes_end(from_time timestamp with time zone, to_time timestamp with time zone) OWNER TO segmentation_owner;
+
+COMMENT ON FUNCTION segmentation.http_changes_end(from_time timestamp with time zone, to_time timestamp with time zone) IS 'For the service: GET /v1/changes, before its rows: where they end.';
+
+CREATE FUNCTION segmentation.http_create_layer(slug text, description text, actor text, reason text) RETURNS json
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  perform segmentation.create_layer(
+    http_create_layer.slug, http_create_layer.description, http_create_layer.actor, http_create_layer.reason);
+  return segmentation.http_get_layer(http_create_layer.slug);
+end
+$$;
+
+ALTER FUNCTION segmentation.http_create_layer(slug text, description text, actor text, reason text) OWNER TO segmentation_owner;
+
+COMMENT ON FUNCTION segmentation.http_create_layer(slug text, description text, actor text, reason text) IS 'For the service: POST /v1/layers.';
+
 CREATE FUNCTION segmentation.http_create_report_link(period text, user_id bigint, base_url text, actor text) RETURNS json
     LANGUAGE sql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1555,21 +2380,21 @@ ALTER FUNCTION segmentation.http_create_report_link(period text, user_id bigint,
 
 COMMENT ON FUNCTION segmentation.http_create_report_link(period text, user_id bigint, base_url text, actor text) IS 'For the service: POST /v1/reports.';
 
-CREATE FUNCTION segmentation.http_create_segment(slug text, percent numeric, description text, actor text, reason text) RETURNS json
+CREATE FUNCTION segmentation.http_create_segment(slug text, percent numeric, description text, actor text, reason text, layer text DEFAULT NULL::text) RETURNS json
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
   perform segmentation.create_segment(
     http_create_segment.slug, http_create_segment.percent, http_create_segment.description,
-    http_create_segment.actor, http_create_segment.reason);
+    http_create_segment.actor, http_create_segment.reason, http_create_segment.layer);
   return segmentation.http_get_segment(http_create_segment.slug);
 end
 $$;
 
-ALTER FUNCTION segmentation.http_create_segment(slug text, percent numeric, description text, actor text, reason text) OWNER TO segmentation_owner;
+ALTER FUNCTION segmentation.http_create_segment(slug text, percent numeric, description text, actor text, reason text, layer text) OWNER TO segmentation_owner;
 
-COMMENT ON FUNCTION segmentation.http_create_segment(slug text, percent numeric, description text, actor text, reason text) IS 'For the service: POST /v1/segments.';
+COMMENT ON FUNCTION segmentation.http_create_segment(slug text, percent numeric, description text, actor text, reason text, layer text) IS 'For the service: POST /v1/segments.';
 
 CREATE FUNCTION segmentation.http_duration(name text, duration text) RETURNS interval
     LANGUAGE plpgsql IMMUTABLE
@@ -1628,7 +2453,7 @@ $$;
 
 ALTER FUNCTION segmentation.http_ending_soon(within text, slug text, max_rows integer) OWNER TO segmentation_owner;
 
-COMMENT ON FUNCTION segmentation.http_ending_soon(within text, slug text, max_rows integer) IS 'For the service: GET /v1/overrides/ending.';
+COMMENT ON FUNCTION segmentation.http_ending_soon(within text, slug text, max_rows integer) IS 'For the service: GET /v1/ending-soon.';
 
 CREATE FUNCTION segmentation.http_expiry(expires_at timestamp with time zone, ttl_seconds numeric, starts_at timestamp with time zone) RETURNS timestamp with time zone
     LANGUAGE plpgsql
@@ -1677,7 +2502,7 @@ ALTER FUNCTION segmentation.http_explain_membership(user_id bigint, slug text, a
 
 COMMENT ON FUNCTION segmentation.http_explain_membership(user_id bigint, slug text, at timestamp with time zone) IS 'For the service: GET /v1/users/{user_id}/segments/{slug}.';
 
-CREATE FUNCTION segmentation.http_finish_import(slug text, operation text, expires_at timestamp with time zone, ttl_seconds numeric, starts_at timestamp with time zone, actor text, reason text) RETURNS json
+CREATE FUNCTION segmentation.http_finish_import(slug text, operation text, expires_at timestamp with time zone, ttl_seconds numeric, starts_at timestamp with time zone, actor text, reason text, max_removed bigint DEFAULT NULL::bigint, dry_run boolean DEFAULT false, all_actors boolean DEFAULT false) RETURNS json
     LANGUAGE sql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
@@ -1689,12 +2514,24 @@ CREATE FUNCTION segmentation.http_finish_import(slug text, operation text, expir
       http_finish_import.expires_at, http_finish_import.ttl_seconds, http_finish_import.starts_at),
     http_finish_import.starts_at,
     http_finish_import.actor,
-    http_finish_import.reason) as c
+    http_finish_import.reason,
+    http_finish_import.max_removed,
+    http_finish_import.dry_run,
+    http_finish_import.all_actors) as c
 $$;
 
-ALTER FUNCTION segmentation.http_finish_import(slug text, operation text, expires_at timestamp with time zone, ttl_seconds numeric, starts_at timestamp with time zone, actor text, reason text) OWNER TO segmentation_owner;
+ALTER FUNCTION segmentation.http_finish_import(slug text, operation text, expires_at timestamp with time zone, ttl_seconds numeric, starts_at timestamp with time zone, actor text, reason text, max_removed bigint, dry_run boolean, all_actors boolean) OWNER TO segmentation_owner;
 
-COMMENT ON FUNCTION segmentation.http_finish_import(slug text, operation text, expires_at timestamp with time zone, ttl_seconds numeric, starts_at timestamp with time zone, actor text, reason text) IS 'For the service: POST /v1/segments/{slug}/members, after its COPY.';
+COMMENT ON FUNCTION segmentation.http_finish_import(slug text, operation text, expires_at timestamp with time zone, ttl_seconds numeric, starts_at timestamp with time zone, actor text, reason text, max_removed bigint, dry_run boolean, all_actors boolean) IS 'For the service: POST /v1/segments/{slug}/members, after its COPY.';
+
+CREATE FUNCTION segmentation.http_get_layer(slug text) RETURNS json
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$ select segmentation.layer_json(l) from segmentation.get_layer(http_get_layer.slug) as l $$;
+
+ALTER FUNCTION segmentation.http_get_layer(slug text) OWNER TO segmentation_owner;
+
+COMMENT ON FUNCTION segmentation.http_get_layer(slug text) IS 'For the service: GET /v1/layers/{slug}.';
 
 CREATE FUNCTION segmentation.http_get_segment(slug text) RETURNS json
     LANGUAGE sql
@@ -1706,6 +2543,7 @@ CREATE FUNCTION segmentation.http_get_segment(slug text) RETURNS json
       s.slug, s.description, s.percent, segmentation.rfc3339(s.created_at) as created_at,
       -- As text: JavaScript would round it.
       s.salt::text as salt,
+      s.layer,
       segmentation.rollout_json(s.slug) as rollout
     from segmentation.get_segment(http_get_segment.slug) as s
   ) as answer
@@ -1714,6 +2552,41 @@ $$;
 ALTER FUNCTION segmentation.http_get_segment(slug text) OWNER TO segmentation_owner;
 
 COMMENT ON FUNCTION segmentation.http_get_segment(slug text) IS 'For the service: GET /v1/segments/{slug}.';
+
+CREATE FUNCTION segmentation.http_layer_stats(slug text) RETURNS json
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  select row_to_json(answer)
+  from (
+    select
+      http_layer_stats.slug as layer,
+      coalesce(
+        array_to_json(array_agg(t order by t.segment collate "C") filter (where t.segment is not null)), '[]'
+      ) as segments,
+      array_to_json(array_agg(row_to_json(t)::jsonb - 'segment') filter (where t.segment is null)) -> 0 as whole
+    from segmentation.layer_stats(http_layer_stats.slug) as t
+  ) as answer
+$$;
+
+ALTER FUNCTION segmentation.http_layer_stats(slug text) OWNER TO segmentation_owner;
+
+COMMENT ON FUNCTION segmentation.http_layer_stats(slug text) IS 'For the service: GET /v1/layers/{slug}/stats.';
+
+CREATE FUNCTION segmentation.http_list_layers() RETURNS json
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  select row_to_json(answer)
+  from (
+    select coalesce(array_to_json(array_agg(segmentation.layer_json(l) order by l.slug collate "C")), '[]') as layers
+    from segmentation.list_layers() as l
+  ) as answer
+$$;
+
+ALTER FUNCTION segmentation.http_list_layers() OWNER TO segmentation_owner;
+
+COMMENT ON FUNCTION segmentation.http_list_layers() IS 'For the service: GET /v1/layers.';
 
 CREATE FUNCTION segmentation.http_list_segments(after text DEFAULT NULL::text, max_rows integer DEFAULT 100, search text DEFAULT NULL::text) RETURNS json
     LANGUAGE plpgsql
@@ -1729,7 +2602,7 @@ begin
         -- A full page may have a next one.
         case when count(*) = http_list_segments.max_rows then max(segment.slug collate "C") end as next_after
       from (
-        select s.slug, s.description, s.percent, segmentation.rfc3339(s.created_at) as created_at
+        select s.slug, s.description, s.percent, segmentation.rfc3339(s.created_at) as created_at, s.layer
         from segmentation.list_segments(
           http_list_segments.after, http_list_segments.max_rows, http_list_segments.search) as s
       ) as segment
@@ -1741,6 +2614,18 @@ $$;
 ALTER FUNCTION segmentation.http_list_segments(after text, max_rows integer, search text) OWNER TO segmentation_owner;
 
 COMMENT ON FUNCTION segmentation.http_list_segments(after text, max_rows integer, search text) IS 'For the service: GET /v1/segments.';
+
+CREATE FUNCTION segmentation.http_periods_window(slug text, from_time timestamp with time zone DEFAULT NULL::timestamp with time zone, to_time timestamp with time zone DEFAULT NULL::timestamp with time zone) RETURNS text
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  select segmentation.periods_window(
+    http_periods_window.slug, http_periods_window.from_time, http_periods_window.to_time)::text
+$$;
+
+ALTER FUNCTION segmentation.http_periods_window(slug text, from_time timestamp with time zone, to_time timestamp with time zone) OWNER TO segmentation_owner;
+
+COMMENT ON FUNCTION segmentation.http_periods_window(slug text, from_time timestamp with time zone, to_time timestamp with time zone) IS 'For the service: HEAD /v1/segments/{slug}/periods.';
 
 CREATE FUNCTION segmentation.http_segment(slug text) RETURNS json
     LANGUAGE sql
@@ -1850,6 +2735,27 @@ CREATE FUNCTION segmentation.http_segments(after text DEFAULT NULL::text, max_ro
 ALTER FUNCTION segmentation.http_segments(after text, max_rows integer) OWNER TO segmentation_owner;
 
 COMMENT ON FUNCTION segmentation.http_segments(after text, max_rows integer) IS 'For the service: GET /v1/segments of version 1.';
+
+CREATE FUNCTION segmentation.http_service_status(needed text) RETURNS TABLE(missing text, parts json)
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  select
+    string_agg(part.item, ', ' order by part.position) filter (where not part.ok),
+    array_to_json(array_agg(told order by part.position))
+  from (
+    select 'database' as item, true as ok, 'answers' as value, null as hint, 0 as position
+    union all
+    select s.item, s.ok, s.value, s.hint, s.position
+    from segmentation.service_status(http_service_status.needed)
+      with ordinality as s (item, ok, value, hint, position)
+  ) as part
+  cross join lateral (select part.item, part.ok, part.value, part.hint) as told
+$$;
+
+ALTER FUNCTION segmentation.http_service_status(needed text) OWNER TO segmentation_owner;
+
+COMMENT ON FUNCTION segmentation.http_service_status(needed text) IS 'For the service: GET /health/ready; the parts, and the names of those that are not in order, if there are any.';
 
 CREATE FUNCTION segmentation.http_set_rollout(slug text, percent numeric, starts_at timestamp with time zone, actor text, reason text) RETURNS json
     LANGUAGE plpgsql
@@ -2072,12 +2978,261 @@ CREATE FUNCTION segmentation.last_change(segment_id integer) RETURNS timestamp w
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
-  select max(h.changed_at) from segmentation.segment_history as h where h.segment_id = last_change.segment_id
+  select max(h.changed_at)
+  from segmentation.segment_history as h
+  where h.segment_id = any (segmentation.segments_of_layer(last_change.segment_id))
 $$;
 
 ALTER FUNCTION segmentation.last_change(segment_id integer) OWNER TO segmentation_owner;
 
 COMMENT ON FUNCTION segmentation.last_change(segment_id integer) IS 'Internal: called by other functions of this schema, not by people.';
+
+CREATE FUNCTION segmentation.last_change_in_layer(layer_id integer) RETURNS timestamp with time zone
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  select max(t.moment)
+  from (
+    select h.changed_at as moment
+    from segmentation.segments as s
+    join segmentation.segment_history as h on h.segment_id = s.segment_id
+    where s.layer_id = last_change_in_layer.layer_id
+    union all
+    select l.created_at from segmentation.layers as l where l.layer_id = last_change_in_layer.layer_id
+  ) as t
+$$;
+
+ALTER FUNCTION segmentation.last_change_in_layer(layer_id integer) OWNER TO segmentation_owner;
+
+COMMENT ON FUNCTION segmentation.last_change_in_layer(layer_id integer) IS 'Internal: called by other functions of this schema, not by people.';
+
+CREATE FUNCTION segmentation.layer_id_of(slug text) RETURNS integer
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  found_id integer;
+begin
+  select l.layer_id into found_id
+  from segmentation.layers as l
+  where l.slug = layer_id_of.slug collate "C" and l.deleted_at = 'infinity';
+  if not found then
+    raise exception 'layer % does not exist', coalesce('"' || slug || '"', 'null')
+      using
+        errcode = 'no_data_found',
+        detail = json_build_object('layer', slug),
+        hint = 'List the layers: select * from list_layers(); or GET /v1/layers.';
+  end if;
+  return found_id;
+end
+$$;
+
+ALTER FUNCTION segmentation.layer_id_of(slug text) OWNER TO segmentation_owner;
+
+COMMENT ON FUNCTION segmentation.layer_id_of(slug text) IS 'Internal: called by other functions of this schema, not by people.';
+
+CREATE FUNCTION segmentation.layer_json(layer segmentation.living_layers) RETURNS json
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  select row_to_json(answer)
+  from (
+    select
+      (layer_json.layer).slug, (layer_json.layer).description,
+      (layer_json.layer).allocated_percent, (layer_json.layer).free_percent,
+      segmentation.rfc3339((layer_json.layer).created_at) as created_at,
+      -- As text: JavaScript would round it.
+      (layer_json.layer).salt::text as salt,
+      coalesce((
+        select array_to_json(array_agg(held order by held.slug collate "C"))
+        from (
+          select s.slug, s.percent from segmentation.layer_segments((layer_json.layer).slug) as s
+        ) as held
+      ), '[]') as segments
+  ) as answer
+$$;
+
+ALTER FUNCTION segmentation.layer_json(layer segmentation.living_layers) OWNER TO segmentation_owner;
+
+COMMENT ON FUNCTION segmentation.layer_json(layer segmentation.living_layers) IS 'For the service: a layer with its segments.';
+
+CREATE FUNCTION segmentation.layer_segments(slug text) RETURNS SETOF segmentation.living_segments
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  perform segmentation.layer_id_of(layer_segments.slug);
+  return query
+  select s.*
+  from segmentation.living_segments as s
+  where s.layer = layer_segments.slug collate "C"
+  order by s.slug;
+end
+$$;
+
+ALTER FUNCTION segmentation.layer_segments(slug text) OWNER TO segmentation_owner;
+
+COMMENT ON FUNCTION segmentation.layer_segments(slug text) IS 'The segments of a layer by slug, with the percentage that each holds now. Example: select slug, percent from layer_segments(''AVITO_DISCOUNTS'');';
+
+CREATE FUNCTION segmentation.layer_stats(slug text) RETURNS TABLE(segment text, assigned bigint, excluded bigint, rolled_out bigint, members bigint, planned_percent numeric, actual_percent numeric, srm_p_value double precision)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  found_id integer := segmentation.layer_id_of(layer_stats.slug);
+  now timestamptz := segmentation.clock();
+  segment_ids integer[] := array(
+    select s.segment_id from segmentation.segments as s where s.layer_id = found_id and s.deleted_at = 'infinity');
+  users bigint := (select count(*) from segmentation.users);
+  whole record;
+begin
+  return query
+  select s.slug::text, t.*
+  from segmentation.segments as s
+  cross join lateral segmentation.segment_stats(s.slug) as t
+  where s.segment_id = any (segment_ids)
+  order by s.slug;
+  -- The layer as a whole: one pass over the users who are overridden in none of its segments.
+  select
+    array_agg(g.held order by g.segment_id) as held, array_agg(g.percent order by g.segment_id) as percents,
+    coalesce(sum(g.held), 0)::bigint as all_held, coalesce(sum(g.percent), 0) as percent
+  into whole
+  from (
+    select r.segment_id, r.percent, count(u.user_id) as held
+    from segmentation.rollouts as r
+    left join segmentation.users as u
+      on segmentation.bucket(u.user_id, r.salt) <@ r.buckets
+        and not exists (
+          select
+          from segmentation.memberships as m
+          where m.user_id = u.user_id and m.segment_id = any (segment_ids)
+            and segmentation.in_force(m.starts_at, m.ends_at, now, m.decided_at)
+        )
+    where r.segment_id = any (segment_ids)
+      and segmentation.in_force(r.starts_at, r.ends_at, now, r.decided_at)
+    group by r.segment_id, r.percent
+  ) as g;
+  select
+    count(distinct m.user_id) filter (where m.included), count(distinct m.user_id) filter (where not m.included),
+    users - count(distinct m.user_id)
+  into assigned, excluded, users
+  from segmentation.memberships as m
+  where m.segment_id = any (segment_ids)
+    and segmentation.in_force(m.starts_at, m.ends_at, now, m.decided_at);
+  segment := null;
+  rolled_out := whole.all_held;
+  members := assigned + rolled_out;
+  planned_percent := trim_scale(whole.percent);
+  actual_percent := segmentation.rounded_percent(rolled_out, users);
+  srm_p_value := segmentation.mismatch_p_value(whole.held, whole.percents, users);
+  return next;
+end
+$$;
+
+ALTER FUNCTION segmentation.layer_stats(slug text) OWNER TO segmentation_owner;
+
+COMMENT ON FUNCTION segmentation.layer_stats(slug text) IS 'The counts of segment_stats for each segment of a layer; last, without a slug, those of the layer as a whole: there rolled_out, the percentages and the test are about users who are overridden in none of its segments. Example: select * from layer_stats(''AVITO_DISCOUNTS'');';
+
+CREATE FUNCTION segmentation.layers_after_insert() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  perform segmentation.require_free_slugs(array(select n.slug from new_rows as n));
+  return null;
+end
+$$;
+
+ALTER FUNCTION segmentation.layers_after_insert() OWNER TO segmentation_owner;
+
+COMMENT ON FUNCTION segmentation.layers_after_insert() IS 'Internal: called by other functions of this schema, not by people.';
+
+CREATE FUNCTION segmentation.layers_before_change() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  by_hand boolean := current_user <> 'segmentation_owner';
+  earliest timestamptz := segmentation.earliest_change();
+  segments text[];
+begin
+  if tg_op = 'INSERT' then
+    if new.deleted_at < 'infinity' or new.created_at < earliest
+      or new.created_at > segmentation.stamp(
+        (select max(l.deleted_at) from segmentation.layers as l where l.slug = new.slug and l.deleted_at < 'infinity'))
+    then
+      raise exception 'layer "%" cannot begin at % or be over already', new.slug, new.created_at
+        using
+          errcode = 'object_not_in_prerequisite_state',
+          detail = json_build_object('layer', new.slug, 'created_at', new.created_at),
+          hint = 'A layer begins now: leave created_at and deleted_at out, or call create_layer(slug).';
+    end if;
+    if by_hand then
+      new.actor := session_user;
+      new.reason := coalesce(new.reason, segmentation.actor_reason());
+    end if;
+    return new;
+  end if;
+  if (old.layer_id, old.slug, old.salt, old.created_at, old.actor, old.reason)
+      is distinct from (new.layer_id, new.slug, new.salt, new.created_at, new.actor, new.reason)
+    or (
+      old.deleted_at <> new.deleted_at
+      and (
+        old.deleted_at < 'infinity'
+        or new.deleted_at < earliest
+        or new.deleted_at > segmentation.stamp(segmentation.last_change_in_layer(old.layer_id))
+      )
+    )
+  then
+    raise exception 'layer "%" cannot be changed like this', old.slug
+      using
+        errcode = 'object_not_in_prerequisite_state',
+        detail = json_build_object('layer', old.slug),
+        hint = 'Slug, salt and creation are settled; delete_layer(slug) deletes a layer, now and for good.';
+  end if;
+  if old.deleted_at = new.deleted_at then
+    new.end_actor := old.end_actor;
+    new.end_reason := old.end_reason;
+    return new;
+  end if;
+  if by_hand then
+    new.end_actor := session_user;
+    new.end_reason := segmentation.actor_reason();
+  end if;
+  select array_agg(s.slug order by s.slug) into segments
+  from segmentation.segments as s
+  where s.layer_id = old.layer_id and s.deleted_at = 'infinity';
+  if segments is not null then
+    raise exception 'layer "%" has segments: %', old.slug, array_to_string(segments[:10], ', ')
+      using
+        errcode = 'object_not_in_prerequisite_state',
+        detail = json_build_object('layer', old.slug, 'segments', segments),
+        hint = 'Delete them first: delete_segment(slug). Their past stays.';
+  end if;
+  delete from segmentation.layer_cells as c where c.layer_id = old.layer_id;
+  return new;
+end
+$$;
+
+ALTER FUNCTION segmentation.layers_before_change() OWNER TO segmentation_owner;
+
+COMMENT ON FUNCTION segmentation.layers_before_change() IS 'Internal: called by other functions of this schema, not by people.';
+
+CREATE FUNCTION segmentation.layers_refuse_delete() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  raise exception 'layers refuses %: the past of its segments needs it', lower(tg_op)
+    using
+      errcode = 'object_not_in_prerequisite_state',
+      hint = 'Call delete_layer(slug): its slug may be used again.';
+end
+$$;
+
+ALTER FUNCTION segmentation.layers_refuse_delete() OWNER TO segmentation_owner;
+
+COMMENT ON FUNCTION segmentation.layers_refuse_delete() IS 'Internal: called by other functions of this schema, not by people.';
 
 CREATE FUNCTION segmentation.limit_waiting() RETURNS void
     LANGUAGE plpgsql
@@ -2129,6 +3284,35 @@ ALTER FUNCTION segmentation.list_api_keys() OWNER TO segmentation_owner;
 
 COMMENT ON FUNCTION segmentation.list_api_keys() IS 'All API keys, revoked ones too, without the keys themselves. Example: select * from list_api_keys();';
 
+CREATE FUNCTION segmentation.list_change(is_listed boolean, override segmentation.memberships, own_actor text, new_end timestamp with time zone, moment timestamp with time zone) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    AS $$
+  select case
+    when is_listed and segmentation.override_state(override, moment) = 'none' then 'added'
+    when segmentation.override_state(override, moment) in ('assigned', 'planned')
+      and (own_actor is null or (override).actor = own_actor)
+      then case
+        when not is_listed then 'removed'
+        when (override).ends_at <> new_end then 'rescheduled'
+        else 'unchanged'
+      end
+    else 'unchanged'
+  end
+$$;
+
+ALTER FUNCTION segmentation.list_change(is_listed boolean, override segmentation.memberships, own_actor text, new_end timestamp with time zone, moment timestamp with time zone) OWNER TO segmentation_owner;
+
+COMMENT ON FUNCTION segmentation.list_change(is_listed boolean, override segmentation.memberships, own_actor text, new_end timestamp with time zone, moment timestamp with time zone) IS 'Internal: called by other functions of this schema, not by people.';
+
+CREATE FUNCTION segmentation.list_layers() RETURNS SETOF segmentation.living_layers
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$ select * from segmentation.living_layers as l order by l.slug $$;
+
+ALTER FUNCTION segmentation.list_layers() OWNER TO segmentation_owner;
+
+COMMENT ON FUNCTION segmentation.list_layers() IS 'All layers with their segments, and how many percent of all users these hold now. Example: select * from list_layers();';
+
 CREATE FUNCTION segmentation.list_segments(after text DEFAULT NULL::text, max_rows integer DEFAULT 100, search text DEFAULT NULL::text) RETURNS SETOF segmentation.living_segments
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -2168,12 +3352,16 @@ begin
     order by m.user_id, m.segment_id
     for update of m
   ) as locked;
-  now := segmentation.clock();
+  now := segmentation.stamp(null);
   -- What the change must follow. All of it lies in the past, unless the clock has gone back.
   select greatest(
     registered_at,
     decided_at,
-    (select max(s.created_at) from segmentation.segments as s where s.segment_id = any (lock_overrides.segment_ids)),
+    (
+      select max(greatest(s.created_at, nullif(s.deleted_at, 'infinity')))
+      from segmentation.segments as s
+      where s.segment_id = any (lock_overrides.segment_ids)
+    ),
     (select max(r.decided_at) from segmentation.rollouts as r where r.segment_id = any (lock_overrides.segment_ids)),
     (
       select max(h.ends_at)
@@ -2207,6 +3395,7 @@ begin
     -- Not found, or deleted and created anew while we waited for it.
     perform segmentation.segment_id_of(lock_segment.slug);
   end loop;
+  perform from segmentation.layers as l where l.layer_id = segment.layer_id for no key update;
   return segment;
 end
 $$;
@@ -2306,16 +3495,17 @@ ALTER FUNCTION segmentation.manual(word text) OWNER TO segmentation_owner;
 
 COMMENT ON FUNCTION segmentation.manual(word text) IS 'What there is to call, by whom, with an example; all of it, or what concerns a word. Example: select * from manual(''report'');';
 
-CREATE FUNCTION segmentation.member(rollout tstzmultirange, overridden tstzmultirange, assigned tstzmultirange, alive tstzrange) RETURNS tstzmultirange
+CREATE FUNCTION segmentation.member(rollout tstzmultirange, overridden tstzmultirange, elsewhere tstzmultirange, assigned tstzmultirange, alive tstzrange) RETURNS tstzmultirange
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     AS $$
-  select ((coalesce(rollout, '{}') - coalesce(overridden, '{}')) + coalesce(assigned, '{}'))
+  select (
+      (coalesce(rollout, '{}') - coalesce(overridden, '{}') - coalesce(elsewhere, '{}')) + coalesce(assigned, '{}'))
     * pg_catalog.tstzmultirange(alive)
 $$;
 
-ALTER FUNCTION segmentation.member(rollout tstzmultirange, overridden tstzmultirange, assigned tstzmultirange, alive tstzrange) OWNER TO segmentation_owner;
+ALTER FUNCTION segmentation.member(rollout tstzmultirange, overridden tstzmultirange, elsewhere tstzmultirange, assigned tstzmultirange, alive tstzrange) OWNER TO segmentation_owner;
 
-COMMENT ON FUNCTION segmentation.member(rollout tstzmultirange, overridden tstzmultirange, assigned tstzmultirange, alive tstzrange) IS 'Internal: called by other functions of this schema, not by people.';
+COMMENT ON FUNCTION segmentation.member(rollout tstzmultirange, overridden tstzmultirange, elsewhere tstzmultirange, assigned tstzmultirange, alive tstzrange) IS 'Internal: called by other functions of this schema, not by people.';
 
 CREATE FUNCTION segmentation.members_page(segment_id integer, at timestamp with time zone, now timestamp with time zone, after bigint, max_rows integer) RETURNS bigint[]
     LANGUAGE plpgsql
@@ -2324,6 +3514,7 @@ CREATE FUNCTION segmentation.members_page(segment_id integer, at timestamp with 
 declare
   moment timestamptz := coalesce(members_page.at, members_page.now);
   step segmentation.rollouts;
+  others integer[] := segmentation.other_segments_of_layer(members_page.segment_id, members_page.at);
   page bigint[];
 begin
   select r.* into step
@@ -2348,11 +3539,13 @@ begin
       select u.user_id
       from segmentation.users as u
       where u.user_id > members_page.after and (members_page.at is null or u.registered_at <= members_page.at)
-        and segmentation.bucket(u.user_id, step.salt) < step.threshold
+        and segmentation.holds(step.buckets, step.threshold, segmentation.bucket(u.user_id, step.salt))
         and not exists (
           select
           from segmentation.overrides as o
-          where o.user_id = u.user_id and o.segment_id = members_page.segment_id
+          where o.user_id = u.user_id
+            and o.segment_id = any (members_page.segment_id || others)
+            and (o.included or o.segment_id = members_page.segment_id)
             and segmentation.in_force(
               o.starts_at, o.ends_at, moment, case when members_page.at is null then o.decided_at end)
         )
@@ -2369,6 +3562,52 @@ $$;
 ALTER FUNCTION segmentation.members_page(segment_id integer, at timestamp with time zone, now timestamp with time zone, after bigint, max_rows integer) OWNER TO segmentation_owner;
 
 COMMENT ON FUNCTION segmentation.members_page(segment_id integer, at timestamp with time zone, now timestamp with time zone, after bigint, max_rows integer) IS 'Internal: called by other functions of this schema, not by people.';
+
+CREATE FUNCTION segmentation.membership_changes(from_time timestamp with time zone, to_time timestamp with time zone DEFAULT NULL::timestamp with time zone) RETURNS SETOF segmentation.report_line
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET jit TO 'off'
+    SET work_mem TO '64MB'
+    SET plan_cache_mode TO 'force_custom_plan'
+    AS $$
+declare
+  stretch_end timestamptz := segmentation.changes_end(
+    membership_changes.from_time, membership_changes.to_time);
+  changed bigint[];
+begin
+  -- A rollout that moves may concern everybody. Otherwise only those are asked about who may have changed.
+  if not exists (
+    select
+    from segmentation.rollouts as r
+    where (r.starts_at >= membership_changes.from_time and r.starts_at < stretch_end)
+      or (r.ends_at >= membership_changes.from_time and r.ends_at < stretch_end)
+  ) then
+    changed := array(
+      select c.user_id
+      from segmentation.changed_users(membership_changes.from_time, stretch_end) as c (user_id)
+      limit 20001);
+  end if;
+  if cardinality(changed) <= 20000 then
+    return query
+    select e.user_id, s.slug, e.operation, segmentation.rfc3339(e.at)
+    from segmentation.membership_events(changed, stretch_end) as e
+    join segmentation.segments as s on s.segment_id = e.segment_id
+    where e.at >= membership_changes.from_time and e.at < stretch_end
+    order by e.at asc, e.user_id asc, s.slug asc, e.operation desc;
+  else
+    return query
+    select l.*
+    from segmentation.user_pages() as page
+    cross join lateral segmentation.report_page(
+      membership_changes.from_time, stretch_end, page.after_id, page.up_to_id, stretch_end) as l
+    order by l.at asc, l.user_id asc, l.segment collate "C" asc, l.operation desc;
+  end if;
+end
+$$;
+
+ALTER FUNCTION segmentation.membership_changes(from_time timestamp with time zone, to_time timestamp with time zone) OWNER TO segmentation_owner;
+
+COMMENT ON FUNCTION segmentation.membership_changes(from_time timestamp with time zone, to_time timestamp with time zone) IS 'Who got in or out of which segment, from from_time up to but not at to_time (what is settled), as the rows of the report, by time: expiries and ramps too. Asked again, the same rows, but for users who were forgotten; stretches join without gap or overlap. A to_time that is not settled is an error. Example: select * from membership_changes(now() - interval ''1 hour'', settled_until());';
 
 CREATE FUNCTION segmentation.membership_events(user_ids bigint[], until_time timestamp with time zone) RETURNS TABLE(user_id bigint, segment_id integer, operation text, at timestamp with time zone, cause text, actor text, reason text)
     LANGUAGE sql STABLE
@@ -2400,6 +3639,16 @@ CREATE FUNCTION segmentation.membership_events(user_ids bigint[], until_time tim
           (not o.included, 'add', o.ends_at, 2, 'rollout', o.end_actor, o.end_reason)
       ) as m (applies, operation, at, place, cause, actor, reason)
       where m.applies and o.user_id = any (membership_events.user_ids)
+      union all
+      -- An assignment elsewhere takes the user out of the rollout, and lets the rollout have it again.
+      select a.user_id, a.segment_id, m.operation, m.at, 3, m.cause, m.actor, m.reason
+      from segmentation.assignments_elsewhere as a
+      cross join lateral (
+        values
+          ('remove', a.starts_at, 'exclusive', a.actor, a.reason),
+          ('add', a.ends_at, 'rollout', a.end_actor, a.end_reason)
+      ) as m (operation, at, cause, actor, reason)
+      where a.user_id = any (membership_events.user_ids)
     ) as b
     window same_moment as (partition by b.user_id, b.segment_id, b.operation, b.at order by b.place)
   ) as e
@@ -2433,19 +3682,20 @@ ALTER FUNCTION segmentation.membership_events(user_ids bigint[], until_time time
 
 COMMENT ON FUNCTION segmentation.membership_events(user_ids bigint[], until_time timestamp with time zone) IS 'Internal: called by other functions of this schema, not by people.';
 
-CREATE FUNCTION segmentation.membership_periods(user_ids bigint[], moment timestamp with time zone) RETURNS TABLE(user_id bigint, segment_id integer, rollout tstzmultirange, overridden tstzmultirange, assigned tstzmultirange, member tstzmultirange, present timestamp with time zone)
+CREATE FUNCTION segmentation.membership_periods(user_ids bigint[], moment timestamp with time zone) RETURNS TABLE(user_id bigint, segment_id integer, rollout tstzmultirange, overridden tstzmultirange, elsewhere tstzmultirange, assigned tstzmultirange, member tstzmultirange, present timestamp with time zone)
     LANGUAGE sql STABLE
     AS $$
   select
-    t.user_id, t.segment_id, t.rollout, t.overridden, t.assigned,
-    segmentation.member(t.rollout, t.overridden, t.assigned, tstzrange(s.created_at, s.deleted_at)),
+    t.user_id, t.segment_id, t.rollout, t.overridden, t.elsewhere, t.assigned,
+    segmentation.member(t.rollout, t.overridden, t.elsewhere, t.assigned, tstzrange(s.created_at, s.deleted_at)),
     greatest(membership_periods.moment, t.decided_at, s.created_at, nullif(s.deleted_at, 'infinity'))
   from (
     select
       p.user_id,
       p.segment_id,
       range_agg(p.period) filter (where p.kind = 'rollout') as rollout,
-      range_agg(p.period) filter (where p.kind <> 'rollout') as overridden,
+      range_agg(p.period) filter (where p.kind in ('assignment', 'exclusion')) as overridden,
+      range_agg(p.period) filter (where p.kind = 'elsewhere') as elsewhere,
       range_agg(p.period) filter (where p.kind = 'assignment') as assigned,
       max(p.decided_at) as decided_at
     from (
@@ -2459,7 +3709,12 @@ CREATE FUNCTION segmentation.membership_periods(user_ids bigint[], moment timest
         left join segmentation.users as u on u.user_id = asked.user_id
       ) as k
       join segmentation.rollouts as r
-        on r.ends_at > k.registered_at and segmentation.bucket(k.user_id, r.salt) < r.threshold
+        on r.ends_at > k.registered_at
+        and segmentation.holds(r.buckets, r.threshold, segmentation.bucket(k.user_id, r.salt))
+      union all
+      select e.user_id, e.segment_id, 'elsewhere', tstzrange(e.starts_at, e.ends_at), e.decided_at
+      from segmentation.assignments_elsewhere as e
+      where e.user_id = any (membership_periods.user_ids)
       union all
       select
         o.user_id, o.segment_id, case when o.included then 'assignment' else 'exclusion' end,
@@ -2482,11 +3737,12 @@ CREATE FUNCTION segmentation.memberships_after_delete() RETURNS trigger
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
-  moment timestamptz := segmentation.clock();
+  moment timestamptz := segmentation.moment_of_change();
+  earliest timestamptz := segmentation.earliest_change();
 begin
   perform segmentation.ensure_history_partition(month)
   from (
-    select distinct date_trunc('month', least(o.ends_at, s.deleted_at, moment), 'UTC')
+    select distinct date_trunc('month', least(o.ends_at, s.deleted_at, greatest(moment, earliest)), 'UTC')
     from old_rows as o
     join segmentation.segments as s on s.segment_id = o.segment_id
   ) as m (month);
@@ -2494,7 +3750,7 @@ begin
   select c.*
   from old_rows as o
   cross join lateral segmentation.closed_override(
-    row(o.*)::segmentation.memberships, 'infinity', moment) as c;
+    row(o.*)::segmentation.memberships, 'infinity', moment, earliest) as c;
   return null;
 end
 $$;
@@ -2514,9 +3770,13 @@ declare
 begin
   -- One pass over what may be a million rows; only what is wrong is looked for again.
   for added in
-    select d.segment_id, d.starts_at, s.segment_id is not null as living
+    select
+      d.segment_id, d.starts_at, s.segment_id is not null as living,
+      (d.layer_id is not distinct from s.layer_id) as in_its_layer
     from (
-      select n.segment_id, min(n.starts_at) as starts_at from new_rows as n group by n.segment_id
+      select n.segment_id, n.layer_id, min(n.starts_at) as starts_at
+      from new_rows as n
+      group by n.segment_id, n.layer_id
     ) as d
     left join segmentation.segments as s on s.segment_id = d.segment_id and s.deleted_at = 'infinity'
   loop
@@ -2526,6 +3786,13 @@ begin
           errcode = 'foreign_key_violation',
           detail = json_build_object('segment_id', added.segment_id),
           hint = 'Look it up in segmentation.segments, or call change_user_segments with its slug.';
+    end if;
+    if not added.in_its_layer then
+      raise exception 'segment_id % is not in the layer that the row names', added.segment_id
+        using
+          errcode = 'foreign_key_violation',
+          detail = json_build_object('segment_id', added.segment_id),
+          hint = 'Leave layer_id out, or call change_user_segments.';
     end if;
     if added.starts_at < earliest then
       select n.user_id, n.starts_at into wrong
@@ -2581,7 +3848,7 @@ begin
   end if;
   perform segmentation.ensure_history_partition(month)
   from (
-    select distinct date_trunc('month', least(o.ends_at, s.deleted_at, moment), 'UTC')
+    select distinct date_trunc('month', least(o.ends_at, s.deleted_at, greatest(moment, earliest)), 'UTC')
     from old_rows as o
     join segmentation.segments as s on s.segment_id = o.segment_id
     join new_rows as n on n.user_id = o.user_id and n.segment_id = o.segment_id
@@ -2593,7 +3860,7 @@ begin
   join new_rows as n on n.user_id = o.user_id and n.segment_id = o.segment_id
   cross join lateral segmentation.closed_override(
     row(o.*)::segmentation.memberships, n.starts_at,
-    greatest(moment, case when n.starts_at <= n.decided_at then n.starts_at end)) as c
+    greatest(moment, case when n.starts_at <= n.decided_at then n.starts_at end), earliest) as c
   where (n.included, n.starts_at) is distinct from (o.included, o.starts_at);
   return null;
 end
@@ -2608,7 +3875,7 @@ CREATE FUNCTION segmentation.memberships_name_the_login() RETURNS trigger
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
-  moment timestamptz := segmentation.clock();
+  moment timestamptz := segmentation.stamp(null);
 begin
   if tg_op = 'INSERT' or (new.included, new.starts_at) is distinct from (old.included, old.starts_at) then
     new.actor := session_user;
@@ -2628,6 +3895,7 @@ begin
   if tg_op = 'UPDATE' then
     new.decided_at := greatest(old.decided_at, moment);
   end if;
+  new.layer_id := (select s.layer_id from segmentation.segments as s where s.segment_id = new.segment_id);
   return new;
 end
 $$;
@@ -2635,6 +3903,53 @@ $$;
 ALTER FUNCTION segmentation.memberships_name_the_login() OWNER TO segmentation_owner;
 
 COMMENT ON FUNCTION segmentation.memberships_name_the_login() IS 'Internal: called by other functions of this schema, not by people.';
+
+CREATE FUNCTION segmentation.microseconds(moment timestamp with time zone) RETURNS bigint
+    LANGUAGE sql STABLE PARALLEL SAFE
+    AS $$ select (extract(epoch from moment) * 1000000)::bigint $$;
+
+ALTER FUNCTION segmentation.microseconds(moment timestamp with time zone) OWNER TO segmentation_owner;
+
+COMMENT ON FUNCTION segmentation.microseconds(moment timestamp with time zone) IS 'Internal: called by other functions of this schema, not by people.';
+
+CREATE FUNCTION segmentation.mismatch_p_value(observed bigint[], planned numeric[], users bigint) RETURNS double precision
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  select case when count(*) > 1 then
+    segmentation.chi_square_p_value(
+      sum((g.observed - g.expected) ^ 2 / g.expected)::double precision, count(*)::integer - 1)
+  end
+  from (
+    select c.observed, c.planned * mismatch_p_value.users / 100
+    from (
+      select o.observed, o.planned
+      from unnest(mismatch_p_value.observed, mismatch_p_value.planned) as o (observed, planned)
+      union all
+      select mismatch_p_value.users - sum(o.observed), 100 - sum(o.planned)
+      from unnest(mismatch_p_value.observed, mismatch_p_value.planned) as o (observed, planned)
+    ) as c
+  ) as g (observed, expected)
+  where g.expected > 0
+$$;
+
+ALTER FUNCTION segmentation.mismatch_p_value(observed bigint[], planned numeric[], users bigint) OWNER TO segmentation_owner;
+
+COMMENT ON FUNCTION segmentation.mismatch_p_value(observed bigint[], planned numeric[], users bigint) IS 'Internal: called by other functions of this schema, not by people.';
+
+CREATE FUNCTION segmentation.moment_of_change() RETURNS timestamp with time zone
+    LANGUAGE sql
+    AS $$
+  select coalesce(
+    case when current_user = 'segmentation_owner' then
+      nullif(pg_catalog.current_setting('segmentation.moment', true), '')::timestamptz
+    end,
+    segmentation.clock())
+$$;
+
+ALTER FUNCTION segmentation.moment_of_change() OWNER TO segmentation_owner;
+
+COMMENT ON FUNCTION segmentation.moment_of_change() IS 'Internal: called by other functions of this schema, not by people.';
 
 CREATE FUNCTION segmentation.month_start(period text) RETURNS timestamp with time zone
     LANGUAGE plpgsql IMMUTABLE
@@ -2675,6 +3990,28 @@ ALTER FUNCTION segmentation.note_upkeep(task text, rows bigint) OWNER TO segment
 
 COMMENT ON FUNCTION segmentation.note_upkeep(task text, rows bigint) IS 'For the service: note that a task of the upkeep ended well, and how many rows it moved; service_status() shows it. Example: select note_upkeep(''sweep'', 0);';
 
+CREATE FUNCTION segmentation.ofrep_evaluation(slug text, value json, variant text, percent numeric, source text, by_hand boolean, since timestamp with time zone, until timestamp with time zone) RETURNS json
+    LANGUAGE sql STABLE
+    AS $$
+  select pg_catalog.json_strip_nulls(pg_catalog.json_build_object(
+    'key', ofrep_evaluation.slug,
+    'value', ofrep_evaluation.value,
+    'variant', ofrep_evaluation.variant,
+    'reason', case
+      when ofrep_evaluation.by_hand then 'TARGETING_MATCH'
+      when ofrep_evaluation.percent = 100 then 'STATIC'
+      else 'SPLIT'
+    end,
+    'metadata', pg_catalog.json_build_object(
+      'source', ofrep_evaluation.source,
+      'since', segmentation.rfc3339(ofrep_evaluation.since),
+      'until', segmentation.rfc3339(ofrep_evaluation.until))))
+$$;
+
+ALTER FUNCTION segmentation.ofrep_evaluation(slug text, value json, variant text, percent numeric, source text, by_hand boolean, since timestamp with time zone, until timestamp with time zone) OWNER TO segmentation_owner;
+
+COMMENT ON FUNCTION segmentation.ofrep_evaluation(slug text, value json, variant text, percent numeric, source text, by_hand boolean, since timestamp with time zone, until timestamp with time zone) IS 'Internal: called by other functions of this schema, not by people.';
+
 CREATE FUNCTION segmentation.ofrep_evaluations(user_id bigint, slugs text[]) RETURNS TABLE(slug text, evaluation json)
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -2691,29 +4028,58 @@ begin
     perform segmentation.register_unknown_users(array[ofrep_evaluations.user_id]);
   end if;
   return query
+  with segment_flags as materialized (
+    select
+      s.slug, s.layer_id, s.slug = any (member_of) as member, r.percent,
+      -- Here, or elsewhere in the layer.
+      num_nonnulls(m.user_id, e.user_id) > 0 as by_hand,
+      segmentation.source(m.included, not m.included, s.slug = any (member_of), e.user_id is not null) as source,
+      coalesce(m.starts_at, e.starts_at, r.starts_at) as since,
+      case
+        when m.user_id is not null then m.ends_at
+        when e.user_id is not null then e.ends_at
+        else r.ends_at
+      end as until
+    from segmentation.segments as s
+    left join segmentation.memberships as m
+      on m.user_id = ofrep_evaluations.user_id and m.segment_id = s.segment_id
+      and segmentation.in_force(m.starts_at, m.ends_at, moment, m.decided_at)
+    left join lateral (
+      select e.user_id, e.starts_at, e.ends_at
+      from segmentation.memberships as e
+      join segmentation.segments as other on other.segment_id = e.segment_id and other.deleted_at = 'infinity'
+      where e.user_id = ofrep_evaluations.user_id and e.layer_id = s.layer_id and e.included
+        and e.segment_id <> s.segment_id
+        and segmentation.in_force(e.starts_at, e.ends_at, moment, e.decided_at)
+    ) as e on true
+    left join segmentation.rollouts as r
+      on r.segment_id = s.segment_id and segmentation.in_force(r.starts_at, r.ends_at, moment, r.decided_at)
+    where s.deleted_at = 'infinity'
+      and (
+        s.slug = any (ofrep_evaluations.slugs)
+        or s.layer_id in (
+          select l.layer_id
+          from segmentation.layers as l
+          where l.deleted_at = 'infinity' and l.slug = any (ofrep_evaluations.slugs)
+        )
+      )
+  )
   select
-    s.slug,
-    json_strip_nulls(json_build_object(
-      'key', s.slug,
-      'value', v.member,
-      'variant', case when v.member then 'in' else 'out' end,
-      'reason', case
-        when m.included is not null then 'TARGETING_MATCH'
-        when r.percent = 100 then 'STATIC'
-        else 'SPLIT'
-      end,
-      'metadata', json_build_object(
-        'source', segmentation.source(m.included, not m.included, v.member),
-        'since', segmentation.rfc3339(coalesce(m.starts_at, r.starts_at)),
-        'until', segmentation.rfc3339(case when m.included is null then r.ends_at else m.ends_at end))))
-  from segmentation.segments as s
-  cross join lateral (select s.slug = any (member_of)) as v (member)
-  left join segmentation.memberships as m
-    on m.user_id = ofrep_evaluations.user_id and m.segment_id = s.segment_id
-    and segmentation.in_force(m.starts_at, m.ends_at, moment, m.decided_at)
-  left join segmentation.rollouts as r
-    on r.segment_id = s.segment_id and segmentation.in_force(r.starts_at, r.ends_at, moment, r.decided_at)
-  where s.deleted_at = 'infinity' and s.slug = any (ofrep_evaluations.slugs);
+    f.slug,
+    segmentation.ofrep_evaluation(
+      f.slug, to_json(f.member), case when f.member then 'in' else 'out' end,
+      f.percent, f.source, f.by_hand, f.since, f.until)
+  from segment_flags as f
+  where f.slug = any (ofrep_evaluations.slugs)
+  union all
+  select
+    l.slug,
+    segmentation.ofrep_evaluation(
+      l.slug, to_json(coalesce(f.slug, 'off')), coalesce(f.slug, 'off'),
+      f.percent, coalesce(f.source, 'none'), f.by_hand, f.since, f.until)
+  from segmentation.layers as l
+  left join segment_flags as f on f.layer_id = l.layer_id and f.member
+  where l.deleted_at = 'infinity' and l.slug = any (ofrep_evaluations.slugs);
 end
 $$;
 
@@ -2726,8 +4092,13 @@ CREATE FUNCTION segmentation.ofrep_flag(user_id bigint, slug text) RETURNS json
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
-  -- Raises where there is none.
-  perform segmentation.segment_id_of(ofrep_flag.slug);
+  if not exists (
+    select from segmentation.layers as l
+    where l.slug = ofrep_flag.slug collate "C" and l.deleted_at = 'infinity'
+  ) then
+    -- Raises where there is none.
+    perform segmentation.segment_id_of(ofrep_flag.slug);
+  end if;
   return (
     select e.evaluation
     from segmentation.ofrep_evaluations(ofrep_flag.user_id, array[ofrep_flag.slug]) as e
@@ -2737,7 +4108,7 @@ $$;
 
 ALTER FUNCTION segmentation.ofrep_flag(user_id bigint, slug text) OWNER TO segmentation_owner;
 
-COMMENT ON FUNCTION segmentation.ofrep_flag(user_id bigint, slug text) IS 'For the service: POST /ofrep/v1/evaluate/flags/{key}: whether a user is in a segment right now, as OFREP says it. Example: select ofrep_flag(1000, ''AVITO_VOICE_MESSAGES'');';
+COMMENT ON FUNCTION segmentation.ofrep_flag(user_id bigint, slug text) IS 'For the service: POST /ofrep/v1/evaluate/flags/{key}: whether a user is in a segment right now, or in which segment of a layer, as OFREP says it. Example: select ofrep_flag(1000, ''AVITO_VOICE_MESSAGES'');';
 
 CREATE FUNCTION segmentation.ofrep_flags(user_id bigint, slugs text[] DEFAULT NULL::text[]) RETURNS json
     LANGUAGE plpgsql SECURITY DEFINER
@@ -2746,7 +4117,11 @@ CREATE FUNCTION segmentation.ofrep_flags(user_id bigint, slugs text[] DEFAULT NU
 declare
   asked text[] := coalesce(
     ofrep_flags.slugs,
-    array(select s.slug from segmentation.segments as s where s.deleted_at = 'infinity'));
+    array(
+      select s.slug from segmentation.segments as s where s.deleted_at = 'infinity'
+      union all
+      select l.slug from segmentation.layers as l where l.deleted_at = 'infinity'
+    ));
 begin
   if cardinality(ofrep_flags.slugs) > 0 then
     perform segmentation.require_at_most('flags', cardinality(ofrep_flags.slugs), 1000);
@@ -2758,7 +4133,7 @@ begin
           e.evaluation,
           json_build_object(
             'key', a.slug, 'errorCode', 'FLAG_NOT_FOUND',
-            'errorDetails', 'segment "' || a.slug || '" does not exist'))
+            'errorDetails', 'no segment or layer has the slug "' || a.slug || '"'))
         order by a.slug),
       '[]'))
     from (select distinct given.slug collate "C" from unnest(asked) as given (slug)) as a (slug)
@@ -2769,7 +4144,7 @@ $$;
 
 ALTER FUNCTION segmentation.ofrep_flags(user_id bigint, slugs text[]) OWNER TO segmentation_owner;
 
-COMMENT ON FUNCTION segmentation.ofrep_flags(user_id bigint, slugs text[]) IS 'For the service: POST /ofrep/v1/evaluate/flags: every segment, or those named, as a boolean flag of a user right now, by slug. Example: select ofrep_flags(1000); select ofrep_flags(1000, array[''AVITO_VOICE_MESSAGES'']);';
+COMMENT ON FUNCTION segmentation.ofrep_flags(user_id bigint, slugs text[]) IS 'For the service: POST /ofrep/v1/evaluate/flags: every segment as a boolean flag of a user right now and every layer as a string flag, or those named, by slug. Example: select ofrep_flags(1000); select ofrep_flags(1000, array[''AVITO_VOICE_MESSAGES'']);';
 
 CREATE FUNCTION segmentation.oldest_unswept(moment timestamp with time zone) RETURNS timestamp with time zone
     LANGUAGE sql STABLE
@@ -2812,6 +4187,26 @@ ALTER FUNCTION segmentation.open_report_link(id_digest bytea) OWNER TO segmentat
 
 COMMENT ON FUNCTION segmentation.open_report_link(id_digest bytea) IS 'For the service: whose link this is, and which report it opens. Example: select * from open_report_link(sha256(''…''));';
 
+CREATE FUNCTION segmentation.other_segments_of_layer(segment_id integer, at timestamp with time zone DEFAULT NULL::timestamp with time zone) RETURNS integer[]
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  select array(
+    select other.segment_id
+    from segmentation.segments as s
+    join segmentation.segments as other on other.layer_id = s.layer_id and other.segment_id <> s.segment_id
+    where s.segment_id = other_segments_of_layer.segment_id
+      and case
+        when other_segments_of_layer.at is null then other.deleted_at = 'infinity'
+        else segmentation.in_force(other.created_at, other.deleted_at, other_segments_of_layer.at)
+      end
+  )
+$$;
+
+ALTER FUNCTION segmentation.other_segments_of_layer(segment_id integer, at timestamp with time zone) OWNER TO segmentation_owner;
+
+COMMENT ON FUNCTION segmentation.other_segments_of_layer(segment_id integer, at timestamp with time zone) IS 'Internal: called by other functions of this schema, not by people.';
+
 CREATE FUNCTION segmentation.override_change(wanted boolean, state text, rolled_out boolean, planning boolean, same_start boolean, same_end boolean) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     AS $$
@@ -2840,38 +4235,62 @@ CREATE FUNCTION segmentation.override_lines(from_time timestamp with time zone, 
     LANGUAGE sql STABLE
     AS $$
   with changed as materialized (
-    select o.user_id, o.segment_id, o.included, o.starts_at, o.ends_at, o.decided_at
+    select
+      o.user_id, o.segment_id, case when o.included then 'assignment' else 'exclusion' end as kind,
+      o.starts_at, o.ends_at, o.decided_at
     from segmentation.overrides as o
     join segmentation.segments as s on s.segment_id = o.segment_id
     where o.user_id > override_lines.after_id and o.user_id <= override_lines.up_to_id
       and o.starts_at <= override_lines.to_time and o.ends_at >= override_lines.from_time
       and (o.starts_at >= override_lines.from_time or least(o.ends_at, s.deleted_at) <= override_lines.to_time)
+  ),
+  concerned as materialized (
+    select c.* from changed as c
+    union all
+    select e.user_id, e.segment_id, 'elsewhere', e.starts_at, e.ends_at, e.decided_at
+    from segmentation.assignments_elsewhere as e
+    where e.user_id > override_lines.after_id and e.user_id <= override_lines.up_to_id
+      and e.starts_at <= override_lines.to_time and e.ends_at >= override_lines.from_time
+      and (
+        (e.user_id, e.segment_id) in (select c.user_id, c.segment_id from changed as c)
+        or (
+          (e.starts_at >= override_lines.from_time or e.ends_at <= override_lines.to_time)
+          and not exists (
+            select
+            from segmentation.overrides as o
+            where o.user_id = e.user_id and o.segment_id = e.segment_id
+              and o.starts_at < override_lines.from_time and o.ends_at > override_lines.to_time
+          )
+        )
+      )
   )
   select t.user_id, b.at, s.slug, t.segment_id, b.operation
   from (
     select
       p.user_id, p.segment_id,
-      range_agg(tstzrange(p.starts_at, p.ends_at)) filter (where p.included is null) as rollout,
-      range_agg(tstzrange(p.starts_at, p.ends_at)) filter (where p.included is not null) as overridden,
-      range_agg(tstzrange(p.starts_at, p.ends_at)) filter (where p.included) as assigned,
+      range_agg(tstzrange(p.starts_at, p.ends_at)) filter (where p.kind = 'rollout') as rollout,
+      range_agg(tstzrange(p.starts_at, p.ends_at)) filter (where p.kind in ('assignment', 'exclusion')) as overridden,
+      range_agg(tstzrange(p.starts_at, p.ends_at)) filter (where p.kind = 'elsewhere') as elsewhere,
+      range_agg(tstzrange(p.starts_at, p.ends_at)) filter (where p.kind = 'assignment') as assigned,
       max(p.decided_at) as decided_at
     from (
-      select c.user_id, c.segment_id, c.included, c.starts_at, c.ends_at, c.decided_at
-      from changed as c
+      select c.user_id, c.segment_id, c.kind, c.starts_at, c.ends_at, c.decided_at
+      from concerned as c
       union all
       select
-        c.user_id, c.segment_id, null, greatest(r.starts_at, u.registered_at), r.ends_at,
+        c.user_id, c.segment_id, 'rollout', greatest(r.starts_at, u.registered_at), r.ends_at,
         greatest(r.decided_at, u.registered_at)
-      from changed as c
+      from concerned as c
       join segmentation.rollouts as r
-        on r.segment_id = c.segment_id and segmentation.bucket(c.user_id, r.salt) < r.threshold
+        on r.segment_id = c.segment_id
+        and segmentation.holds(r.buckets, r.threshold, segmentation.bucket(c.user_id, r.salt))
       join segmentation.users as u on u.user_id = c.user_id and u.registered_at < r.ends_at
     ) as p
     group by p.user_id, p.segment_id
   ) as t
   join segmentation.segments as s on s.segment_id = t.segment_id
   cross join lateral unnest(
-    segmentation.member(t.rollout, t.overridden, t.assigned, tstzrange(s.created_at, s.deleted_at))
+    segmentation.member(t.rollout, t.overridden, t.elsewhere, t.assigned, tstzrange(s.created_at, s.deleted_at))
   ) as period
   cross join lateral (
     select 'add', lower(period)
@@ -2902,6 +4321,94 @@ ALTER FUNCTION segmentation.override_state(override segmentation.memberships, mo
 
 COMMENT ON FUNCTION segmentation.override_state(override segmentation.memberships, moment timestamp with time zone) IS 'Internal: called by other functions of this schema, not by people.';
 
+CREATE FUNCTION segmentation.period_rows(slug text, from_time timestamp with time zone DEFAULT NULL::timestamp with time zone, to_time timestamp with time zone DEFAULT NULL::timestamp with time zone) RETURNS TABLE(user_id bigint, source text, since text, until text)
+    LANGUAGE sql STABLE
+    AS $$
+  select p.user_id, p.source, segmentation.rfc3339(p.since), segmentation.rfc3339(p.until)
+  from segmentation.periods_window(period_rows.slug, period_rows.from_time, period_rows.to_time) as in_window
+  cross join segmentation.user_pages() as page
+  cross join lateral segmentation.periods_page(period_rows.slug, in_window, page.after_id, page.up_to_id) as p
+$$;
+
+ALTER FUNCTION segmentation.period_rows(slug text, from_time timestamp with time zone, to_time timestamp with time zone) OWNER TO segmentation_owner;
+
+COMMENT ON FUNCTION segmentation.period_rows(slug text, from_time timestamp with time zone, to_time timestamp with time zone) IS 'For the service: segment_periods, page by page. Example: select * from period_rows(''AVITO_VOICE_MESSAGES'');';
+
+CREATE FUNCTION segmentation.periods_page(slug text, in_window tstzrange, after_id bigint, up_to_id bigint) RETURNS TABLE(user_id bigint, source text, since timestamp with time zone, until timestamp with time zone)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET jit TO 'off'
+    AS $$
+declare
+  segment_ids integer[] := array(
+    select s.segment_id from segmentation.segments as s where s.slug = periods_page.slug collate "C");
+  now timestamptz := segmentation.clock();
+  page bigint[];
+begin
+  -- Without a rollout, only those concern us who were overridden.
+  if exists (
+    select
+    from segmentation.rollouts as r
+    where r.segment_id = any (segment_ids) and r.percent > 0 and r.starts_at < upper(in_window)
+  ) then
+    page := array(
+      select u.user_id
+      from segmentation.users as u
+      where u.user_id > periods_page.after_id and u.user_id <= periods_page.up_to_id
+    );
+  else
+    page := array(
+      select distinct o.user_id
+      from segmentation.overrides as o
+      where o.segment_id = any (segment_ids)
+        and o.user_id > periods_page.after_id and o.user_id <= periods_page.up_to_id
+    );
+  end if;
+  return query
+  select
+    p.user_id,
+    segmentation.source(
+      p.assigned @> lower(period), p.overridden @> lower(period), p.rollout @> lower(period)),
+    lower(period), upper(period)
+  from segmentation.membership_periods(page, now) as p
+  cross join lateral unnest(p.member) as period
+  where p.segment_id = any (segment_ids) and period && in_window
+  order by p.user_id, lower(period);
+end
+$$;
+
+ALTER FUNCTION segmentation.periods_page(slug text, in_window tstzrange, after_id bigint, up_to_id bigint) OWNER TO segmentation_owner;
+
+COMMENT ON FUNCTION segmentation.periods_page(slug text, in_window tstzrange, after_id bigint, up_to_id bigint) IS 'For the service: one page of segment_periods. Example: select * from periods_page(''AVITO_VOICE_MESSAGES'', tstzrange(now() - interval ''7 days'', now()), 0, 5000);';
+
+CREATE FUNCTION segmentation.periods_window(slug text, from_time timestamp with time zone, to_time timestamp with time zone) RETURNS tstzrange
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  first_moment timestamptz := coalesce(
+    periods_window.from_time, (select r.kept_since from segmentation.retention as r));
+  last_moment timestamptz := coalesce(periods_window.to_time, segmentation.clock());
+begin
+  perform segmentation.require_known_slug(periods_window.slug);
+  if periods_window.from_time is not null then
+    perform segmentation.require_kept(periods_window.from_time);
+  end if;
+  if last_moment < first_moment then
+    raise exception 'to % is before from %', last_moment, first_moment
+      using
+        errcode = 'invalid_parameter_value',
+        detail = json_build_object('from', first_moment, 'to', last_moment),
+        hint = 'A window ends after it begins.';
+  end if;
+  return tstzrange(first_moment, last_moment);
+end
+$$;
+
+ALTER FUNCTION segmentation.periods_window(slug text, from_time timestamp with time zone, to_time timestamp with time zone) OWNER TO segmentation_owner;
+
+COMMENT ON FUNCTION segmentation.periods_window(slug text, from_time timestamp with time zone, to_time timestamp with time zone) IS 'For the service: the window that segment_periods tells of. Example: select periods_window(''AVITO_VOICE_MESSAGES'', now() - interval ''7 days'', now());';
+
 CREATE FUNCTION segmentation.purge_expired() RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -2919,6 +4426,7 @@ begin
   )
   select (select count(*) from links) + (select count(*) from answers) into purged;
   perform segmentation.drop_retired_partitions();
+  perform segmentation.renew_layer_cells();
   perform segmentation.note_upkeep('purge', purged);
   return purged;
 end
@@ -2927,6 +4435,40 @@ $$;
 ALTER FUNCTION segmentation.purge_expired() OWNER TO segmentation_owner;
 
 COMMENT ON FUNCTION segmentation.purge_expired() IS 'Delete report links that have expired and answers kept for a day; returns how many. Drops months of the history that drop_history_before could not drop. Example: select purge_expired();';
+
+CREATE FUNCTION segmentation.random_buckets(buckets int4multirange, number integer, held int4multirange) RETURNS int4multirange
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  select coalesce(
+    range_agg(int4range(p.first, p.first + least(p.size, random_buckets.number - p.taken_before)::integer))
+      filter (where p.taken_before < random_buckets.number),
+    '{}')
+  from (
+    select
+      c.first, c.size,
+      coalesce(
+        sum(c.size) over (order by c.rank, c.place rows between unbounded preceding and 1 preceding), 0)
+        as taken_before
+    from (
+      select
+        greatest(lower(run), cell * 100) as first,
+        least(upper(run), cell * 100 + 100) - greatest(lower(run), cell * 100) as size,
+        case
+          when int4range(cell * 100, cell * 100 + 100) <@ run then 2
+          when int4range(cell * 100, cell * 100 + 100) && random_buckets.held then 1
+          else 3
+        end as rank,
+        random() as place
+      from unnest(random_buckets.buckets) as run
+      cross join lateral generate_series(lower(run) / 100, (upper(run) - 1) / 100) as cell
+    ) as c
+  ) as p
+$$;
+
+ALTER FUNCTION segmentation.random_buckets(buckets int4multirange, number integer, held int4multirange) OWNER TO segmentation_owner;
+
+COMMENT ON FUNCTION segmentation.random_buckets(buckets int4multirange, number integer, held int4multirange) IS 'Internal: called by other functions of this schema, not by people.';
 
 CREATE FUNCTION segmentation.random_secret() RETURNS text
     LANGUAGE sql
@@ -2940,6 +4482,72 @@ $$;
 ALTER FUNCTION segmentation.random_secret() OWNER TO segmentation_owner;
 
 COMMENT ON FUNCTION segmentation.random_secret() IS 'Internal: called by other functions of this schema, not by people.';
+
+CREATE FUNCTION segmentation.refuse_full_layer(layer_ids integer[], segment_ids integer[], since timestamp with time zone) RETURNS void
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  asked record;
+begin
+  with steps as (
+    select r.*
+    from segmentation.rollouts as r
+    where r.layer_id = any (refuse_full_layer.layer_ids) and r.ends_at > refuse_full_layer.since
+  ),
+  sums as (
+    select c.layer_id, c.at, sum(c.change) over (partition by c.layer_id order by c.at) as threshold
+    from (
+      select s.layer_id, s.starts_at as at, s.threshold as change from steps as s
+      union all
+      select s.layer_id, s.ends_at, -s.threshold from steps as s
+    ) as c
+  )
+  select
+    s.segment_id, s.layer_id, s.starts_at, s.ends_at, trim_scale(s.percent) as percent,
+    trim_scale((100000 - max(m.threshold) + s.threshold) / 1000.0) as free
+  into asked
+  from steps as s
+  join sums as m on m.layer_id = s.layer_id and m.at >= s.starts_at and m.at < s.ends_at and m.threshold > 100000
+  where s.segment_id = any (refuse_full_layer.segment_ids)
+  group by s.segment_id, s.layer_id, s.starts_at, s.ends_at, s.percent, s.threshold
+  order by s.starts_at, s.segment_id
+  limit 1;
+  if not found then
+    return;
+  end if;
+  raise exception 'segment "%" asks for % %% of layer "%" from % on, where % %% are free for it',
+    (select s.slug from segmentation.segments as s where s.segment_id = asked.segment_id),
+    asked.percent,
+    (select l.slug from segmentation.layers as l where l.layer_id = asked.layer_id),
+    segmentation.rfc3339(asked.starts_at),
+    asked.free
+    using
+      errcode = 'object_not_in_prerequisite_state',
+      detail = (
+        select json_build_object(
+          'code', 'layer_full',
+          'layer', (select l.slug from segmentation.layers as l where l.layer_id = asked.layer_id),
+          'free_percent', asked.free,
+          'asked_percent', asked.percent,
+          'held', coalesce(json_agg(h order by h.segment, h.starts_at), '[]'))
+        from (
+          select
+            s.slug as segment, trim_scale(r.percent) as percent,
+            segmentation.rfc3339(r.starts_at) as starts_at, segmentation.rfc3339(r.ends_at) as ends_at
+          from segmentation.rollouts as r
+          join segmentation.segments as s on s.segment_id = r.segment_id
+          where r.layer_id = asked.layer_id and r.segment_id <> asked.segment_id and r.percent > 0
+            and r.starts_at < asked.ends_at and r.ends_at > asked.starts_at
+        ) as h
+      ),
+      hint = 'Ask for less; or lower, cancel or delete what the other segments hold: select * from get_layer(slug), or GET /v1/layers/{slug}.';
+end
+$$;
+
+ALTER FUNCTION segmentation.refuse_full_layer(layer_ids integer[], segment_ids integer[], since timestamp with time zone) OWNER TO segmentation_owner;
+
+COMMENT ON FUNCTION segmentation.refuse_full_layer(layer_ids integer[], segment_ids integer[], since timestamp with time zone) IS 'Internal: called by other functions of this schema, not by people.';
 
 CREATE FUNCTION segmentation.refuse_history_change() RETURNS trigger
     LANGUAGE plpgsql
@@ -3105,6 +4713,144 @@ ALTER FUNCTION segmentation.register_users(user_ids bigint[]) OWNER TO segmentat
 
 COMMENT ON FUNCTION segmentation.register_users(user_ids bigint[]) IS 'Make users known: rollouts hold them from now on. Known ones stay as they are. Example: select register_users(array[1000, 1002]);';
 
+CREATE FUNCTION segmentation.renew_layer_cells() RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  moment timestamptz := segmentation.clock();
+  renewed integer;
+begin
+  for renewed in
+    select l.layer_id
+    from segmentation.layers as l
+    where l.layer_id in (
+      select c.layer_id
+      from segmentation.layer_cells as c
+      group by c.layer_id
+      having count(*) = 16 and count(*) filter (where c.ends_at <= moment) > 4
+    )
+    for no key update skip locked
+  loop
+    perform segmentation.derive_layer_cells(renewed);
+  end loop;
+end
+$$;
+
+ALTER FUNCTION segmentation.renew_layer_cells() OWNER TO segmentation_owner;
+
+COMMENT ON FUNCTION segmentation.renew_layer_cells() IS 'Internal: called by other functions of this schema, not by people.';
+
+CREATE FUNCTION segmentation.replace_assignments(slug text, segment_id integer, user_ids bigint[], expires_at timestamp with time zone, starts_at timestamp with time zone, actor text, reason text, max_removed bigint, all_actors boolean) RETURNS TABLE(added bigint, removed bigint, rescheduled bigint)
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  moment timestamptz;
+  last_start timestamptz;
+  own_actor text;
+  concerned bigint[];
+  are_listed boolean[];
+  new_ids bigint[];
+begin
+  -- One list for this segment after the other. The number is ours.
+  perform pg_advisory_xact_lock(21468, replace_assignments.segment_id);
+  moment := segmentation.clock();
+  perform segmentation.require_period(replace_assignments.starts_at, replace_assignments.expires_at, moment);
+  perform segmentation.set_actor(replace_assignments.actor, replace_assignments.reason);
+  if not replace_assignments.all_actors then
+    own_actor := segmentation.actor();
+  end if;
+  select
+    array_agg(c.user_id order by c.user_id),
+    array_agg(c.is_listed order by c.user_id),
+    count(*) filter (where c.change = 'removed'),
+    max(c.starts_at) filter (where c.change = 'rescheduled')
+  into concerned, are_listed, removed, last_start
+  from (
+    select
+      coalesce(asked.user_id, m.user_id) as user_id, asked.user_id is not null as is_listed, m.starts_at,
+      segmentation.list_change(
+        asked.user_id is not null, m, own_actor, replace_assignments.expires_at, moment) as change
+    from segmentation.in_order(replace_assignments.user_ids) as asked (user_id)
+    full join (
+      select o.* from segmentation.memberships as o where o.segment_id = replace_assignments.segment_id
+    ) as m on m.user_id = asked.user_id
+  ) as c
+  where c.change <> 'unchanged';
+  if cardinality(replace_assignments.user_ids) = 0 then
+    raise exception 'the list is empty: % users would be removed from segment "%"',
+      removed, replace_assignments.slug
+      using
+        errcode = 'object_not_in_prerequisite_state',
+        detail = json_build_object(
+          'code', 'too_many_removed', 'segment', replace_assignments.slug, 'removed', removed),
+        hint = 'Is the list whole? To end these assignments, send the users with the operation remove.';
+  end if;
+  perform segmentation.require_few_removed(
+    replace_assignments.slug, removed, replace_assignments.max_removed);
+  if last_start >= replace_assignments.expires_at then
+    raise exception 'expires_at % is not after % when an assignment on the list is planned to start',
+      replace_assignments.expires_at, last_start
+      using
+        errcode = 'invalid_parameter_value',
+        detail = json_build_object('expires_at', replace_assignments.expires_at, 'starts_at', last_start),
+        hint = 'Give a later end, or cancel the plan by removing the user first.';
+  end if;
+
+  added := 0;
+  rescheduled := 0;
+  if concerned is not null then
+    moment := segmentation.lock_overrides(concerned, array[replace_assignments.segment_id]);
+    -- Judged once more: somebody else may have been quicker.
+    with decided as materialized (
+      select
+        c.user_id,
+        segmentation.list_change(c.is_listed, m, own_actor, replace_assignments.expires_at, moment) as change
+      from unnest(concerned, are_listed) as c (user_id, is_listed)
+      left join segmentation.memberships as m
+        on m.user_id = c.user_id and m.segment_id = replace_assignments.segment_id
+    ),
+    ended as (
+      delete from segmentation.memberships as m
+      using decided as d
+      where d.change = 'removed'
+        and m.user_id = d.user_id and m.segment_id = replace_assignments.segment_id
+    ),
+    rescheduled_rows as (
+      update segmentation.memberships as m
+      set
+        ends_at = replace_assignments.expires_at,
+        end_actor = segmentation.actor(),
+        end_reason = segmentation.actor_reason(),
+        decided_at = moment
+      from decided as d
+      where d.change = 'rescheduled'
+        and m.user_id = d.user_id and m.segment_id = replace_assignments.segment_id
+    )
+    select
+      count(*) filter (where d.change = 'removed'),
+      count(*) filter (where d.change = 'rescheduled'),
+      array_agg(d.user_id order by d.user_id) filter (where d.change = 'added')
+    into removed, rescheduled, new_ids
+    from decided as d;
+  end if;
+  if new_ids is not null then
+    select coalesce(sum(c.users) filter (where c.change = 'added'), 0) into added
+    from segmentation.change_overrides(
+      new_ids, array[replace_assignments.segment_id], array[true],
+      replace_assignments.expires_at, replace_assignments.starts_at,
+      replace_assignments.actor, replace_assignments.reason) as c;
+  end if;
+  perform segmentation.unset_actor();
+  return next;
+end
+$$;
+
+ALTER FUNCTION segmentation.replace_assignments(slug text, segment_id integer, user_ids bigint[], expires_at timestamp with time zone, starts_at timestamp with time zone, actor text, reason text, max_removed bigint, all_actors boolean) OWNER TO segmentation_owner;
+
+COMMENT ON FUNCTION segmentation.replace_assignments(slug text, segment_id integer, user_ids bigint[], expires_at timestamp with time zone, starts_at timestamp with time zone, actor text, reason text, max_removed bigint, all_actors boolean) IS 'Internal: called by other functions of this schema, not by people.';
+
 CREATE FUNCTION segmentation.report_lines(from_time timestamp with time zone, to_time timestamp with time zone, now timestamp with time zone, after_id bigint, up_to_id bigint) RETURNS SETOF segmentation.report_line
     LANGUAGE sql STABLE
     AS $$
@@ -3163,20 +4909,9 @@ begin
     return next;
     return;
   end if;
-  up_to_id := 0;
-  while up_to_id < 9223372036854775807 loop
-    after_id := up_to_id;
-    -- Beyond the last known user there may be one who has an override all the same.
-    select coalesce(max(page.user_id) filter (where page.place = 5000), 9223372036854775807) into up_to_id
-    from (
-      select u.user_id, row_number() over (order by u.user_id) as place
-      from segmentation.users as u
-      where u.user_id > after_id
-      order by u.user_id
-      limit 5000
-    ) as page;
-    return next;
-  end loop;
+  return query
+  select report_pages.from_time, report_pages.to_time, report_pages.now, page.after_id, page.up_to_id
+  from segmentation.user_pages() as page;
 end
 $$;
 
@@ -3208,6 +4943,10 @@ CREATE FUNCTION segmentation.reported_users(from_time timestamp with time zone, 
     select o.user_id, null, o.segment_id
     from segmentation.overrides as o
     where o.starts_at <= reported_users.to_time and o.ends_at >= reported_users.from_time
+    union all
+    select e.user_id, null, e.segment_id
+    from segmentation.assignments_elsewhere as e
+    where e.starts_at <= reported_users.to_time and e.ends_at >= reported_users.from_time
   ) as p
   where p.user_id > reported_users.after_id and p.user_id <= reported_users.up_to_id
   group by p.user_id
@@ -3318,6 +5057,54 @@ ALTER FUNCTION segmentation.require_description(description text) OWNER TO segme
 
 COMMENT ON FUNCTION segmentation.require_description(description text) IS 'Internal: called by other functions of this schema, not by people.';
 
+CREATE FUNCTION segmentation.require_few_removed(slug text, removed bigint, max_removed bigint) RETURNS void
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  if require_few_removed.removed > require_few_removed.max_removed then
+    raise exception '% users would be removed from segment "%", more than %',
+      require_few_removed.removed, require_few_removed.slug, require_few_removed.max_removed
+      using
+        errcode = 'object_not_in_prerequisite_state',
+        detail = json_build_object(
+          'code', 'too_many_removed', 'segment', require_few_removed.slug, 'removed', require_few_removed.removed,
+          'max_removed', require_few_removed.max_removed),
+        hint = 'Is the list whole? If so, give a larger max_removed, or none.';
+  end if;
+end
+$$;
+
+ALTER FUNCTION segmentation.require_few_removed(slug text, removed bigint, max_removed bigint) OWNER TO segmentation_owner;
+
+COMMENT ON FUNCTION segmentation.require_few_removed(slug text, removed bigint, max_removed bigint) IS 'Internal: called by other functions of this schema, not by people.';
+
+CREATE FUNCTION segmentation.require_free_slugs(slugs text[]) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  taken text;
+begin
+  select s.slug into taken
+  from segmentation.segments as s
+  join segmentation.layers as l on l.slug = s.slug
+  where s.slug = any (require_free_slugs.slugs) and s.deleted_at = 'infinity' and l.deleted_at = 'infinity'
+  limit 1;
+  if found then
+    raise exception 'slug "%" is taken: a segment and a layer cannot share it', taken
+      using
+        errcode = 'unique_violation',
+        detail = json_build_object('slug', taken),
+        hint = 'Choose another slug.';
+  end if;
+end
+$$;
+
+ALTER FUNCTION segmentation.require_free_slugs(slugs text[]) OWNER TO segmentation_owner;
+
+COMMENT ON FUNCTION segmentation.require_free_slugs(slugs text[]) IS 'Internal: called by other functions of this schema, not by people.';
+
 CREATE FUNCTION segmentation.require_kept(moment timestamp with time zone) RETURNS void
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -3362,6 +5149,44 @@ $$;
 ALTER FUNCTION segmentation.require_known_slug(slug text) OWNER TO segmentation_owner;
 
 COMMENT ON FUNCTION segmentation.require_known_slug(slug text) IS 'Internal: called by other functions of this schema, not by people.';
+
+CREATE FUNCTION segmentation.require_list_change(operation text, expires_at timestamp with time zone, starts_at timestamp with time zone, actor text, reason text, max_removed bigint, all_actors boolean) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  if (require_list_change.operation in ('add', 'remove', 'replace')) is not true then
+    raise exception 'operation % is unknown', coalesce('"' || require_list_change.operation || '"', 'null')
+      using
+        errcode = 'invalid_parameter_value',
+        detail = json_build_object('operation', require_list_change.operation),
+        hint = 'Say add, remove or replace.';
+  end if;
+  if require_list_change.max_removed < 0 then
+    raise exception 'max_removed % is below 0', require_list_change.max_removed
+      using
+        errcode = 'invalid_parameter_value',
+        detail = json_build_object('max_removed', require_list_change.max_removed),
+        hint = 'Give the number of users who may be removed at most, or leave it out.';
+  end if;
+  if require_list_change.all_actors and require_list_change.operation <> 'replace' then
+    raise exception 'all_actors belongs to replace, and the operation is %', require_list_change.operation
+      using
+        errcode = 'invalid_parameter_value',
+        detail = json_build_object('operation', require_list_change.operation),
+        hint = 'Leave it out: adding and removing ask for nobody''s name.';
+  end if;
+  perform segmentation.require_adding(
+    require_list_change.operation <> 'remove', require_list_change.starts_at, require_list_change.expires_at);
+  perform segmentation.require_period(
+    require_list_change.starts_at, require_list_change.expires_at, segmentation.clock());
+  perform segmentation.require_actor(require_list_change.actor, require_list_change.reason);
+end
+$$;
+
+ALTER FUNCTION segmentation.require_list_change(operation text, expires_at timestamp with time zone, starts_at timestamp with time zone, actor text, reason text, max_removed bigint, all_actors boolean) OWNER TO segmentation_owner;
+
+COMMENT ON FUNCTION segmentation.require_list_change(operation text, expires_at timestamp with time zone, starts_at timestamp with time zone, actor text, reason text, max_removed bigint, all_actors boolean) IS 'For the service: fails where change_segment_members would fail for any list. Example: select require_list_change(''add'', null, null, null, ''november campaign'', null, false);';
 
 CREATE FUNCTION segmentation.require_percent(percent numeric) RETURNS void
     LANGUAGE plpgsql IMMUTABLE
@@ -3568,14 +5393,7 @@ CREATE FUNCTION segmentation.revoke_report_link(id text) RETURNS void
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
-  delete from segmentation.report_links as l
-  where l.id_digest = sha256(convert_to(revoke_report_link.id, 'UTF8'));
-  if not found then
-    raise exception 'this report link is unknown or has expired'
-      using
-        errcode = 'no_data_found',
-        hint = 'Give the id alone, the part of the link between /v1/reports/ and .csv.';
-  end if;
+  perform segmentation.close_report_link(sha256(convert_to(revoke_report_link.id, 'UTF8')));
 end
 $$;
 
@@ -3617,13 +5435,13 @@ CREATE FUNCTION segmentation.rollout_lines(from_time timestamp with time zone, t
     AS $$
   with moves as materialized (
     select
-      m.segment_id, m.slug collate "C" as slug, m.salt, m.at, m.operation, m.lowest, m.below,
+      m.segment_id, m.slug collate "C" as slug, m.salt, m.at, m.operation, m.lowest, m.below, m.buckets,
       segmentation.rfc3339(m.at) as at_text
     from segmentation.rollout_moves(rollout_lines.from_time, rollout_lines.to_time, rollout_lines.now) as m
     order by m.at, m.slug collate "C", m.segment_id
   ),
   steps as materialized (
-    select r.salt, r.threshold, r.starts_at, r.ends_at, s.segment_id, s.slug
+    select r.salt, r.threshold, r.buckets, r.starts_at, r.ends_at, s.segment_id, s.slug
     from segmentation.rollouts as r
     join segmentation.segments as s on s.segment_id = r.segment_id
     where r.threshold > 0 and r.starts_at < rollout_lines.to_time and r.ends_at > rollout_lines.from_time
@@ -3643,13 +5461,14 @@ CREATE FUNCTION segmentation.rollout_lines(from_time timestamp with time zone, t
     from steps as r
     where u.registered_at >= rollout_lines.from_time and u.registered_at < rollout_lines.to_time
       and segmentation.in_force(r.starts_at, r.ends_at, u.registered_at)
-      and segmentation.bucket(u.user_id, r.salt) < r.threshold
+      and segmentation.holds(r.buckets, r.threshold, segmentation.bucket(u.user_id, r.salt))
       and (r.segment_id = any (u.overridden)) is not true
     union all
     select m.at, m.segment_id, m.slug, m.operation, m.at_text
     from moves as m
     where segmentation.bucket(u.user_id, m.salt) < m.below
       and segmentation.bucket(u.user_id, m.salt) >= m.lowest
+      and (m.buckets is null or segmentation.bucket(u.user_id, m.salt) <@ m.buckets)
       and u.registered_at < m.at
       and (m.segment_id = any (u.overridden)) is not true
   ) as e
@@ -3660,36 +5479,77 @@ ALTER FUNCTION segmentation.rollout_lines(from_time timestamp with time zone, to
 
 COMMENT ON FUNCTION segmentation.rollout_lines(from_time timestamp with time zone, to_time timestamp with time zone, now timestamp with time zone, after_id bigint, up_to_id bigint) IS 'Internal: called by other functions of this schema, not by people.';
 
-CREATE FUNCTION segmentation.rollout_moves(from_time timestamp with time zone, to_time timestamp with time zone, now timestamp with time zone) RETURNS TABLE(segment_id integer, slug text, salt bigint, at timestamp with time zone, operation text, lowest integer, below integer)
+CREATE FUNCTION segmentation.rollout_mismatch(segment_id integer, rolled_out bigint, now timestamp with time zone) RETURNS TABLE(planned_percent numeric, actual_percent numeric, srm_p_value double precision)
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  select
+    r.percent, segmentation.rounded_percent(rollout_mismatch.rolled_out, p.users),
+    segmentation.mismatch_p_value(array[rollout_mismatch.rolled_out], array[r.percent], p.users)
+  from (
+    select trim_scale(coalesce(max(s.percent), 0))
+    from segmentation.rollouts as s
+    where s.segment_id = rollout_mismatch.segment_id
+      and segmentation.in_force(s.starts_at, s.ends_at, rollout_mismatch.now, s.decided_at)
+  ) as r (percent)
+  cross join segmentation.rollout_population(rollout_mismatch.segment_id, rollout_mismatch.now) as p (users)
+$$;
+
+ALTER FUNCTION segmentation.rollout_mismatch(segment_id integer, rolled_out bigint, now timestamp with time zone) OWNER TO segmentation_owner;
+
+COMMENT ON FUNCTION segmentation.rollout_mismatch(segment_id integer, rolled_out bigint, now timestamp with time zone) IS 'Internal: called by other functions of this schema, not by people.';
+
+CREATE FUNCTION segmentation.rollout_moves(from_time timestamp with time zone, to_time timestamp with time zone, now timestamp with time zone) RETURNS TABLE(segment_id integer, slug text, salt bigint, at timestamp with time zone, operation text, lowest integer, below integer, buckets int4multirange)
     LANGUAGE sql STABLE
     AS $$
   select
-    c.segment_id, s.slug, c.salt, c.at,
-    case when c.before < c.after then 'add' else 'remove' end,
-    least(c.before, c.after), greatest(c.before, c.after)
+    c.segment_id, s.slug, c.salt, c.at, m.operation, lower(m.buckets), upper(m.buckets),
+    nullif(m.buckets, int4multirange(range_merge(m.buckets)))
   from (
     select
       b.segment_id, b.salt, b.at,
-      coalesce(max(b.threshold) filter (where b.ending), 0) as before,
-      coalesce(max(b.threshold) filter (where not b.ending), 0) as after
+      coalesce(range_agg(b.buckets) filter (where b.ending), '{}') as before,
+      coalesce(range_agg(b.buckets) filter (where not b.ending), '{}') as after
     from (
-      select r.segment_id, r.salt, r.threshold, r.starts_at as at, false as ending, r.decided_at
+      select r.segment_id, r.salt, h.buckets, m.at, m.ending, r.decided_at
       from segmentation.rollouts as r
-      union all
-      select r.segment_id, r.salt, r.threshold, r.ends_at, true, r.decided_at
-      from segmentation.rollouts as r
+      cross join lateral (
+        select coalesce(r.buckets, int4multirange(int4range(0, r.threshold)))
+      ) as h (buckets)
+      cross join lateral (values (r.starts_at, false), (r.ends_at, true)) as m (at, ending)
     ) as b
     where b.at >= rollout_moves.from_time and b.at < rollout_moves.to_time
     group by b.segment_id, b.salt, b.at
     having b.at <= greatest(rollout_moves.now, max(b.decided_at))
   ) as c
   join segmentation.segments as s on s.segment_id = c.segment_id
-  where c.before <> c.after
+  cross join lateral (
+    values ('add', c.after - c.before), ('remove', c.before - c.after)
+  ) as m (operation, buckets)
+  where not isempty(m.buckets)
 $$;
 
 ALTER FUNCTION segmentation.rollout_moves(from_time timestamp with time zone, to_time timestamp with time zone, now timestamp with time zone) OWNER TO segmentation_owner;
 
 COMMENT ON FUNCTION segmentation.rollout_moves(from_time timestamp with time zone, to_time timestamp with time zone, now timestamp with time zone) IS 'Internal: called by other functions of this schema, not by people.';
+
+CREATE FUNCTION segmentation.rollout_population(segment_id integer, now timestamp with time zone) RETURNS bigint
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  select (select count(*) from segmentation.users) - count(distinct m.user_id)
+  from segmentation.segments as s
+  join segmentation.segments as other
+    on other.segment_id = s.segment_id or (other.layer_id = s.layer_id and other.deleted_at = 'infinity')
+  join segmentation.memberships as m
+    on m.segment_id = other.segment_id and (m.included or m.segment_id = s.segment_id)
+  where s.segment_id = rollout_population.segment_id
+    and segmentation.in_force(m.starts_at, m.ends_at, rollout_population.now, m.decided_at)
+$$;
+
+ALTER FUNCTION segmentation.rollout_population(segment_id integer, now timestamp with time zone) OWNER TO segmentation_owner;
+
+COMMENT ON FUNCTION segmentation.rollout_population(segment_id integer, now timestamp with time zone) IS 'Internal: called by other functions of this schema, not by people.';
 
 CREATE FUNCTION segmentation.rollout_steps(slug text) RETURNS SETOF segmentation.rollout_step
     LANGUAGE plpgsql STABLE SECURITY DEFINER
@@ -3723,6 +5583,7 @@ begin
     segmentation.actor(), segmentation.actor_reason()
   from old_rows as o;
   perform segmentation.derive_step_ends(array(select distinct o.segment_id from old_rows as o));
+  perform segmentation.deal_buckets(array(select distinct o.segment_id from old_rows as o));
   return null;
 end
 $$;
@@ -3743,6 +5604,7 @@ begin
     n.segment_id, segmentation.segment_stamp(n.segment_id), 'set_rollout', n.percent, n.starts_at, n.actor, n.reason
   from new_rows as n;
   perform segmentation.derive_step_ends(array(select distinct n.segment_id from new_rows as n));
+  perform segmentation.deal_buckets(array(select distinct n.segment_id from new_rows as n));
   return null;
 end
 $$;
@@ -3757,8 +5619,12 @@ CREATE FUNCTION segmentation.rollouts_after_update() RETURNS trigger
     AS $$
 begin
   -- derive_step_ends updates this table too, and so runs this trigger again, and again for what that run may update. It
-  -- writes only what is wrong: the last UPDATE changes no row.
-  if not exists (select from new_rows) then
+  -- writes only what is wrong: the last UPDATE changes no row. What deal_buckets derives changes no end.
+  if not exists (
+    select c.segment_id, c.salt, c.percent, c.starts_at, c.ends_at, c.actor, c.reason from new_rows as c
+    except
+    select c.segment_id, c.salt, c.percent, c.starts_at, c.ends_at, c.actor, c.reason from old_rows as c
+  ) then
     return null;
   end if;
   -- The old form of what was changed, and the new one of what was changed or moved. An end is derived, not changed.
@@ -3784,6 +5650,19 @@ begin
   ) as n;
   perform segmentation.derive_step_ends(
     array(select o.segment_id from old_rows as o union select n.segment_id from new_rows as n));
+  -- An end is derived, and whoever derived it deals the buckets when all ends are.
+  perform segmentation.deal_buckets(array_agg(distinct c.segment_id))
+  from (
+    select o.segment_id, o.percent, o.starts_at from old_rows as o
+    except
+    select n.segment_id, n.percent, n.starts_at from new_rows as n
+    union all
+    (
+      select n.segment_id, n.percent, n.starts_at from new_rows as n
+      except
+      select o.segment_id, o.percent, o.starts_at from old_rows as o
+    )
+  ) as c;
   return null;
 end
 $$;
@@ -3803,7 +5682,7 @@ begin
       new.reason := null;
     end if;
     new.reason := coalesce(new.reason, segmentation.actor_reason());
-    new.decided_at := segmentation.clock();
+    new.decided_at := segmentation.stamp(null);
   else
     new.decided_at := old.decided_at;
   end if;
@@ -3814,6 +5693,32 @@ $$;
 ALTER FUNCTION segmentation.rollouts_name_the_login() OWNER TO segmentation_owner;
 
 COMMENT ON FUNCTION segmentation.rollouts_name_the_login() IS 'Internal: called by other functions of this schema, not by people.';
+
+CREATE FUNCTION segmentation.rollouts_take_the_layer() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  new.layer_id := (select s.layer_id from segmentation.segments as s where s.segment_id = new.segment_id);
+  -- 1 is this trigger alone.
+  if new.layer_id is null or pg_trigger_depth() = 1 then
+    new.buckets := case when tg_op = 'UPDATE' and new.layer_id is not null then old.buckets end;
+  end if;
+  return new;
+end
+$$;
+
+ALTER FUNCTION segmentation.rollouts_take_the_layer() OWNER TO segmentation_owner;
+
+COMMENT ON FUNCTION segmentation.rollouts_take_the_layer() IS 'Internal: called by other functions of this schema, not by people.';
+
+CREATE FUNCTION segmentation.rounded_percent(part bigint, whole bigint) RETURNS numeric
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    AS $$ select trim_scale(round(100.0 * part / nullif(whole, 0), 3)) $$;
+
+ALTER FUNCTION segmentation.rounded_percent(part bigint, whole bigint) OWNER TO segmentation_owner;
+
+COMMENT ON FUNCTION segmentation.rounded_percent(part bigint, whole bigint) IS 'Internal: called by other functions of this schema, not by people.';
 
 CREATE FUNCTION segmentation.schedule_jobs() RETURNS text
     LANGUAGE plpgsql
@@ -3885,7 +5790,7 @@ begin
   with plan as materialized (
     select
       m.position::integer, m.at, s.segment_id, s.salt,
-      coalesce(r.threshold, 0) as threshold,
+      r.starts_at as step, coalesce(r.threshold, 0) as threshold, r.buckets,
       case when s.segment_id is not null then trim_scale(coalesce(r.percent, 0)) end as percent
     from unnest(moments) with ordinality as m (at, position)
     left join segmentation.segments as s
@@ -3898,13 +5803,60 @@ begin
   marks as materialized (
     select array_agg(p.at + interval '1 microsecond' order by p.position) as passed from plan as p
   ),
+  -- The buckets are cut at every bound of a planned step. Pieces that the same steps hold are of one class.
+  pieces as materialized (
+    select
+      b.segment_id, b.salt, b.lowest, b.held_by,
+      dense_rank() over (partition by b.segment_id order by b.held_by)::integer as class
+    from (
+      select
+        c.segment_id, p.salt, c.lowest,
+        array_agg(p.step order by p.step) filter (where segmentation.holds(p.buckets, p.threshold, c.lowest)) as held_by
+      from (
+        select distinct d.segment_id, bound.lowest
+        from (select distinct s.segment_id, s.threshold, s.buckets from plan as s where s.segment_id is not null) as d
+        cross join lateral (
+          select 0
+          union all
+          select d.threshold where d.buckets is null
+          union all
+          select unnest(array[lower(run), upper(run)]) from unnest(d.buckets) as run
+        ) as bound (lowest)
+      ) as c
+      join (select distinct s.segment_id, s.salt, s.step, s.threshold, s.buckets from plan as s) as p
+        on p.segment_id = c.segment_id
+      group by c.segment_id, p.salt, c.lowest
+    ) as b
+  ),
+  -- The class of a bucket is classes[width_bucket(bucket, bounds)]. No step holds a bucket from highest on.
   lives as materialized (
     select
       p.segment_id, p.salt,
-      array_agg(distinct p.threshold order by p.threshold) as thresholds, max(p.threshold) as highest
-    from plan as p
-    where p.segment_id is not null
+      array_agg(p.lowest order by p.lowest) as bounds, array_agg(p.class order by p.lowest) as classes,
+      max(p.lowest) as highest
+    from pieces as p
     group by p.segment_id, p.salt
+  ),
+  -- When an override decides about a user, or when an assignment elsewhere takes it out of the rollout.
+  decided as (
+    select o.user_id, o.segment_id, o.included::integer as assigned, (not o.included)::integer as excluded,
+      o.starts_at, o.ends_at
+    from segmentation.overrides as o
+    where o.segment_id in (select l.segment_id from lives as l)
+    union all
+    select e.user_id, e.segment_id, 0, 0, lower(period), upper(period)
+    from (
+      select a.user_id, a.segment_id, range_agg(tstzrange(a.starts_at, a.ends_at)) as elsewhere
+      from segmentation.assignments_elsewhere as a
+      where a.segment_id in (select l.segment_id from lives as l)
+      group by a.user_id, a.segment_id
+    ) as e
+    cross join lateral (
+      select range_agg(tstzrange(o.starts_at, o.ends_at))
+      from segmentation.overrides as o
+      where o.user_id = e.user_id and o.segment_id = e.segment_id
+    ) as own (overridden)
+    cross join lateral unnest(e.elsewhere - coalesce(own.overridden, '{}')) as period
   ),
   changes as (
     select
@@ -3915,7 +5867,7 @@ begin
     group by 3
     union all
     select
-      l.segment_id, width_bucket(segmentation.bucket(u.user_id, l.salt), l.thresholds),
+      l.segment_id, l.classes[width_bucket(segmentation.bucket(u.user_id, l.salt), l.bounds)],
       width_bucket(u.registered_at, (select m.passed from marks as m)) + 1,
       0, 0, 0, count(*)
     from lives as l
@@ -3927,8 +5879,8 @@ begin
       0, o.number * d.assigned, o.number * d.excluded, o.number * d.rolled_out
     from (
       select
-        l.segment_id, o.included::integer as included,
-        width_bucket(segmentation.bucket(o.user_id, l.salt), l.thresholds) as class,
+        o.segment_id, o.assigned, o.excluded,
+        l.classes[width_bucket(segmentation.bucket(o.user_id, l.salt), l.bounds)] as class,
         width_bucket(o.starts_at, (select m.passed from marks as m)) + 1 as begins,
         -- From here on it takes a known user out of the rollout.
         width_bucket(
@@ -3936,21 +5888,21 @@ begin
         width_bucket(o.ends_at, (select m.passed from marks as m)) + 1 as ends,
         count(*) as number
       from lives as l
-      join segmentation.overrides as o on o.segment_id = l.segment_id
+      join decided as o on o.segment_id = l.segment_id
       left join segmentation.users as u on u.user_id = o.user_id
-      group by 1, 2, 3, 4, 5, 6
+      group by 1, 2, 3, 4, 5, 6, 7
     ) as o
     cross join lateral (
       values
-        (o.begins, o.included, 1 - o.included, 0),
+        (o.begins, o.assigned, o.excluded, 0),
         (o.takes, 0, 0, -(o.takes < o.ends)::integer),
-        (o.ends, -o.included, o.included - 1, (o.takes < o.ends)::integer)
+        (o.ends, -o.assigned, -o.excluded, (o.takes < o.ends)::integer)
     ) as d (position, assigned, excluded, rolled_out)
   ),
   -- All that lies before a moment or at it, for each class; the moment's row comes back with the sums.
   sums as (
     select
-      r.position, r.at, r.percent, r.class, r.top,
+      r.position, r.at, r.percent, r.class, r.held,
       sum(r.users) over so_far as users,
       sum(r.assigned) over so_far as assigned,
       sum(r.excluded) over so_far as excluded,
@@ -3958,17 +5910,16 @@ begin
     from (
       select
         c.segment_id, c.class, c.position, c.users, c.assigned, c.excluded, c.rolled_out,
-        null::timestamptz as at, null::numeric as percent, null::integer as top
+        null::timestamptz as at, null::numeric as percent, false as held
       from changes as c
       union all
-      select null, null, p.position, 0, 0, 0, 0, p.at, p.percent, 0
+      select null, null, p.position, 0, 0, 0, 0, p.at, p.percent, false
       from plan as p
       union all
       select
-        p.segment_id, class, p.position, 0, 0, 0, 0, p.at, p.percent, width_bucket(p.threshold, l.thresholds)
+        p.segment_id, c.class, p.position, 0, 0, 0, 0, p.at, p.percent, coalesce(p.step = any (c.held_by), false)
       from plan as p
-      join lives as l on l.segment_id = p.segment_id
-      cross join lateral generate_series(0, cardinality(l.thresholds)) as class
+      join (select distinct c.segment_id, c.class, c.held_by from pieces as c) as c on c.segment_id = p.segment_id
     ) as r
     window so_far as (partition by r.segment_id, r.class order by r.position)
   )
@@ -3981,7 +5932,7 @@ begin
     select
       s.at, s.percent, sum(s.users)::bigint as users,
       sum(s.assigned)::bigint as assigned, sum(s.excluded)::bigint as excluded,
-      coalesce(sum(s.rolled_out) filter (where s.class < s.top), 0)::bigint as rolled_out
+      coalesce(sum(s.rolled_out) filter (where s.held), 0)::bigint as rolled_out
     from sums as s
     where s.at is not null
     group by s.at, s.percent
@@ -4117,6 +6068,27 @@ ALTER FUNCTION segmentation.segment_members(slug text, at timestamp with time zo
 
 COMMENT ON FUNCTION segmentation.segment_members(slug text, at timestamp with time zone, after bigint, max_rows integer) IS 'The known users in a segment, now or at a moment, by user id: by what, since when, until when; give the last id seen as after. Example: select * from segment_members(''AVITO_VOICE_MESSAGES'', max_rows => 100);';
 
+CREATE FUNCTION segmentation.segment_periods(slug text, from_time timestamp with time zone DEFAULT NULL::timestamp with time zone, to_time timestamp with time zone DEFAULT NULL::timestamp with time zone) RETURNS TABLE(user_id bigint, source text, since timestamp with time zone, until timestamp with time zone)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  in_window tstzrange := segmentation.periods_window(
+    segment_periods.slug, segment_periods.from_time, segment_periods.to_time);
+  page record;
+begin
+  for page in select * from segmentation.user_pages() loop
+    return query
+    select *
+    from segmentation.periods_page(segment_periods.slug, in_window, page.after_id, page.up_to_id);
+  end loop;
+end
+$$;
+
+ALTER FUNCTION segmentation.segment_periods(slug text, from_time timestamp with time zone, to_time timestamp with time zone) OWNER TO segmentation_owner;
+
+COMMENT ON FUNCTION segmentation.segment_periods(slug text, from_time timestamp with time zone, to_time timestamp with time zone) IS 'Every stay of every known user in a segment that overlaps a window (all that is kept, up to now), rollout members included, by user and time: by what it began, since when, until when (infinity: no end is known). A stay is given whole, also where it began before the window. Example: select * from segment_periods(''AVITO_DISCOUNT_30'', now() - ''7 days''::interval);';
+
 CREATE FUNCTION segmentation.segment_stamp(segment_id integer) RETURNS timestamp with time zone
     LANGUAGE sql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -4126,16 +6098,19 @@ ALTER FUNCTION segmentation.segment_stamp(segment_id integer) OWNER TO segmentat
 
 COMMENT ON FUNCTION segmentation.segment_stamp(segment_id integer) IS 'Internal: called by other functions of this schema, not by people.';
 
-CREATE FUNCTION segmentation.segment_stats(slug text) RETURNS TABLE(assigned bigint, excluded bigint, rolled_out bigint, members bigint)
+CREATE FUNCTION segmentation.segment_stats(slug text) RETURNS TABLE(assigned bigint, excluded bigint, rolled_out bigint, members bigint, planned_percent numeric, actual_percent numeric, srm_p_value double precision)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
   found_id integer := segmentation.segment_id_of(segment_stats.slug);
+  others integer[] := segmentation.other_segments_of_layer(found_id);
   now timestamptz := segmentation.clock();
 begin
   return query
-  select o.assigned, o.excluded, r.rolled_out, o.assigned + r.rolled_out
+  select
+    o.assigned, o.excluded, r.rolled_out, o.assigned + r.rolled_out,
+    t.planned_percent, t.actual_percent, t.srm_p_value
   from (
     select count(*) filter (where m.included), count(*) filter (where not m.included)
     from segmentation.memberships as m
@@ -4144,22 +6119,25 @@ begin
   cross join (
     select count(*)
     from segmentation.rollouts as s
-    join segmentation.users as u on segmentation.bucket(u.user_id, s.salt) < s.threshold
+    join segmentation.users as u
+      on segmentation.holds(s.buckets, s.threshold, segmentation.bucket(u.user_id, s.salt))
     where s.segment_id = found_id and segmentation.in_force(s.starts_at, s.ends_at, now, s.decided_at)
       and s.percent > 0
       and not exists (
         select
         from segmentation.memberships as m
-        where m.segment_id = found_id and m.user_id = u.user_id
+        where m.user_id = u.user_id
+          and m.segment_id = any (found_id || others) and (m.included or m.segment_id = found_id)
           and segmentation.in_force(m.starts_at, m.ends_at, now, m.decided_at)
       )
-  ) as r (rolled_out);
+  ) as r (rolled_out)
+  cross join lateral segmentation.rollout_mismatch(found_id, r.rolled_out, now) as t;
 end
 $$;
 
 ALTER FUNCTION segmentation.segment_stats(slug text) OWNER TO segmentation_owner;
 
-COMMENT ON FUNCTION segmentation.segment_stats(slug text) IS 'How many known users are assigned, excluded, in by rollout alone, and in at all: exact, right now. Example: select * from segment_stats(''AVITO_VOICE_MESSAGES'');';
+COMMENT ON FUNCTION segmentation.segment_stats(slug text) IS 'How many known users are assigned, excluded, in by rollout alone, and in at all: exact, right now. Beside it what the rollout in force has planned, what it holds of the users it may hold, and how likely such a difference is by chance (below 0.001: a sample ratio mismatch). Example: select * from segment_stats(''AVITO_VOICE_MESSAGES'');';
 
 CREATE FUNCTION segmentation.segments_after_insert() RETURNS trigger
     LANGUAGE plpgsql
@@ -4177,7 +6155,8 @@ begin
   ) as before (deleted_at)
   where n.deleted_at < 'infinity'
     or n.created_at < greatest(segmentation.earliest_change(), before.deleted_at)
-    or n.created_at > segmentation.stamp(before.deleted_at)
+    or n.created_at > segmentation.stamp(
+      greatest(before.deleted_at, segmentation.last_change_in_layer(n.layer_id)))
   limit 1;
   if found then
     raise exception 'segment "%" cannot begin at % or be over already', wrong.slug, wrong.created_at
@@ -4186,6 +6165,26 @@ begin
         detail = json_build_object('segment', wrong.slug, 'created_at', wrong.created_at),
         hint = 'A segment begins now: leave created_at and deleted_at out, or call create_segment(slug).';
   end if;
+  -- Locked, so that it is not deleted meanwhile.
+  perform
+  from segmentation.layers as l
+  where l.layer_id in (select n.layer_id from new_rows as n)
+  order by l.layer_id
+  for no key update;
+  select n.slug, l.slug as layer into wrong
+  from new_rows as n
+  join segmentation.layers as l on l.layer_id = n.layer_id
+  where l.deleted_at < 'infinity'
+  limit 1;
+  if found then
+    raise exception 'segment "%" cannot begin in layer "%", which is deleted', wrong.slug, wrong.layer
+      using
+        errcode = 'foreign_key_violation',
+        detail = json_build_object('segment', wrong.slug, 'layer', wrong.layer),
+        hint = 'Create the layer anew: create_layer(slug).';
+  end if;
+  lock table segmentation.layers in share mode;
+  perform segmentation.require_free_slugs(array(select n.slug from new_rows as n));
   insert into segmentation.segment_history (segment_id, changed_at, operation, description, actor, reason)
   select
     n.segment_id, n.created_at, 'create', nullif(n.description, ''),
@@ -4209,7 +6208,7 @@ begin
   select coalesce(o.slug, n.slug) as slug into wrong
   from old_rows as o
   full join new_rows as n on n.segment_id = o.segment_id
-  where (o.slug, o.salt, o.created_at) is distinct from (n.slug, n.salt, n.created_at)
+  where (o.slug, o.salt, o.created_at, o.layer_id) is distinct from (n.slug, n.salt, n.created_at, n.layer_id)
     or (
       o.deleted_at <> n.deleted_at
       and (
@@ -4224,7 +6223,7 @@ begin
       using
         errcode = 'object_not_in_prerequisite_state',
         detail = json_build_object('segment', wrong.slug),
-        hint = 'Slug, salt and creation are settled; delete_segment(slug) deletes a segment, now and for good.';
+        hint = 'Slug, salt, layer and creation are settled; delete_segment(slug) deletes a segment, now and for good.';
   end if;
   insert into segmentation.segment_history (segment_id, changed_at, operation, description, actor, reason)
   select
@@ -4244,6 +6243,9 @@ begin
   where r.segment_id = n.segment_id and r.starts_at >= n.deleted_at;
   perform segmentation.derive_step_ends(
     array(select n.segment_id from new_rows as n where n.deleted_at < 'infinity' and not n.swept));
+  -- What it held is free from now on.
+  perform segmentation.deal_buckets(
+    array(select n.segment_id from new_rows as n where n.deleted_at < 'infinity' and not n.swept));
   return null;
 end
 $$;
@@ -4260,6 +6262,24 @@ ALTER FUNCTION segmentation.segments_json(user_id bigint, segments text[]) OWNER
 
 COMMENT ON FUNCTION segmentation.segments_json(user_id bigint, segments text[]) IS 'Internal: called by other functions of this schema, not by people.';
 
+CREATE FUNCTION segmentation.segments_of_layer(segment_id integer) RETURNS integer[]
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  select array(
+    select segments_of_layer.segment_id
+    union
+    select o.segment_id
+    from segmentation.segments as s
+    join segmentation.segments as o on o.layer_id = s.layer_id
+    where s.segment_id = segments_of_layer.segment_id
+  )
+$$;
+
+ALTER FUNCTION segmentation.segments_of_layer(segment_id integer) OWNER TO segmentation_owner;
+
+COMMENT ON FUNCTION segmentation.segments_of_layer(segment_id integer) IS 'Internal: called by other functions of this schema, not by people.';
+
 CREATE FUNCTION segmentation.segments_refuse_delete() RETURNS trigger
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -4275,6 +6295,21 @@ $$;
 ALTER FUNCTION segmentation.segments_refuse_delete() OWNER TO segmentation_owner;
 
 COMMENT ON FUNCTION segmentation.segments_refuse_delete() IS 'Internal: called by other functions of this schema, not by people.';
+
+CREATE FUNCTION segmentation.segments_take_the_salt() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  new.salt := coalesce(
+    (select l.salt from segmentation.layers as l where l.layer_id = new.layer_id), new.salt);
+  return new;
+end
+$$;
+
+ALTER FUNCTION segmentation.segments_take_the_salt() OWNER TO segmentation_owner;
+
+COMMENT ON FUNCTION segmentation.segments_take_the_salt() IS 'Internal: called by other functions of this schema, not by people.';
 
 CREATE FUNCTION segmentation.service_metrics() RETURNS TABLE(metric text, help text, value double precision)
     LANGUAGE plpgsql SECURITY DEFINER
@@ -4450,7 +6485,7 @@ CREATE FUNCTION segmentation.settled_before(segment_id integer) RETURNS timestam
   cross join lateral (
     select max(h.changed_at)
     from segmentation.segment_history as h
-    where h.segment_id = s.segment_id and h.operation <> 'create'
+    where h.segment_id = any (segmentation.segments_of_layer(s.segment_id)) and h.operation <> 'create'
   ) as l (changed_at)
   where s.segment_id = settled_before.segment_id
 $$;
@@ -4459,35 +6494,78 @@ ALTER FUNCTION segmentation.settled_before(segment_id integer) OWNER TO segmenta
 
 COMMENT ON FUNCTION segmentation.settled_before(segment_id integer) IS 'Internal: called by other functions of this schema, not by people.';
 
-CREATE FUNCTION segmentation.source(assigned boolean, overridden boolean, rolled_out boolean) RETURNS text
+CREATE FUNCTION segmentation.settled_until() RETURNS timestamp with time zone
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  moment timestamptz := segmentation.clock() - segmentation.stamp_tolerance();
+  told timestamptz := segmentation.told_until();
+begin
+  if current_setting('transaction_read_only') = 'on' then
+    return told;
+  end if;
+  select least(moment, min(timestamptz 'epoch' + (w.key & ((1::bigint << 44) - 1)) * interval '1 millisecond'))
+  into moment
+  from (
+    select (l.classid::bigint << 32) | l.objid::bigint as key
+    from pg_catalog.pg_locks as l
+    where l.locktype = 'advisory' and l.objsubid = 1 and l.mode = 'ShareLock'
+      and l.database = (select d.oid from pg_catalog.pg_database as d where d.datname = current_database())
+  ) as w
+  where w.key >> 44 = 21468;
+  -- Where the clock has gone back, what was told stays true: nobody stamps before it.
+  moment := greatest(moment, told);
+  if moment <> told then
+    perform setval('segmentation.told_until', segmentation.microseconds(moment));
+  end if;
+  return moment;
+end
+$$;
+
+ALTER FUNCTION segmentation.settled_until() OWNER TO segmentation_owner;
+
+COMMENT ON FUNCTION segmentation.settled_until() IS 'The moment before which no change can appear any more, however long other transactions still run: up to it, membership_changes can be asked. It never goes back. On a standby it is what the primary told last, at most a minute ago. Example: select settled_until();';
+
+CREATE FUNCTION segmentation.source(assigned boolean, overridden boolean, rolled_out boolean, elsewhere boolean DEFAULT false) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     AS $$
   select case
     when assigned then 'assignment'
     when overridden then 'exclusion'
+    when elsewhere then 'none'
     when rolled_out then 'rollout'
     else 'none'
   end
 $$;
 
-ALTER FUNCTION segmentation.source(assigned boolean, overridden boolean, rolled_out boolean) OWNER TO segmentation_owner;
+ALTER FUNCTION segmentation.source(assigned boolean, overridden boolean, rolled_out boolean, elsewhere boolean) OWNER TO segmentation_owner;
 
-COMMENT ON FUNCTION segmentation.source(assigned boolean, overridden boolean, rolled_out boolean) IS 'Internal: called by other functions of this schema, not by people.';
+COMMENT ON FUNCTION segmentation.source(assigned boolean, overridden boolean, rolled_out boolean, elsewhere boolean) IS 'Internal: called by other functions of this schema, not by people.';
 
 CREATE FUNCTION segmentation.stamp(bound timestamp with time zone) RETURNS timestamp with time zone
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
-  now timestamptz := greatest(segmentation.clock(), segmentation.earliest_change());
+  since timestamptz := segmentation.announce_writer();
+  now timestamptz := segmentation.clock();
 begin
-  return case when stamp.bound > now then stamp.bound + interval '1 microsecond' else now end;
+  return greatest(since, case when stamp.bound > now then stamp.bound + interval '1 microsecond' else now end);
 end
 $$;
 
 ALTER FUNCTION segmentation.stamp(bound timestamp with time zone) OWNER TO segmentation_owner;
 
 COMMENT ON FUNCTION segmentation.stamp(bound timestamp with time zone) IS 'Internal: called by other functions of this schema, not by people.';
+
+CREATE FUNCTION segmentation.stamp_tolerance() RETURNS interval
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    AS $$ select interval '100 milliseconds' $$;
+
+ALTER FUNCTION segmentation.stamp_tolerance() OWNER TO segmentation_owner;
+
+COMMENT ON FUNCTION segmentation.stamp_tolerance() IS 'Internal: called by other functions of this schema, not by people.';
 
 CREATE PROCEDURE segmentation.sweep(IN batch_rows integer DEFAULT 5000, IN max_seconds integer DEFAULT 50)
     LANGUAGE plpgsql
@@ -4502,6 +6580,8 @@ begin
     total := total + moved;
     if moved < sweep.batch_rows then
       perform segmentation.note_upkeep('sweep', total);
+      -- For those who follow changes on a standby.
+      perform segmentation.settled_until();
     end if;
     commit;
     exit when moved < sweep.batch_rows or pg_catalog.clock_timestamp() > stop_at;
@@ -4513,6 +6593,30 @@ ALTER PROCEDURE segmentation.sweep(IN batch_rows integer, IN max_seconds integer
 
 COMMENT ON PROCEDURE segmentation.sweep(IN batch_rows integer, IN max_seconds integer) IS 'Move all that has ended to the history, a committed batch at a time, for at most so many seconds; pg_cron calls it each minute. Example: call sweep();';
 
+CREATE FUNCTION segmentation.told_until() RETURNS timestamp with time zone
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  microseconds bigint := (select n.last_value from segmentation.told_until as n);
+  moment timestamptz := timestamptz 'epoch' + microseconds * interval '1 microsecond';
+begin
+  return case when moment <= segmentation.clock() + interval '1 hour' then moment else '-infinity' end;
+end
+$$;
+
+ALTER FUNCTION segmentation.told_until() OWNER TO segmentation_owner;
+
+COMMENT ON FUNCTION segmentation.told_until() IS 'Internal: called by other functions of this schema, not by people.';
+
+CREATE FUNCTION segmentation.transaction_start() RETURNS timestamp with time zone
+    LANGUAGE sql STABLE
+    AS $$ select pg_catalog.transaction_timestamp() $$;
+
+ALTER FUNCTION segmentation.transaction_start() OWNER TO segmentation_owner;
+
+COMMENT ON FUNCTION segmentation.transaction_start() IS 'Internal: called by other functions of this schema, not by people.';
+
 CREATE FUNCTION segmentation.unset_actor() RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -4520,6 +6624,7 @@ CREATE FUNCTION segmentation.unset_actor() RETURNS void
 begin
   perform set_config('segmentation.actor', '', true);
   perform set_config('segmentation.reason', '', true);
+  perform set_config('segmentation.moment', '', true);
 end
 $$;
 
@@ -4604,6 +6709,32 @@ ALTER FUNCTION segmentation.user_overrides(user_id bigint) OWNER TO segmentation
 
 COMMENT ON FUNCTION segmentation.user_overrides(user_id bigint) IS 'What was set by hand for a user, live and planned, each with its own end, whatever the rollouts say. Example: select * from user_overrides(1000);';
 
+CREATE FUNCTION segmentation.user_pages() RETURNS TABLE(after_id bigint, up_to_id bigint)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  up_to_id := 0;
+  while up_to_id < 9223372036854775807 loop
+    after_id := up_to_id;
+    -- Beyond the last known user there may be one who has an override all the same.
+    select coalesce(max(page.user_id) filter (where page.place = 5000), 9223372036854775807) into up_to_id
+    from (
+      select u.user_id, row_number() over (order by u.user_id) as place
+      from segmentation.users as u
+      where u.user_id > after_id
+      order by u.user_id
+      limit 5000
+    ) as page;
+    return next;
+  end loop;
+end
+$$;
+
+ALTER FUNCTION segmentation.user_pages() OWNER TO segmentation_owner;
+
+COMMENT ON FUNCTION segmentation.user_pages() IS 'For the service: all known users in pages of ids, so few that what is joined and merged stays in the processor''s cache. Example: select * from user_pages();';
+
 CREATE FUNCTION segmentation.user_segments(user_id bigint, at timestamp with time zone DEFAULT NULL::timestamp with time zone) RETURNS TABLE(segment text, source text, since timestamp with time zone, until timestamp with time zone)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -4666,6 +6797,28 @@ ALTER FUNCTION segmentation.wrapped(call text) OWNER TO segmentation_owner;
 
 COMMENT ON FUNCTION segmentation.wrapped(call text) IS 'Internal: called by other functions of this schema, not by people.';
 
+CREATE FUNCTION segmentation.writer_is_announced() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  perform segmentation.announce_writer();
+  return null;
+end
+$$;
+
+ALTER FUNCTION segmentation.writer_is_announced() OWNER TO segmentation_owner;
+
+COMMENT ON FUNCTION segmentation.writer_is_announced() IS 'Internal: called by other functions of this schema, not by people.';
+
+CREATE FUNCTION segmentation.writer_key(since timestamp with time zone) RETURNS bigint
+    LANGUAGE sql STABLE PARALLEL SAFE
+    AS $$ select (21468::bigint << 44) | segmentation.microseconds(since) / 1000 $$;
+
+ALTER FUNCTION segmentation.writer_key(since timestamp with time zone) OWNER TO segmentation_owner;
+
+COMMENT ON FUNCTION segmentation.writer_key(since timestamp with time zone) IS 'Internal: called by other functions of this schema, not by people.';
+
 CREATE TABLE segmentation.api_keys (
     name text NOT NULL,
     role text NOT NULL,
@@ -4680,6 +6833,82 @@ CREATE TABLE segmentation.api_keys (
 );
 
 ALTER TABLE segmentation.api_keys OWNER TO segmentation_owner;
+
+CREATE VIEW segmentation.overrides AS
+ SELECT memberships.user_id,
+    memberships.segment_id,
+    memberships.included,
+    memberships.starts_at,
+    memberships.ends_at,
+    memberships.actor,
+    memberships.reason,
+    'expired'::text AS end_cause,
+    memberships.end_actor,
+    memberships.end_reason,
+    memberships.decided_at
+   FROM segmentation.memberships
+UNION ALL
+ SELECT membership_history.user_id,
+    membership_history.segment_id,
+    membership_history.included,
+    membership_history.starts_at,
+    membership_history.ends_at,
+    membership_history.actor,
+    membership_history.reason,
+    membership_history.end_cause,
+    membership_history.end_actor,
+    membership_history.end_reason,
+    membership_history.ends_at AS decided_at
+   FROM segmentation.membership_history;
+
+ALTER TABLE segmentation.overrides OWNER TO segmentation_owner;
+
+CREATE TABLE segmentation.segment_history (
+    segment_id integer NOT NULL,
+    changed_at timestamp with time zone NOT NULL,
+    operation text NOT NULL,
+    description text,
+    percent numeric,
+    starts_at timestamp with time zone,
+    actor text NOT NULL,
+    reason text,
+    CONSTRAINT segment_history_operation_is_known CHECK ((operation = ANY (ARRAY['create'::text, 'describe'::text, 'delete'::text, 'set_rollout'::text, 'cancel_rollout_step'::text]))),
+    CONSTRAINT segment_history_step_is_complete CHECK (((operation = ANY (ARRAY['set_rollout'::text, 'cancel_rollout_step'::text])) = ((percent IS NOT NULL) AND (starts_at IS NOT NULL))))
+);
+
+ALTER TABLE segmentation.segment_history OWNER TO segmentation_owner;
+
+CREATE VIEW segmentation.assignments_elsewhere AS
+ SELECT o.user_id,
+    other.segment_id,
+    o.segment_id AS assigned_to,
+    o.starts_at,
+    LEAST(o.ends_at, s.deleted_at) AS ends_at,
+    o.actor,
+    o.reason,
+    e.end_actor,
+    e.end_reason,
+    GREATEST(o.decided_at,
+        CASE
+            WHEN (s.deleted_at < o.ends_at) THEN s.deleted_at
+            ELSE NULL::timestamp with time zone
+        END) AS decided_at
+   FROM ((((segmentation.overrides o
+     JOIN segmentation.segments s ON (((s.segment_id = o.segment_id) AND (o.starts_at < s.deleted_at))))
+     JOIN segmentation.segments other ON (((other.layer_id = s.layer_id) AND (other.segment_id <> s.segment_id) AND (other.created_at < o.ends_at) AND (other.deleted_at > o.starts_at))))
+     LEFT JOIN segmentation.segment_history d ON (((d.segment_id = s.segment_id) AND (d.operation = 'delete'::text) AND (s.deleted_at < o.ends_at))))
+     CROSS JOIN LATERAL ( SELECT
+                CASE
+                    WHEN (d.segment_id IS NULL) THEN o.end_actor
+                    ELSE d.actor
+                END AS actor,
+                CASE
+                    WHEN (d.segment_id IS NULL) THEN o.end_reason
+                    ELSE d.reason
+                END AS reason) e(end_actor, end_reason))
+  WHERE o.included;
+
+ALTER TABLE segmentation.assignments_elsewhere OWNER TO segmentation_owner;
 
 CREATE TABLE segmentation.deploys (
     deploy bigint NOT NULL,
@@ -4714,6 +6943,29 @@ CREATE TABLE segmentation.idempotency_keys (
 );
 
 ALTER TABLE segmentation.idempotency_keys OWNER TO segmentation_owner;
+
+CREATE TABLE segmentation.layer_cells (
+    layer_id integer NOT NULL,
+    salt bigint NOT NULL,
+    starts_at timestamp with time zone NOT NULL,
+    ends_at timestamp with time zone NOT NULL,
+    segment_ids integer[] NOT NULL,
+    decided_at timestamp with time zone DEFAULT segmentation.clock() NOT NULL,
+    CONSTRAINT layer_cells_are_thousand CHECK ((array_length(segment_ids, 1) = 1000)),
+    CONSTRAINT layer_cells_start_before_end CHECK ((starts_at < ends_at))
+);
+ALTER TABLE ONLY segmentation.layer_cells ALTER COLUMN segment_ids SET STORAGE PLAIN;
+
+ALTER TABLE segmentation.layer_cells OWNER TO segmentation_owner;
+
+ALTER TABLE segmentation.layers ALTER COLUMN layer_id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME segmentation.layers_layer_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
 
 CREATE TABLE segmentation.membership_history_2026_11 (
     user_id bigint NOT NULL,
@@ -4787,35 +7039,6 @@ CREATE TABLE segmentation.membership_history_2027_02 (
 
 ALTER TABLE segmentation.membership_history_2027_02 OWNER TO segmentation_owner;
 
-CREATE VIEW segmentation.overrides AS
- SELECT memberships.user_id,
-    memberships.segment_id,
-    memberships.included,
-    memberships.starts_at,
-    memberships.ends_at,
-    memberships.actor,
-    memberships.reason,
-    'expired'::text AS end_cause,
-    memberships.end_actor,
-    memberships.end_reason,
-    memberships.decided_at
-   FROM segmentation.memberships
-UNION ALL
- SELECT membership_history.user_id,
-    membership_history.segment_id,
-    membership_history.included,
-    membership_history.starts_at,
-    membership_history.ends_at,
-    membership_history.actor,
-    membership_history.reason,
-    membership_history.end_cause,
-    membership_history.end_actor,
-    membership_history.end_reason,
-    membership_history.ends_at AS decided_at
-   FROM segmentation.membership_history;
-
-ALTER TABLE segmentation.overrides OWNER TO segmentation_owner;
-
 CREATE TABLE segmentation.report_links (
     id_digest bytea NOT NULL,
     period text NOT NULL,
@@ -4839,21 +7062,6 @@ CREATE TABLE segmentation.retention (
 
 ALTER TABLE segmentation.retention OWNER TO segmentation_owner;
 
-CREATE TABLE segmentation.segment_history (
-    segment_id integer NOT NULL,
-    changed_at timestamp with time zone NOT NULL,
-    operation text NOT NULL,
-    description text,
-    percent numeric,
-    starts_at timestamp with time zone,
-    actor text NOT NULL,
-    reason text,
-    CONSTRAINT segment_history_operation_is_known CHECK ((operation = ANY (ARRAY['create'::text, 'describe'::text, 'delete'::text, 'set_rollout'::text, 'cancel_rollout_step'::text]))),
-    CONSTRAINT segment_history_step_is_complete CHECK (((operation = ANY (ARRAY['set_rollout'::text, 'cancel_rollout_step'::text])) = ((percent IS NOT NULL) AND (starts_at IS NOT NULL))))
-);
-
-ALTER TABLE segmentation.segment_history OWNER TO segmentation_owner;
-
 ALTER TABLE segmentation.segments ALTER COLUMN segment_id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME segmentation.segments_segment_id_seq
     START WITH 1
@@ -4862,6 +7070,15 @@ ALTER TABLE segmentation.segments ALTER COLUMN segment_id ADD GENERATED ALWAYS A
     NO MAXVALUE
     CACHE 1
 );
+
+CREATE SEQUENCE segmentation.told_until
+    START WITH 0
+    INCREMENT BY 1
+    MINVALUE 0
+    NO MAXVALUE
+    CACHE 1;
+
+ALTER TABLE segmentation.told_until OWNER TO segmentation_owner;
 
 CREATE TABLE segmentation.upkeep (
     task text NOT NULL,
@@ -4924,129 +7141,143 @@ ALTER TABLE ONLY segmentation.membership_history ATTACH PARTITION segmentation.m
 
 ALTER TABLE ONLY segmentation.membership_history ATTACH PARTITION segmentation.membership_history_2027_02 FOR VALUES FROM ('2027-02-01 00:00:00+00') TO ('2027-03-01 00:00:00+00');
 
-INSERT INTO segmentation.api_keys VALUES ('web-shop', 'reader', '\x47a9ab28f9e6ddf7c81efab64ec2aae6f97417fc937bc19a6ed21a9000de6a9f', '2026-11-26 18:24:02.919104+00', 'infinity', 'infinity');
+INSERT INTO segmentation.api_keys VALUES ('web-shop', 'reader', '\x09099fe866e260f13c56b1751c00ad500dd8ff800965008da4eb6af11382380c', '2026-11-26 20:50:47.213317+00', 'infinity', 'infinity');
 
-INSERT INTO segmentation.deploys OVERRIDING SYSTEM VALUE VALUES (1, '1ca092eb89e9', '2.0.0 (1ca092eb89e9)', '2026-11-26 18:24:02.623656+00');
+INSERT INTO segmentation.deploys OVERRIDING SYSTEM VALUE VALUES (1, 'd2e365732546', '2.0.0 (d2e365732546)', '2026-11-26 20:50:46.931145+00');
 
-INSERT INTO segmentation.membership_history_2026_11 VALUES (1, 1, true, '2026-11-26 18:24:02.862561+00', '2026-11-26 18:24:02.877244+00', 'postgres', 'import', 'removed', 'postgres', 'ticket');
-INSERT INTO segmentation.membership_history_2026_11 VALUES (2, 1, true, '2026-11-26 18:24:02.862561+00', '2026-11-26 18:24:02.892591+00', 'postgres', 'import', 'removed', 'postgres', NULL);
-INSERT INTO segmentation.membership_history_2026_11 VALUES (1, 3, true, '2026-11-26 18:24:02.882105+00', '2026-11-26 18:24:02.910962+00', 'postgres', NULL, 'segment_deleted', 'postgres', 'over');
-INSERT INTO segmentation.membership_history_2026_11 VALUES (3, 3, true, '2026-11-26 18:24:02.896823+00', '2026-11-26 18:24:02.910962+00', 'postgres', NULL, 'segment_deleted', 'postgres', 'over');
+INSERT INTO segmentation.membership_history_2026_11 VALUES (1, 1, true, '2026-11-26 20:50:47.150285+00', '2026-11-26 20:50:47.164339+00', 'postgres', 'import', 'removed', 'postgres', 'ticket');
+INSERT INTO segmentation.membership_history_2026_11 VALUES (2, 1, true, '2026-11-26 20:50:47.150285+00', '2026-11-26 20:50:47.180275+00', 'postgres', 'import', 'removed', 'postgres', NULL);
+INSERT INTO segmentation.membership_history_2026_11 VALUES (1, 3, true, '2026-11-26 20:50:47.172873+00', '2026-11-26 20:50:47.202735+00', 'postgres', NULL, 'segment_deleted', 'postgres', 'over');
+INSERT INTO segmentation.membership_history_2026_11 VALUES (3, 3, true, '2026-11-26 20:50:47.187534+00', '2026-11-26 20:50:47.202735+00', 'postgres', NULL, 'segment_deleted', 'postgres', 'over');
 
-INSERT INTO segmentation.memberships VALUES (3, 1, true, '2026-11-26 18:24:02.862561+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 18:24:02.862561+00');
-INSERT INTO segmentation.memberships VALUES (4, 1, true, '2026-11-26 18:24:02.862561+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 18:24:02.862561+00');
-INSERT INTO segmentation.memberships VALUES (5, 1, true, '2026-11-26 18:24:02.862561+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 18:24:02.862561+00');
-INSERT INTO segmentation.memberships VALUES (6, 1, true, '2026-11-26 18:24:02.862561+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 18:24:02.862561+00');
-INSERT INTO segmentation.memberships VALUES (7, 1, true, '2026-11-26 18:24:02.862561+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 18:24:02.862561+00');
-INSERT INTO segmentation.memberships VALUES (8, 1, true, '2026-11-26 18:24:02.862561+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 18:24:02.862561+00');
-INSERT INTO segmentation.memberships VALUES (9, 1, true, '2026-11-26 18:24:02.862561+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 18:24:02.862561+00');
-INSERT INTO segmentation.memberships VALUES (10, 1, true, '2026-11-26 18:24:02.862561+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 18:24:02.862561+00');
-INSERT INTO segmentation.memberships VALUES (11, 1, true, '2026-11-26 18:24:02.862561+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 18:24:02.862561+00');
-INSERT INTO segmentation.memberships VALUES (12, 1, true, '2026-11-26 18:24:02.862561+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 18:24:02.862561+00');
-INSERT INTO segmentation.memberships VALUES (13, 1, true, '2026-11-26 18:24:02.862561+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 18:24:02.862561+00');
-INSERT INTO segmentation.memberships VALUES (14, 1, true, '2026-11-26 18:24:02.862561+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 18:24:02.862561+00');
-INSERT INTO segmentation.memberships VALUES (15, 1, true, '2026-11-26 18:24:02.862561+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 18:24:02.862561+00');
-INSERT INTO segmentation.memberships VALUES (16, 1, true, '2026-11-26 18:24:02.862561+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 18:24:02.862561+00');
-INSERT INTO segmentation.memberships VALUES (17, 1, true, '2026-11-26 18:24:02.862561+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 18:24:02.862561+00');
-INSERT INTO segmentation.memberships VALUES (18, 1, true, '2026-11-26 18:24:02.862561+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 18:24:02.862561+00');
-INSERT INTO segmentation.memberships VALUES (19, 1, true, '2026-11-26 18:24:02.862561+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 18:24:02.862561+00');
-INSERT INTO segmentation.memberships VALUES (20, 1, true, '2026-11-26 18:24:02.862561+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 18:24:02.862561+00');
-INSERT INTO segmentation.memberships VALUES (1, 1, true, '2026-11-26 18:24:02.882105+00', '2098-01-01 00:00:00+00', 'postgres', NULL, 'postgres', NULL, '2026-11-26 18:24:02.882105+00');
-INSERT INTO segmentation.memberships VALUES (2, 2, false, '2026-11-26 18:24:02.889447+00', 'infinity', 'postgres', NULL, NULL, NULL, '2026-11-26 18:24:02.889447+00');
-INSERT INTO segmentation.memberships VALUES (4, 2, true, '2097-01-01 00:00:00+00', 'infinity', 'postgres', NULL, NULL, NULL, '2026-11-26 18:24:02.904296+00');
+INSERT INTO segmentation.memberships VALUES (3, 1, true, '2026-11-26 20:50:47.150285+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 20:50:47.150285+00', NULL);
+INSERT INTO segmentation.memberships VALUES (4, 1, true, '2026-11-26 20:50:47.150285+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 20:50:47.150285+00', NULL);
+INSERT INTO segmentation.memberships VALUES (5, 1, true, '2026-11-26 20:50:47.150285+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 20:50:47.150285+00', NULL);
+INSERT INTO segmentation.memberships VALUES (6, 1, true, '2026-11-26 20:50:47.150285+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 20:50:47.150285+00', NULL);
+INSERT INTO segmentation.memberships VALUES (7, 1, true, '2026-11-26 20:50:47.150285+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 20:50:47.150285+00', NULL);
+INSERT INTO segmentation.memberships VALUES (8, 1, true, '2026-11-26 20:50:47.150285+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 20:50:47.150285+00', NULL);
+INSERT INTO segmentation.memberships VALUES (9, 1, true, '2026-11-26 20:50:47.150285+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 20:50:47.150285+00', NULL);
+INSERT INTO segmentation.memberships VALUES (10, 1, true, '2026-11-26 20:50:47.150285+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 20:50:47.150285+00', NULL);
+INSERT INTO segmentation.memberships VALUES (11, 1, true, '2026-11-26 20:50:47.150285+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 20:50:47.150285+00', NULL);
+INSERT INTO segmentation.memberships VALUES (12, 1, true, '2026-11-26 20:50:47.150285+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 20:50:47.150285+00', NULL);
+INSERT INTO segmentation.memberships VALUES (13, 1, true, '2026-11-26 20:50:47.150285+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 20:50:47.150285+00', NULL);
+INSERT INTO segmentation.memberships VALUES (14, 1, true, '2026-11-26 20:50:47.150285+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 20:50:47.150285+00', NULL);
+INSERT INTO segmentation.memberships VALUES (15, 1, true, '2026-11-26 20:50:47.150285+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 20:50:47.150285+00', NULL);
+INSERT INTO segmentation.memberships VALUES (16, 1, true, '2026-11-26 20:50:47.150285+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 20:50:47.150285+00', NULL);
+INSERT INTO segmentation.memberships VALUES (17, 1, true, '2026-11-26 20:50:47.150285+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 20:50:47.150285+00', NULL);
+INSERT INTO segmentation.memberships VALUES (18, 1, true, '2026-11-26 20:50:47.150285+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 20:50:47.150285+00', NULL);
+INSERT INTO segmentation.memberships VALUES (19, 1, true, '2026-11-26 20:50:47.150285+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 20:50:47.150285+00', NULL);
+INSERT INTO segmentation.memberships VALUES (20, 1, true, '2026-11-26 20:50:47.150285+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 20:50:47.150285+00', NULL);
+INSERT INTO segmentation.memberships VALUES (1, 1, true, '2026-11-26 20:50:47.172873+00', '2098-01-01 00:00:00+00', 'postgres', NULL, 'postgres', NULL, '2026-11-26 20:50:47.172873+00', NULL);
+INSERT INTO segmentation.memberships VALUES (2, 2, false, '2026-11-26 20:50:47.180275+00', 'infinity', 'postgres', NULL, NULL, NULL, '2026-11-26 20:50:47.180275+00', NULL);
+INSERT INTO segmentation.memberships VALUES (4, 2, true, '2097-01-01 00:00:00+00', 'infinity', 'postgres', NULL, NULL, NULL, '2026-11-26 20:50:47.1952+00', NULL);
 
-INSERT INTO segmentation.report_links VALUES ('\x2a34b37b163da02b6d64eeebe39e5473d55b2c360187f87f1a9fc77305069023', '2026-11', 1, '2026-11-26 18:24:02.917306+00', '2026-11-27 18:24:02.916379+00', 'postgres');
+INSERT INTO segmentation.report_links VALUES ('\x750255c694b21f2cae7ac3d67cbca44321871517797a22bec65a53efc32490fd', '2026-11', 1, '2026-11-26 20:50:47.211554+00', '2026-11-27 20:50:47.210513+00', 'postgres');
 
 INSERT INTO segmentation.retention VALUES ('-infinity', true);
 
-INSERT INTO segmentation.rollouts VALUES (2, 3158248359703181400, 40, DEFAULT, '2026-11-26 18:24:02.838854+00', '2026-11-26 18:24:02.848134+00', 'postgres', NULL, '2026-11-26 18:24:02.848134+00');
-INSERT INTO segmentation.rollouts VALUES (2, 3158248359703181400, 80, DEFAULT, '2099-01-01 00:00:00+00', 'infinity', 'postgres', NULL, '2026-11-26 18:24:02.853453+00');
-INSERT INTO segmentation.rollouts VALUES (2, 3158248359703181400, 60, DEFAULT, '2026-11-26 18:24:02.848134+00', '2099-01-01 00:00:00+00', 'postgres', NULL, '2026-11-26 18:24:02.848134+00');
-INSERT INTO segmentation.rollouts VALUES (3, 3736459116032129037, 20, DEFAULT, '2026-11-26 18:24:02.844816+00', '2026-11-26 18:24:02.910962+00', 'postgres', NULL, '2026-11-26 18:24:02.910962+00');
+INSERT INTO segmentation.rollouts VALUES (2, -7445444064896727715, 40, DEFAULT, '2026-11-26 20:50:47.118841+00', '2026-11-26 20:50:47.130589+00', 'postgres', NULL, '2026-11-26 20:50:47.130589+00', NULL, NULL);
+INSERT INTO segmentation.rollouts VALUES (2, -7445444064896727715, 80, DEFAULT, '2099-01-01 00:00:00+00', 'infinity', 'postgres', NULL, '2026-11-26 20:50:47.138505+00', NULL, NULL);
+INSERT INTO segmentation.rollouts VALUES (2, -7445444064896727715, 60, DEFAULT, '2026-11-26 20:50:47.130589+00', '2099-01-01 00:00:00+00', 'postgres', NULL, '2026-11-26 20:50:47.130589+00', NULL, NULL);
+INSERT INTO segmentation.rollouts VALUES (3, 7103094455703171131, 20, DEFAULT, '2026-11-26 20:50:47.125897+00', '2026-11-26 20:50:47.202735+00', 'postgres', NULL, '2026-11-26 20:50:47.202735+00', NULL, NULL);
 
-INSERT INTO segmentation.segment_history VALUES (1, '2026-11-26 18:24:02.8333+00', 'create', 'by hand', NULL, NULL, 'postgres', NULL);
-INSERT INTO segmentation.segment_history VALUES (2, '2026-11-26 18:24:02.838854+00', 'create', NULL, NULL, NULL, 'postgres', NULL);
-INSERT INTO segmentation.segment_history VALUES (2, '2026-11-26 18:24:02.840741+00', 'set_rollout', NULL, 40, '2026-11-26 18:24:02.838854+00', 'postgres', NULL);
-INSERT INTO segmentation.segment_history VALUES (3, '2026-11-26 18:24:02.844816+00', 'create', NULL, NULL, NULL, 'postgres', NULL);
-INSERT INTO segmentation.segment_history VALUES (3, '2026-11-26 18:24:02.845934+00', 'set_rollout', NULL, 20, '2026-11-26 18:24:02.844816+00', 'postgres', NULL);
-INSERT INTO segmentation.segment_history VALUES (2, '2026-11-26 18:24:02.849335+00', 'set_rollout', NULL, 60, '2026-11-26 18:24:02.848134+00', 'postgres', NULL);
-INSERT INTO segmentation.segment_history VALUES (2, '2026-11-26 18:24:02.854321+00', 'set_rollout', NULL, 80, '2099-01-01 00:00:00+00', 'postgres', NULL);
-INSERT INTO segmentation.segment_history VALUES (3, '2026-11-26 18:24:02.910962+00', 'delete', NULL, NULL, NULL, 'postgres', 'over');
+INSERT INTO segmentation.segment_history VALUES (1, '2026-11-26 20:50:47.110576+00', 'create', 'by hand', NULL, NULL, 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (2, '2026-11-26 20:50:47.118841+00', 'create', NULL, NULL, NULL, 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (2, '2026-11-26 20:50:47.122199+00', 'set_rollout', NULL, 40, '2026-11-26 20:50:47.118841+00', 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (3, '2026-11-26 20:50:47.125897+00', 'create', NULL, NULL, NULL, 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (3, '2026-11-26 20:50:47.128198+00', 'set_rollout', NULL, 20, '2026-11-26 20:50:47.125897+00', 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (2, '2026-11-26 20:50:47.132306+00', 'set_rollout', NULL, 60, '2026-11-26 20:50:47.130589+00', 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (2, '2026-11-26 20:50:47.140033+00', 'set_rollout', NULL, 80, '2099-01-01 00:00:00+00', 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (3, '2026-11-26 20:50:47.202735+00', 'delete', NULL, NULL, NULL, 'postgres', 'over');
 
-INSERT INTO segmentation.segments OVERRIDING SYSTEM VALUE VALUES (1, 'A', 'by hand', -3053290777811957101, '2026-11-26 18:24:02.8333+00', 'infinity', false);
-INSERT INTO segmentation.segments OVERRIDING SYSTEM VALUE VALUES (2, 'B', '', 3158248359703181400, '2026-11-26 18:24:02.838854+00', 'infinity', false);
-INSERT INTO segmentation.segments OVERRIDING SYSTEM VALUE VALUES (3, 'GONE', '', 3736459116032129037, '2026-11-26 18:24:02.844816+00', '2026-11-26 18:24:02.910962+00', true);
+INSERT INTO segmentation.segments OVERRIDING SYSTEM VALUE VALUES (1, 'A', 'by hand', -6245871900455610495, '2026-11-26 20:50:47.110576+00', 'infinity', false, NULL);
+INSERT INTO segmentation.segments OVERRIDING SYSTEM VALUE VALUES (2, 'B', '', -7445444064896727715, '2026-11-26 20:50:47.118841+00', 'infinity', false, NULL);
+INSERT INTO segmentation.segments OVERRIDING SYSTEM VALUE VALUES (3, 'GONE', '', 7103094455703171131, '2026-11-26 20:50:47.125897+00', '2026-11-26 20:50:47.202735+00', true, NULL);
 
-INSERT INTO segmentation.upkeep VALUES ('sweep', '2026-11-26 18:24:02.616851+00', 0);
+INSERT INTO segmentation.upkeep VALUES ('sweep', '2026-11-26 20:50:46.924314+00', 0);
 
-INSERT INTO segmentation.users VALUES (1, '2026-11-26 18:24:02.857146+00');
-INSERT INTO segmentation.users VALUES (2, '2026-11-26 18:24:02.857254+00');
-INSERT INTO segmentation.users VALUES (3, '2026-11-26 18:24:02.85726+00');
-INSERT INTO segmentation.users VALUES (4, '2026-11-26 18:24:02.857264+00');
-INSERT INTO segmentation.users VALUES (5, '2026-11-26 18:24:02.857272+00');
-INSERT INTO segmentation.users VALUES (6, '2026-11-26 18:24:02.857276+00');
-INSERT INTO segmentation.users VALUES (7, '2026-11-26 18:24:02.85728+00');
-INSERT INTO segmentation.users VALUES (8, '2026-11-26 18:24:02.857284+00');
-INSERT INTO segmentation.users VALUES (9, '2026-11-26 18:24:02.857288+00');
-INSERT INTO segmentation.users VALUES (10, '2026-11-26 18:24:02.857293+00');
-INSERT INTO segmentation.users VALUES (11, '2026-11-26 18:24:02.857296+00');
-INSERT INTO segmentation.users VALUES (12, '2026-11-26 18:24:02.8573+00');
-INSERT INTO segmentation.users VALUES (13, '2026-11-26 18:24:02.857304+00');
-INSERT INTO segmentation.users VALUES (14, '2026-11-26 18:24:02.857307+00');
-INSERT INTO segmentation.users VALUES (15, '2026-11-26 18:24:02.85731+00');
-INSERT INTO segmentation.users VALUES (16, '2026-11-26 18:24:02.857313+00');
-INSERT INTO segmentation.users VALUES (17, '2026-11-26 18:24:02.857318+00');
-INSERT INTO segmentation.users VALUES (18, '2026-11-26 18:24:02.857321+00');
-INSERT INTO segmentation.users VALUES (19, '2026-11-26 18:24:02.857325+00');
-INSERT INTO segmentation.users VALUES (20, '2026-11-26 18:24:02.857329+00');
-INSERT INTO segmentation.users VALUES (21, '2026-11-26 18:24:02.857332+00');
-INSERT INTO segmentation.users VALUES (22, '2026-11-26 18:24:02.857335+00');
-INSERT INTO segmentation.users VALUES (23, '2026-11-26 18:24:02.857338+00');
-INSERT INTO segmentation.users VALUES (24, '2026-11-26 18:24:02.857342+00');
-INSERT INTO segmentation.users VALUES (25, '2026-11-26 18:24:02.857345+00');
-INSERT INTO segmentation.users VALUES (26, '2026-11-26 18:24:02.857349+00');
-INSERT INTO segmentation.users VALUES (27, '2026-11-26 18:24:02.857354+00');
-INSERT INTO segmentation.users VALUES (28, '2026-11-26 18:24:02.857358+00');
-INSERT INTO segmentation.users VALUES (29, '2026-11-26 18:24:02.857361+00');
-INSERT INTO segmentation.users VALUES (30, '2026-11-26 18:24:02.857365+00');
-INSERT INTO segmentation.users VALUES (31, '2026-11-26 18:24:02.857368+00');
-INSERT INTO segmentation.users VALUES (32, '2026-11-26 18:24:02.857371+00');
-INSERT INTO segmentation.users VALUES (33, '2026-11-26 18:24:02.857374+00');
-INSERT INTO segmentation.users VALUES (34, '2026-11-26 18:24:02.857378+00');
-INSERT INTO segmentation.users VALUES (35, '2026-11-26 18:24:02.857381+00');
-INSERT INTO segmentation.users VALUES (36, '2026-11-26 18:24:02.857384+00');
-INSERT INTO segmentation.users VALUES (37, '2026-11-26 18:24:02.857388+00');
-INSERT INTO segmentation.users VALUES (38, '2026-11-26 18:24:02.857391+00');
-INSERT INTO segmentation.users VALUES (39, '2026-11-26 18:24:02.857395+00');
-INSERT INTO segmentation.users VALUES (40, '2026-11-26 18:24:02.857398+00');
+INSERT INTO segmentation.users VALUES (1, '2026-11-26 20:50:47.143401+00');
+INSERT INTO segmentation.users VALUES (2, '2026-11-26 20:50:47.143528+00');
+INSERT INTO segmentation.users VALUES (3, '2026-11-26 20:50:47.143572+00');
+INSERT INTO segmentation.users VALUES (4, '2026-11-26 20:50:47.143579+00');
+INSERT INTO segmentation.users VALUES (5, '2026-11-26 20:50:47.143584+00');
+INSERT INTO segmentation.users VALUES (6, '2026-11-26 20:50:47.143593+00');
+INSERT INTO segmentation.users VALUES (7, '2026-11-26 20:50:47.143599+00');
+INSERT INTO segmentation.users VALUES (8, '2026-11-26 20:50:47.143604+00');
+INSERT INTO segmentation.users VALUES (9, '2026-11-26 20:50:47.143609+00');
+INSERT INTO segmentation.users VALUES (10, '2026-11-26 20:50:47.143615+00');
+INSERT INTO segmentation.users VALUES (11, '2026-11-26 20:50:47.143619+00');
+INSERT INTO segmentation.users VALUES (12, '2026-11-26 20:50:47.143624+00');
+INSERT INTO segmentation.users VALUES (13, '2026-11-26 20:50:47.143628+00');
+INSERT INTO segmentation.users VALUES (14, '2026-11-26 20:50:47.143633+00');
+INSERT INTO segmentation.users VALUES (15, '2026-11-26 20:50:47.143637+00');
+INSERT INTO segmentation.users VALUES (16, '2026-11-26 20:50:47.143642+00');
+INSERT INTO segmentation.users VALUES (17, '2026-11-26 20:50:47.143647+00');
+INSERT INTO segmentation.users VALUES (18, '2026-11-26 20:50:47.143652+00');
+INSERT INTO segmentation.users VALUES (19, '2026-11-26 20:50:47.143656+00');
+INSERT INTO segmentation.users VALUES (20, '2026-11-26 20:50:47.14366+00');
+INSERT INTO segmentation.users VALUES (21, '2026-11-26 20:50:47.143665+00');
+INSERT INTO segmentation.users VALUES (22, '2026-11-26 20:50:47.143673+00');
+INSERT INTO segmentation.users VALUES (23, '2026-11-26 20:50:47.143677+00');
+INSERT INTO segmentation.users VALUES (24, '2026-11-26 20:50:47.143682+00');
+INSERT INTO segmentation.users VALUES (25, '2026-11-26 20:50:47.143686+00');
+INSERT INTO segmentation.users VALUES (26, '2026-11-26 20:50:47.143691+00');
+INSERT INTO segmentation.users VALUES (27, '2026-11-26 20:50:47.143696+00');
+INSERT INTO segmentation.users VALUES (28, '2026-11-26 20:50:47.143701+00');
+INSERT INTO segmentation.users VALUES (29, '2026-11-26 20:50:47.143705+00');
+INSERT INTO segmentation.users VALUES (30, '2026-11-26 20:50:47.14371+00');
+INSERT INTO segmentation.users VALUES (31, '2026-11-26 20:50:47.143714+00');
+INSERT INTO segmentation.users VALUES (32, '2026-11-26 20:50:47.143718+00');
+INSERT INTO segmentation.users VALUES (33, '2026-11-26 20:50:47.143723+00');
+INSERT INTO segmentation.users VALUES (34, '2026-11-26 20:50:47.143727+00');
+INSERT INTO segmentation.users VALUES (35, '2026-11-26 20:50:47.143732+00');
+INSERT INTO segmentation.users VALUES (36, '2026-11-26 20:50:47.143737+00');
+INSERT INTO segmentation.users VALUES (37, '2026-11-26 20:50:47.143741+00');
+INSERT INTO segmentation.users VALUES (38, '2026-11-26 20:50:47.143748+00');
+INSERT INTO segmentation.users VALUES (39, '2026-11-26 20:50:47.143753+00');
+INSERT INTO segmentation.users VALUES (40, '2026-11-26 20:50:47.143757+00');
 
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('8e0f9ad8-e9c6-11f1-a96f-02fc00000001', '442a06599ffbff06cb195975273c5e4ce55091201b67e2808420b5edc55f6d75', '0001_roles_and_schema', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 18:24:02.14034');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('8e12d0c2-e9c6-11f1-a96f-02fc00000001', 'b672f77c494960abe76a90bfb2efc9692e396e2e60f7a1400c8c9c4403b64dd0', '0002_segments_and_users', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 18:24:02.159189');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('8e140d98-e9c6-11f1-a96f-02fc00000001', 'dcb7f91ab8126d9cb9cf4c00551d5557a26a7ddd54f18767b12aab17e5e4acdd', '0003_memberships', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 18:24:02.167318');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('8e159c76-e9c6-11f1-a96f-02fc00000001', '09930831877f5eb7aed1449a5149eb995ce89de405b924adcc748721cb5a8edc', '0004_keys_and_upkeep', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 18:24:02.177559');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('8e166d4a-e9c6-11f1-a96f-02fc00000001', '255c1982e9e51e02cdca5ae7a1b77fee92bb89ae27660943abae2f41bae2434e', '0005_idempotency', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 18:24:02.182869');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('8e17442c-e9c6-11f1-a96f-02fc00000001', '533bc63304d45b18ffefd0a23c441999a0cbb6088d3f9b3b539f6017aa8305f0', '0006_decided_at', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 18:24:02.18839');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('8e18054c-e9c6-11f1-a96f-02fc00000001', '44ecece361ee732aa4026b4168febef5305781668d43a2d6b069c30a607a7244', '0007_evaluator', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 18:24:02.193313');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('8e18bc08-e9c6-11f1-a96f-02fc00000001', 'd8d49d40af91fd566734e7e5d6e81e4e8a3b69c627a6d97bdb606e9168e90543', '0008_idempotency_user', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 18:24:02.198011');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('8e1947cc-e9c6-11f1-a96f-02fc00000001', '6e13bb94bff2aa697a1ebe7e662aea2eba8502c0442d70bb97cd8b69b6b5c7aa', '0009_idempotency_user_of_old_answers', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 18:24:02.201568');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('8e1a0888-e9c6-11f1-a96f-02fc00000001', 'fcc1943c0b93d76e5af12defe475260503433bc607d5278464cd37389823fb5c', '0010_deploys', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 18:24:02.206513');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('0db834f2-e9db-11f1-a68d-02fc00000001', '442a06599ffbff06cb195975273c5e4ce55091201b67e2808420b5edc55f6d75', '0001_roles_and_schema', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 20:50:46.250712');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('0dbbe872-e9db-11f1-a68d-02fc00000001', 'b672f77c494960abe76a90bfb2efc9692e396e2e60f7a1400c8c9c4403b64dd0', '0002_segments_and_users', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 20:50:46.272605');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('0dbd667a-e9db-11f1-a68d-02fc00000001', 'dcb7f91ab8126d9cb9cf4c00551d5557a26a7ddd54f18767b12aab17e5e4acdd', '0003_memberships', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 20:50:46.282398');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('0dbfa4b2-e9db-11f1-a68d-02fc00000001', '09930831877f5eb7aed1449a5149eb995ce89de405b924adcc748721cb5a8edc', '0004_keys_and_upkeep', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 20:50:46.297148');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('0dc0a7d6-e9db-11f1-a68d-02fc00000001', '255c1982e9e51e02cdca5ae7a1b77fee92bb89ae27660943abae2f41bae2434e', '0005_idempotency', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 20:50:46.303729');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('0dc15cbc-e9db-11f1-a68d-02fc00000001', '8d9102650985a619cdb395f0645c89935a1143c18b6bc10537ceb211f45a06c4', '0006_columns_of_memberships', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 20:50:46.308345');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('0dc23cae-e9db-11f1-a68d-02fc00000001', '44ecece361ee732aa4026b4168febef5305781668d43a2d6b069c30a607a7244', '0007_evaluator', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 20:50:46.314105');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('0dc2ecee-e9db-11f1-a68d-02fc00000001', 'd8d49d40af91fd566734e7e5d6e81e4e8a3b69c627a6d97bdb606e9168e90543', '0008_idempotency_user', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 20:50:46.318578');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('0dc37e66-e9db-11f1-a68d-02fc00000001', '6e13bb94bff2aa697a1ebe7e662aea2eba8502c0442d70bb97cd8b69b6b5c7aa', '0009_idempotency_user_of_old_answers', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 20:50:46.322282');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('0dc4571e-e9db-11f1-a68d-02fc00000001', 'fcc1943c0b93d76e5af12defe475260503433bc607d5278464cd37389823fb5c', '0010_deploys', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 20:50:46.327851');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('0dc67526-e9db-11f1-a68d-02fc00000001', '0ead86235f4c0674f18423f83ab50fc5fd3863da9a3583b1f7240ab0b287de76', '0011_layers', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 20:50:46.341735');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('0dc72b2e-e9db-11f1-a68d-02fc00000001', 'ed8afa85f884fea594b04d3953a75f18b50a8a474902baacbc33b61392479d8c', '0012_one_assignment_in_layer', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 20:50:46.346377');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('0dc7b134-e9db-11f1-a68d-02fc00000001', 'be7dfd9891b2574fc9f8dc33558a32c79c2db24a5a19cd0cdcc409c47d6ebea8', '0013_told_until', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 20:50:46.349794');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('0dc8de9c-e9db-11f1-a68d-02fc00000001', 'be7e1860dd952694ff2a20f215333c08265d0b8d0dbf1a3979dffd1aebcb1123', '0014_changes_by_time', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 20:50:46.357529');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('0dcaa9de-e9db-11f1-a68d-02fc00000001', '5bb7c7ed5fce0c8e4796a12b9ce943a65380357b4e5b328b2c16740bd8738942', '0015_columns_of_rollouts', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 20:50:46.369293');
 
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('442a06599ffbff06cb195975273c5e4ce55091201b67e2808420b5edc55f6d75', '0001_roles_and_schema', '2026-11-26 18:24:02.141912');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('b672f77c494960abe76a90bfb2efc9692e396e2e60f7a1400c8c9c4403b64dd0', '0002_segments_and_users', '2026-11-26 18:24:02.15968');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('dcb7f91ab8126d9cb9cf4c00551d5557a26a7ddd54f18767b12aab17e5e4acdd', '0003_memberships', '2026-11-26 18:24:02.167805');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('09930831877f5eb7aed1449a5149eb995ce89de405b924adcc748721cb5a8edc', '0004_keys_and_upkeep', '2026-11-26 18:24:02.177995');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('255c1982e9e51e02cdca5ae7a1b77fee92bb89ae27660943abae2f41bae2434e', '0005_idempotency', '2026-11-26 18:24:02.183357');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('533bc63304d45b18ffefd0a23c441999a0cbb6088d3f9b3b539f6017aa8305f0', '0006_decided_at', '2026-11-26 18:24:02.189017');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('44ecece361ee732aa4026b4168febef5305781668d43a2d6b069c30a607a7244', '0007_evaluator', '2026-11-26 18:24:02.193941');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('d8d49d40af91fd566734e7e5d6e81e4e8a3b69c627a6d97bdb606e9168e90543', '0008_idempotency_user', '2026-11-26 18:24:02.198655');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('6e13bb94bff2aa697a1ebe7e662aea2eba8502c0442d70bb97cd8b69b6b5c7aa', '0009_idempotency_user_of_old_answers', '2026-11-26 18:24:02.202032');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('fcc1943c0b93d76e5af12defe475260503433bc607d5278464cd37389823fb5c', '0010_deploys', '2026-11-26 18:24:02.207107');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('442a06599ffbff06cb195975273c5e4ce55091201b67e2808420b5edc55f6d75', '0001_roles_and_schema', '2026-11-26 20:50:46.252313');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('b672f77c494960abe76a90bfb2efc9692e396e2e60f7a1400c8c9c4403b64dd0', '0002_segments_and_users', '2026-11-26 20:50:46.273167');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('dcb7f91ab8126d9cb9cf4c00551d5557a26a7ddd54f18767b12aab17e5e4acdd', '0003_memberships', '2026-11-26 20:50:46.283096');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('09930831877f5eb7aed1449a5149eb995ce89de405b924adcc748721cb5a8edc', '0004_keys_and_upkeep', '2026-11-26 20:50:46.297736');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('255c1982e9e51e02cdca5ae7a1b77fee92bb89ae27660943abae2f41bae2434e', '0005_idempotency', '2026-11-26 20:50:46.3044');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('8d9102650985a619cdb395f0645c89935a1143c18b6bc10537ceb211f45a06c4', '0006_columns_of_memberships', '2026-11-26 20:50:46.30895');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('44ecece361ee732aa4026b4168febef5305781668d43a2d6b069c30a607a7244', '0007_evaluator', '2026-11-26 20:50:46.314624');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('d8d49d40af91fd566734e7e5d6e81e4e8a3b69c627a6d97bdb606e9168e90543', '0008_idempotency_user', '2026-11-26 20:50:46.319172');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('6e13bb94bff2aa697a1ebe7e662aea2eba8502c0442d70bb97cd8b69b6b5c7aa', '0009_idempotency_user_of_old_answers', '2026-11-26 20:50:46.32278');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('fcc1943c0b93d76e5af12defe475260503433bc607d5278464cd37389823fb5c', '0010_deploys', '2026-11-26 20:50:46.328421');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('0ead86235f4c0674f18423f83ab50fc5fd3863da9a3583b1f7240ab0b287de76', '0011_layers', '2026-11-26 20:50:46.342304');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('ed8afa85f884fea594b04d3953a75f18b50a8a474902baacbc33b61392479d8c', '0012_one_assignment_in_layer', '2026-11-26 20:50:46.347027');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('be7dfd9891b2574fc9f8dc33558a32c79c2db24a5a19cd0cdcc409c47d6ebea8', '0013_told_until', '2026-11-26 20:50:46.35025');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('be7e1860dd952694ff2a20f215333c08265d0b8d0dbf1a3979dffd1aebcb1123', '0014_changes_by_time', '2026-11-26 20:50:46.358051');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('5bb7c7ed5fce0c8e4796a12b9ce943a65380357b4e5b328b2c16740bd8738942', '0015_columns_of_rollouts', '2026-11-26 20:50:46.369834');
 
-INSERT INTO segmentation_migrations._yoyo_version VALUES (2, '2026-11-26 18:24:02.045668');
+INSERT INTO segmentation_migrations._yoyo_version VALUES (2, '2026-11-26 20:50:46.125505');
 
 SELECT pg_catalog.setval('segmentation.deploys_deploy_seq', 1, true);
 
+SELECT pg_catalog.setval('segmentation.layers_layer_id_seq', 1, false);
+
 SELECT pg_catalog.setval('segmentation.segments_segment_id_seq', 3, true);
+
+SELECT pg_catalog.setval('segmentation.told_until', 0, false);
 
 ALTER TABLE ONLY segmentation.api_keys
     ADD CONSTRAINT api_keys_digest_key UNIQUE (key_digest);
@@ -5062,6 +7293,15 @@ ALTER TABLE ONLY segmentation.deploys
 
 ALTER TABLE ONLY segmentation.idempotency_keys
     ADD CONSTRAINT idempotency_keys_pkey PRIMARY KEY (api_key, idempotency_key);
+
+ALTER TABLE ONLY segmentation.layer_cells
+    ADD CONSTRAINT layer_cells_pkey PRIMARY KEY (layer_id, starts_at);
+
+ALTER TABLE ONLY segmentation.layers
+    ADD CONSTRAINT layers_id_and_salt_key UNIQUE (layer_id, salt);
+
+ALTER TABLE ONLY segmentation.layers
+    ADD CONSTRAINT layers_pkey PRIMARY KEY (layer_id);
 
 ALTER TABLE ONLY segmentation.membership_history
     ADD CONSTRAINT membership_history_pkey PRIMARY KEY (user_id, segment_id, ends_at);
@@ -5086,6 +7326,9 @@ ALTER TABLE ONLY segmentation.report_links
 
 ALTER TABLE ONLY segmentation.retention
     ADD CONSTRAINT retention_has_one_row PRIMARY KEY (one_row);
+
+ALTER TABLE ONLY segmentation.rollouts
+    ADD CONSTRAINT rollouts_bucket_held_once EXCLUDE USING gist (int4range(layer_id, layer_id, '[]'::text) WITH &&, buckets WITH &&, tstzrange(starts_at, ends_at) WITH &&) WHERE ((layer_id IS NOT NULL)) DEFERRABLE INITIALLY DEFERRED;
 
 ALTER TABLE ONLY segmentation.rollouts
     ADD CONSTRAINT rollouts_pkey PRIMARY KEY (segment_id, starts_at);
@@ -5118,25 +7361,43 @@ CREATE INDEX idempotency_keys_created_at_idx ON segmentation.idempotency_keys US
 
 CREATE INDEX idempotency_keys_user_id_idx ON segmentation.idempotency_keys USING btree (user_id) WHERE (user_id IS NOT NULL);
 
+CREATE UNIQUE INDEX layers_slug_key ON segmentation.layers USING btree (slug) WHERE (deleted_at = 'infinity'::timestamp with time zone);
+
+CREATE INDEX membership_history_ends_at_idx ON ONLY segmentation.membership_history USING brin (ends_at) WITH (pages_per_range='32', autosummarize='on');
+
+CREATE INDEX membership_history_2026_11_ends_at_idx ON segmentation.membership_history_2026_11 USING brin (ends_at) WITH (pages_per_range='32', autosummarize='on');
+
 CREATE INDEX membership_history_segment_id_user_id_idx ON ONLY segmentation.membership_history USING btree (segment_id, user_id);
 
 CREATE INDEX membership_history_2026_11_segment_id_user_id_idx ON segmentation.membership_history_2026_11 USING btree (segment_id, user_id);
 
+CREATE INDEX membership_history_2026_12_ends_at_idx ON segmentation.membership_history_2026_12 USING brin (ends_at) WITH (pages_per_range='32', autosummarize='on');
+
 CREATE INDEX membership_history_2026_12_segment_id_user_id_idx ON segmentation.membership_history_2026_12 USING btree (segment_id, user_id);
 
+CREATE INDEX membership_history_2027_01_ends_at_idx ON segmentation.membership_history_2027_01 USING brin (ends_at) WITH (pages_per_range='32', autosummarize='on');
+
 CREATE INDEX membership_history_2027_01_segment_id_user_id_idx ON segmentation.membership_history_2027_01 USING btree (segment_id, user_id);
+
+CREATE INDEX membership_history_2027_02_ends_at_idx ON segmentation.membership_history_2027_02 USING brin (ends_at) WITH (pages_per_range='32', autosummarize='on');
 
 CREATE INDEX membership_history_2027_02_segment_id_user_id_idx ON segmentation.membership_history_2027_02 USING btree (segment_id, user_id);
 
 CREATE INDEX memberships_ends_at_idx ON segmentation.memberships USING btree (ends_at) WHERE (ends_at < 'infinity'::timestamp with time zone);
 
+CREATE UNIQUE INDEX memberships_one_assignment_in_layer ON segmentation.memberships USING btree (user_id, layer_id) WHERE (included AND (layer_id IS NOT NULL));
+
 CREATE INDEX memberships_segment_id_user_id_idx ON segmentation.memberships USING btree (segment_id, user_id);
+
+CREATE INDEX memberships_starts_at_idx ON segmentation.memberships USING btree (starts_at);
 
 CREATE INDEX report_links_expires_at_idx ON segmentation.report_links USING btree (expires_at);
 
-CREATE INDEX rollouts_ends_at_idx ON segmentation.rollouts USING btree (ends_at) INCLUDE (segment_id, salt, threshold, starts_at, decided_at) WHERE (threshold > 0);
+CREATE INDEX rollouts_ends_at_idx ON segmentation.rollouts USING btree (ends_at) INCLUDE (segment_id, salt, threshold, starts_at, decided_at) WHERE ((threshold > 0) AND (layer_id IS NULL));
 
 CREATE INDEX segment_history_segment_id_idx ON segmentation.segment_history USING btree (segment_id, changed_at);
+
+CREATE INDEX segments_layer_id_idx ON segmentation.segments USING btree (layer_id) WHERE (layer_id IS NOT NULL);
 
 CREATE INDEX segments_not_yet_swept_idx ON segmentation.segments USING btree (deleted_at) WHERE ((deleted_at < 'infinity'::timestamp with time zone) AND (NOT swept));
 
@@ -5144,17 +7405,27 @@ CREATE INDEX segments_slug_deleted_at_idx ON segmentation.segments USING btree (
 
 CREATE UNIQUE INDEX segments_slug_key ON segmentation.segments USING btree (slug) WHERE (deleted_at = 'infinity'::timestamp with time zone);
 
+CREATE INDEX users_registered_at_idx ON segmentation.users USING brin (registered_at) WITH (pages_per_range='32', autosummarize='on');
+
+ALTER INDEX segmentation.membership_history_ends_at_idx ATTACH PARTITION segmentation.membership_history_2026_11_ends_at_idx;
+
 ALTER INDEX segmentation.membership_history_pkey ATTACH PARTITION segmentation.membership_history_2026_11_pkey;
 
 ALTER INDEX segmentation.membership_history_segment_id_user_id_idx ATTACH PARTITION segmentation.membership_history_2026_11_segment_id_user_id_idx;
+
+ALTER INDEX segmentation.membership_history_ends_at_idx ATTACH PARTITION segmentation.membership_history_2026_12_ends_at_idx;
 
 ALTER INDEX segmentation.membership_history_pkey ATTACH PARTITION segmentation.membership_history_2026_12_pkey;
 
 ALTER INDEX segmentation.membership_history_segment_id_user_id_idx ATTACH PARTITION segmentation.membership_history_2026_12_segment_id_user_id_idx;
 
+ALTER INDEX segmentation.membership_history_ends_at_idx ATTACH PARTITION segmentation.membership_history_2027_01_ends_at_idx;
+
 ALTER INDEX segmentation.membership_history_pkey ATTACH PARTITION segmentation.membership_history_2027_01_pkey;
 
 ALTER INDEX segmentation.membership_history_segment_id_user_id_idx ATTACH PARTITION segmentation.membership_history_2027_01_segment_id_user_id_idx;
+
+ALTER INDEX segmentation.membership_history_ends_at_idx ATTACH PARTITION segmentation.membership_history_2027_02_ends_at_idx;
 
 ALTER INDEX segmentation.membership_history_pkey ATTACH PARTITION segmentation.membership_history_2027_02_pkey;
 
@@ -5186,6 +7457,12 @@ CREATE TRIGGER history_is_written_by_triggers BEFORE INSERT ON segmentation.memb
 
 CREATE TRIGGER history_is_written_by_triggers BEFORE INSERT ON segmentation.segment_history FOR EACH STATEMENT EXECUTE FUNCTION segmentation.refuse_history_insert();
 
+CREATE TRIGGER layers_after_insert AFTER INSERT ON segmentation.layers REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION segmentation.layers_after_insert();
+
+CREATE TRIGGER layers_before_change BEFORE INSERT OR UPDATE ON segmentation.layers FOR EACH ROW EXECUTE FUNCTION segmentation.layers_before_change();
+
+CREATE TRIGGER layers_refuse_delete BEFORE DELETE OR TRUNCATE ON segmentation.layers FOR EACH STATEMENT EXECUTE FUNCTION segmentation.layers_refuse_delete();
+
 CREATE TRIGGER memberships_after_delete AFTER DELETE ON segmentation.memberships REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION segmentation.memberships_after_delete();
 
 CREATE TRIGGER memberships_after_insert AFTER INSERT ON segmentation.memberships REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION segmentation.memberships_after_insert();
@@ -5208,6 +7485,8 @@ CREATE TRIGGER rollouts_name_the_login BEFORE INSERT OR UPDATE ON segmentation.r
 
 CREATE TRIGGER rollouts_refuse_truncate BEFORE TRUNCATE ON segmentation.rollouts FOR EACH STATEMENT EXECUTE FUNCTION segmentation.refuse_truncate();
 
+CREATE TRIGGER rollouts_take_the_layer BEFORE INSERT OR UPDATE ON segmentation.rollouts FOR EACH ROW EXECUTE FUNCTION segmentation.rollouts_take_the_layer();
+
 CREATE TRIGGER segments_after_insert AFTER INSERT ON segmentation.segments REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION segmentation.segments_after_insert();
 
 CREATE TRIGGER segments_after_update AFTER UPDATE ON segmentation.segments REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION segmentation.segments_after_update();
@@ -5216,10 +7495,29 @@ CREATE TRIGGER segments_refuse_delete BEFORE DELETE ON segmentation.segments FOR
 
 CREATE TRIGGER segments_refuse_truncate BEFORE TRUNCATE ON segmentation.segments FOR EACH STATEMENT EXECUTE FUNCTION segmentation.refuse_truncate();
 
+CREATE TRIGGER segments_take_the_salt BEFORE INSERT ON segmentation.segments FOR EACH ROW WHEN ((new.layer_id IS NOT NULL)) EXECUTE FUNCTION segmentation.segments_take_the_salt();
+
 CREATE TRIGGER users_refuse_plain_dml BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON segmentation.users FOR EACH STATEMENT WHEN ((CURRENT_USER <> 'segmentation_owner'::name)) EXECUTE FUNCTION segmentation.refuse_plain_dml();
+
+CREATE TRIGGER writer_is_announced BEFORE INSERT OR DELETE OR UPDATE ON segmentation.memberships FOR EACH STATEMENT EXECUTE FUNCTION segmentation.writer_is_announced();
+
+CREATE TRIGGER writer_is_announced BEFORE INSERT OR DELETE OR UPDATE ON segmentation.rollouts FOR EACH STATEMENT EXECUTE FUNCTION segmentation.writer_is_announced();
+
+CREATE TRIGGER writer_is_announced BEFORE INSERT OR DELETE OR UPDATE ON segmentation.segments FOR EACH STATEMENT EXECUTE FUNCTION segmentation.writer_is_announced();
+
+CREATE TRIGGER writer_is_announced BEFORE INSERT OR DELETE OR UPDATE ON segmentation.users FOR EACH STATEMENT EXECUTE FUNCTION segmentation.writer_is_announced();
+
+ALTER TABLE ONLY segmentation.layer_cells
+    ADD CONSTRAINT layer_cells_layer_fkey FOREIGN KEY (layer_id, salt) REFERENCES segmentation.layers(layer_id, salt);
+
+ALTER TABLE ONLY segmentation.rollouts
+    ADD CONSTRAINT rollouts_layer_fkey FOREIGN KEY (layer_id, salt) REFERENCES segmentation.layers(layer_id, salt);
 
 ALTER TABLE ONLY segmentation.rollouts
     ADD CONSTRAINT rollouts_segment_fkey FOREIGN KEY (segment_id, salt) REFERENCES segmentation.segments(segment_id, salt);
+
+ALTER TABLE ONLY segmentation.segments
+    ADD CONSTRAINT segments_layer_fkey FOREIGN KEY (layer_id, salt) REFERENCES segmentation.layers(layer_id, salt);
 
 GRANT USAGE ON SCHEMA segmentation TO segmentation_reader;
 GRANT USAGE ON SCHEMA segmentation TO segmentation_jobs;
@@ -5231,10 +7529,14 @@ REVOKE ALL ON FUNCTION segmentation.actor_reason() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION segmentation.announce_api_keys() FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION segmentation.announce_writer() FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION segmentation.answers_kept_since() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION segmentation.assert_bucket_vectors() FROM PUBLIC;
 GRANT ALL ON FUNCTION segmentation.assert_bucket_vectors() TO segmentation_reader;
+
+REVOKE ALL ON FUNCTION segmentation.assigned_layers(user_id bigint, moment timestamp with time zone) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION segmentation.authenticate_api_key(key_digest bytea) FROM PUBLIC;
 GRANT ALL ON FUNCTION segmentation.authenticate_api_key(key_digest bytea) TO segmentation_reader;
@@ -5245,19 +7547,30 @@ GRANT ALL ON FUNCTION segmentation.begin_import(slug text) TO segmentation_edito
 REVOKE ALL ON FUNCTION segmentation.bucket(user_id bigint, salt bigint) FROM PUBLIC;
 GRANT ALL ON FUNCTION segmentation.bucket(user_id bigint, salt bigint) TO segmentation_reader;
 
+REVOKE ALL ON FUNCTION segmentation.bucket_count(buckets int4multirange) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION segmentation.bucket_vectors() FROM PUBLIC;
 GRANT ALL ON FUNCTION segmentation.bucket_vectors() TO segmentation_reader;
+
+REVOKE ALL ON FUNCTION segmentation.buckets_taken_last(segment_id integer, before timestamp with time zone, held int4multirange, number integer) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION segmentation.cancel_rollout_step(slug text, starts_at timestamp with time zone, actor text, reason text) FROM PUBLIC;
 GRANT ALL ON FUNCTION segmentation.cancel_rollout_step(slug text, starts_at timestamp with time zone, actor text, reason text) TO segmentation_admin;
 
 REVOKE ALL ON FUNCTION segmentation.change_overrides(user_ids bigint[], segment_ids integer[], wanted boolean[], expires_at timestamp with time zone, starts_at timestamp with time zone, actor text, reason text) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION segmentation.change_segment_members(slug text, user_ids bigint[], operation text, expires_at timestamp with time zone, starts_at timestamp with time zone, actor text, reason text) FROM PUBLIC;
-GRANT ALL ON FUNCTION segmentation.change_segment_members(slug text, user_ids bigint[], operation text, expires_at timestamp with time zone, starts_at timestamp with time zone, actor text, reason text) TO segmentation_editor;
+REVOKE ALL ON FUNCTION segmentation.change_segment_members(slug text, user_ids bigint[], operation text, expires_at timestamp with time zone, starts_at timestamp with time zone, actor text, reason text, max_removed bigint, dry_run boolean, all_actors boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION segmentation.change_segment_members(slug text, user_ids bigint[], operation text, expires_at timestamp with time zone, starts_at timestamp with time zone, actor text, reason text, max_removed bigint, dry_run boolean, all_actors boolean) TO segmentation_editor;
 
 REVOKE ALL ON FUNCTION segmentation.change_user_segments(user_id bigint, add text[], remove text[], expires_at timestamp with time zone, starts_at timestamp with time zone, actor text, reason text) FROM PUBLIC;
 GRANT ALL ON FUNCTION segmentation.change_user_segments(user_id bigint, add text[], remove text[], expires_at timestamp with time zone, starts_at timestamp with time zone, actor text, reason text) TO segmentation_editor;
+
+REVOKE ALL ON FUNCTION segmentation.changed_users(from_time timestamp with time zone, to_time timestamp with time zone) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION segmentation.changes_end(from_time timestamp with time zone, to_time timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION segmentation.changes_end(from_time timestamp with time zone, to_time timestamp with time zone) TO segmentation_editor;
+
+REVOKE ALL ON FUNCTION segmentation.chi_square_p_value(statistic double precision, freedom integer) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION segmentation.claim_idempotency_key(api_key text, idempotency_key text, request_fingerprint bytea) FROM PUBLIC;
 GRANT ALL ON FUNCTION segmentation.claim_idempotency_key(api_key text, idempotency_key text, request_fingerprint bytea) TO segmentation_editor;
@@ -5265,23 +7578,38 @@ GRANT ALL ON FUNCTION segmentation.claim_idempotency_key(api_key text, idempoten
 REVOKE ALL ON FUNCTION segmentation.clock() FROM PUBLIC;
 GRANT ALL ON FUNCTION segmentation.clock() TO segmentation_reader;
 
-REVOKE ALL ON FUNCTION segmentation.closed_override(override segmentation.memberships, next_start timestamp with time zone, moment timestamp with time zone) FROM PUBLIC;
+REVOKE ALL ON FUNCTION segmentation.close_report_link(id_digest bytea) FROM PUBLIC;
+GRANT ALL ON FUNCTION segmentation.close_report_link(id_digest bytea) TO segmentation_editor;
+
+REVOKE ALL ON FUNCTION segmentation.closed_override(override segmentation.memberships, next_start timestamp with time zone, moment timestamp with time zone, earliest timestamp with time zone) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION segmentation.create_api_key(name text, role text, expires_at timestamp with time zone) FROM PUBLIC;
 GRANT ALL ON FUNCTION segmentation.create_api_key(name text, role text, expires_at timestamp with time zone) TO segmentation_admin;
 
+REVOKE ALL ON FUNCTION segmentation.in_force(starts_at timestamp with time zone, ends_at timestamp with time zone, moment timestamp with time zone, decided_at timestamp with time zone) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION segmentation.create_layer(slug text, description text, actor text, reason text) FROM PUBLIC;
+GRANT ALL ON FUNCTION segmentation.create_layer(slug text, description text, actor text, reason text) TO segmentation_admin;
+
 REVOKE ALL ON FUNCTION segmentation.create_report_link(period text, user_id bigint, valid_for interval, actor text) FROM PUBLIC;
 GRANT ALL ON FUNCTION segmentation.create_report_link(period text, user_id bigint, valid_for interval, actor text) TO segmentation_editor;
 
-REVOKE ALL ON FUNCTION segmentation.in_force(starts_at timestamp with time zone, ends_at timestamp with time zone, moment timestamp with time zone, decided_at timestamp with time zone) FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION segmentation.create_segment(slug text, percent numeric, description text, actor text, reason text) FROM PUBLIC;
-GRANT ALL ON FUNCTION segmentation.create_segment(slug text, percent numeric, description text, actor text, reason text) TO segmentation_admin;
+REVOKE ALL ON FUNCTION segmentation.create_segment(slug text, percent numeric, description text, actor text, reason text, layer text) FROM PUBLIC;
+GRANT ALL ON FUNCTION segmentation.create_segment(slug text, percent numeric, description text, actor text, reason text, layer text) TO segmentation_admin;
 
 REVOKE ALL ON FUNCTION segmentation.current_segments(user_ids bigint[], moment timestamp with time zone) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION segmentation.deal_buckets(segment_ids integer[]) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION segmentation.deal_steps(segment_ids integer[], moment timestamp with time zone) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION segmentation.delete_layer(slug text, actor text, reason text) FROM PUBLIC;
+GRANT ALL ON FUNCTION segmentation.delete_layer(slug text, actor text, reason text) TO segmentation_admin;
+
 REVOKE ALL ON FUNCTION segmentation.delete_segment(slug text, actor text, reason text) FROM PUBLIC;
 GRANT ALL ON FUNCTION segmentation.delete_segment(slug text, actor text, reason text) TO segmentation_admin;
+
+REVOKE ALL ON FUNCTION segmentation.derive_layer_cells(layer_id integer) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION segmentation.derive_step_ends(segment_ids integer[]) FROM PUBLIC;
 
@@ -5301,6 +7629,10 @@ REVOKE ALL ON FUNCTION segmentation.ensure_history_partitions(months_ahead integ
 GRANT ALL ON FUNCTION segmentation.ensure_history_partitions(months_ahead integer) TO segmentation_admin;
 GRANT ALL ON FUNCTION segmentation.ensure_history_partitions(months_ahead integer) TO segmentation_jobs;
 
+REVOKE ALL ON FUNCTION segmentation.enter_layers(user_ids bigint[], added integer[], removed integer[], moment timestamp with time zone) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION segmentation.erfc(x double precision) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION segmentation.expire_memberships(max_rows integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION segmentation.expire_memberships(max_rows integer) TO segmentation_admin;
 GRANT ALL ON FUNCTION segmentation.expire_memberships(max_rows integer) TO segmentation_jobs;
@@ -5308,13 +7640,16 @@ GRANT ALL ON FUNCTION segmentation.expire_memberships(max_rows integer) TO segme
 REVOKE ALL ON FUNCTION segmentation.explain_membership(user_id bigint, slug text, at timestamp with time zone) FROM PUBLIC;
 GRANT ALL ON FUNCTION segmentation.explain_membership(user_id bigint, slug text, at timestamp with time zone) TO segmentation_reader;
 
-REVOKE ALL ON FUNCTION segmentation.finish_import(slug text, operation text, expires_at timestamp with time zone, starts_at timestamp with time zone, actor text, reason text) FROM PUBLIC;
-GRANT ALL ON FUNCTION segmentation.finish_import(slug text, operation text, expires_at timestamp with time zone, starts_at timestamp with time zone, actor text, reason text) TO segmentation_editor;
+REVOKE ALL ON FUNCTION segmentation.finish_import(slug text, operation text, expires_at timestamp with time zone, starts_at timestamp with time zone, actor text, reason text, max_removed bigint, dry_run boolean, all_actors boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION segmentation.finish_import(slug text, operation text, expires_at timestamp with time zone, starts_at timestamp with time zone, actor text, reason text, max_removed bigint, dry_run boolean, all_actors boolean) TO segmentation_editor;
 
 REVOKE ALL ON FUNCTION segmentation.forget_user(user_id bigint, actor text, reason text) FROM PUBLIC;
 GRANT ALL ON FUNCTION segmentation.forget_user(user_id bigint, actor text, reason text) TO segmentation_admin;
 
 REVOKE ALL ON FUNCTION segmentation.functions_for_people() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION segmentation.get_layer(slug text) FROM PUBLIC;
+GRANT ALL ON FUNCTION segmentation.get_layer(slug text) TO segmentation_reader;
 
 REVOKE ALL ON FUNCTION segmentation.get_segment(slug text) FROM PUBLIC;
 GRANT ALL ON FUNCTION segmentation.get_segment(slug text) TO segmentation_reader;
@@ -5329,17 +7664,30 @@ GRANT ALL ON FUNCTION segmentation.history_partitions() TO segmentation_admin;
 REVOKE ALL ON FUNCTION segmentation.history_report(period text, user_id bigint) FROM PUBLIC;
 GRANT ALL ON FUNCTION segmentation.history_report(period text, user_id bigint) TO segmentation_editor;
 
+REVOKE ALL ON FUNCTION segmentation.holder_in_layer(user_id bigint, layer_id integer, moment timestamp with time zone) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION segmentation.holds(buckets int4multirange, threshold integer, bucket integer) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION segmentation.http_begin_import(slug text, operation text, expires_at timestamp with time zone, ttl_seconds numeric, starts_at timestamp with time zone, actor text, reason text, max_removed bigint, all_actors boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION segmentation.http_begin_import(slug text, operation text, expires_at timestamp with time zone, ttl_seconds numeric, starts_at timestamp with time zone, actor text, reason text, max_removed bigint, all_actors boolean) TO segmentation_editor;
+
 REVOKE ALL ON FUNCTION segmentation.http_cancel_rollout_step(slug text, starts_at timestamp with time zone, actor text, reason text) FROM PUBLIC;
 GRANT ALL ON FUNCTION segmentation.http_cancel_rollout_step(slug text, starts_at timestamp with time zone, actor text, reason text) TO segmentation_admin;
 
 REVOKE ALL ON FUNCTION segmentation.http_change_user_segments(user_id bigint, add text[], remove text[], expires_at timestamp with time zone, ttl_seconds numeric, starts_at timestamp with time zone, actor text, reason text) FROM PUBLIC;
 GRANT ALL ON FUNCTION segmentation.http_change_user_segments(user_id bigint, add text[], remove text[], expires_at timestamp with time zone, ttl_seconds numeric, starts_at timestamp with time zone, actor text, reason text) TO segmentation_editor;
 
+REVOKE ALL ON FUNCTION segmentation.http_changes_end(from_time timestamp with time zone, to_time timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION segmentation.http_changes_end(from_time timestamp with time zone, to_time timestamp with time zone) TO segmentation_editor;
+
+REVOKE ALL ON FUNCTION segmentation.http_create_layer(slug text, description text, actor text, reason text) FROM PUBLIC;
+GRANT ALL ON FUNCTION segmentation.http_create_layer(slug text, description text, actor text, reason text) TO segmentation_admin;
+
 REVOKE ALL ON FUNCTION segmentation.http_create_report_link(period text, user_id bigint, base_url text, actor text) FROM PUBLIC;
 GRANT ALL ON FUNCTION segmentation.http_create_report_link(period text, user_id bigint, base_url text, actor text) TO segmentation_editor;
 
-REVOKE ALL ON FUNCTION segmentation.http_create_segment(slug text, percent numeric, description text, actor text, reason text) FROM PUBLIC;
-GRANT ALL ON FUNCTION segmentation.http_create_segment(slug text, percent numeric, description text, actor text, reason text) TO segmentation_admin;
+REVOKE ALL ON FUNCTION segmentation.http_create_segment(slug text, percent numeric, description text, actor text, reason text, layer text) FROM PUBLIC;
+GRANT ALL ON FUNCTION segmentation.http_create_segment(slug text, percent numeric, description text, actor text, reason text, layer text) TO segmentation_admin;
 
 REVOKE ALL ON FUNCTION segmentation.http_duration(name text, duration text) FROM PUBLIC;
 GRANT ALL ON FUNCTION segmentation.http_duration(name text, duration text) TO segmentation_reader;
@@ -5353,14 +7701,26 @@ GRANT ALL ON FUNCTION segmentation.http_expiry(expires_at timestamp with time zo
 REVOKE ALL ON FUNCTION segmentation.http_explain_membership(user_id bigint, slug text, at timestamp with time zone) FROM PUBLIC;
 GRANT ALL ON FUNCTION segmentation.http_explain_membership(user_id bigint, slug text, at timestamp with time zone) TO segmentation_reader;
 
-REVOKE ALL ON FUNCTION segmentation.http_finish_import(slug text, operation text, expires_at timestamp with time zone, ttl_seconds numeric, starts_at timestamp with time zone, actor text, reason text) FROM PUBLIC;
-GRANT ALL ON FUNCTION segmentation.http_finish_import(slug text, operation text, expires_at timestamp with time zone, ttl_seconds numeric, starts_at timestamp with time zone, actor text, reason text) TO segmentation_editor;
+REVOKE ALL ON FUNCTION segmentation.http_finish_import(slug text, operation text, expires_at timestamp with time zone, ttl_seconds numeric, starts_at timestamp with time zone, actor text, reason text, max_removed bigint, dry_run boolean, all_actors boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION segmentation.http_finish_import(slug text, operation text, expires_at timestamp with time zone, ttl_seconds numeric, starts_at timestamp with time zone, actor text, reason text, max_removed bigint, dry_run boolean, all_actors boolean) TO segmentation_editor;
+
+REVOKE ALL ON FUNCTION segmentation.http_get_layer(slug text) FROM PUBLIC;
+GRANT ALL ON FUNCTION segmentation.http_get_layer(slug text) TO segmentation_reader;
 
 REVOKE ALL ON FUNCTION segmentation.http_get_segment(slug text) FROM PUBLIC;
 GRANT ALL ON FUNCTION segmentation.http_get_segment(slug text) TO segmentation_reader;
 
+REVOKE ALL ON FUNCTION segmentation.http_layer_stats(slug text) FROM PUBLIC;
+GRANT ALL ON FUNCTION segmentation.http_layer_stats(slug text) TO segmentation_reader;
+
+REVOKE ALL ON FUNCTION segmentation.http_list_layers() FROM PUBLIC;
+GRANT ALL ON FUNCTION segmentation.http_list_layers() TO segmentation_reader;
+
 REVOKE ALL ON FUNCTION segmentation.http_list_segments(after text, max_rows integer, search text) FROM PUBLIC;
 GRANT ALL ON FUNCTION segmentation.http_list_segments(after text, max_rows integer, search text) TO segmentation_reader;
+
+REVOKE ALL ON FUNCTION segmentation.http_periods_window(slug text, from_time timestamp with time zone, to_time timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION segmentation.http_periods_window(slug text, from_time timestamp with time zone, to_time timestamp with time zone) TO segmentation_editor;
 
 REVOKE ALL ON FUNCTION segmentation.http_segment(slug text) FROM PUBLIC;
 GRANT ALL ON FUNCTION segmentation.http_segment(slug text) TO segmentation_reader;
@@ -5379,6 +7739,9 @@ GRANT ALL ON FUNCTION segmentation.http_segment_stats(slug text) TO segmentation
 
 REVOKE ALL ON FUNCTION segmentation.http_segments(after text, max_rows integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION segmentation.http_segments(after text, max_rows integer) TO segmentation_reader;
+
+REVOKE ALL ON FUNCTION segmentation.http_service_status(needed text) FROM PUBLIC;
+GRANT ALL ON FUNCTION segmentation.http_service_status(needed text) TO segmentation_reader;
 
 REVOKE ALL ON FUNCTION segmentation.http_set_rollout(slug text, percent numeric, starts_at timestamp with time zone, actor text, reason text) FROM PUBLIC;
 GRANT ALL ON FUNCTION segmentation.http_set_rollout(slug text, percent numeric, starts_at timestamp with time zone, actor text, reason text) TO segmentation_admin;
@@ -5415,6 +7778,25 @@ REVOKE ALL ON FUNCTION segmentation.key_is_alive(revoked_at timestamp with time 
 
 REVOKE ALL ON FUNCTION segmentation.last_change(segment_id integer) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION segmentation.last_change_in_layer(layer_id integer) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION segmentation.layer_id_of(slug text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION segmentation.layer_json(layer segmentation.living_layers) FROM PUBLIC;
+GRANT ALL ON FUNCTION segmentation.layer_json(layer segmentation.living_layers) TO segmentation_reader;
+
+REVOKE ALL ON FUNCTION segmentation.layer_segments(slug text) FROM PUBLIC;
+GRANT ALL ON FUNCTION segmentation.layer_segments(slug text) TO segmentation_reader;
+
+REVOKE ALL ON FUNCTION segmentation.layer_stats(slug text) FROM PUBLIC;
+GRANT ALL ON FUNCTION segmentation.layer_stats(slug text) TO segmentation_reader;
+
+REVOKE ALL ON FUNCTION segmentation.layers_after_insert() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION segmentation.layers_before_change() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION segmentation.layers_refuse_delete() FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION segmentation.limit_waiting() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION segmentation.linked_pages(id text) FROM PUBLIC;
@@ -5422,6 +7804,11 @@ GRANT ALL ON FUNCTION segmentation.linked_pages(id text) TO segmentation_editor;
 
 REVOKE ALL ON FUNCTION segmentation.list_api_keys() FROM PUBLIC;
 GRANT ALL ON FUNCTION segmentation.list_api_keys() TO segmentation_admin;
+
+REVOKE ALL ON FUNCTION segmentation.list_change(is_listed boolean, override segmentation.memberships, own_actor text, new_end timestamp with time zone, moment timestamp with time zone) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION segmentation.list_layers() FROM PUBLIC;
+GRANT ALL ON FUNCTION segmentation.list_layers() TO segmentation_reader;
 
 REVOKE ALL ON FUNCTION segmentation.list_segments(after text, max_rows integer, search text) FROM PUBLIC;
 GRANT ALL ON FUNCTION segmentation.list_segments(after text, max_rows integer, search text) TO segmentation_reader;
@@ -5437,9 +7824,12 @@ REVOKE ALL ON FUNCTION segmentation.lock_users(user_ids bigint[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION segmentation.manual(word text) FROM PUBLIC;
 GRANT ALL ON FUNCTION segmentation.manual(word text) TO segmentation_reader;
 
-REVOKE ALL ON FUNCTION segmentation.member(rollout tstzmultirange, overridden tstzmultirange, assigned tstzmultirange, alive tstzrange) FROM PUBLIC;
+REVOKE ALL ON FUNCTION segmentation.member(rollout tstzmultirange, overridden tstzmultirange, elsewhere tstzmultirange, assigned tstzmultirange, alive tstzrange) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION segmentation.members_page(segment_id integer, at timestamp with time zone, now timestamp with time zone, after bigint, max_rows integer) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION segmentation.membership_changes(from_time timestamp with time zone, to_time timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION segmentation.membership_changes(from_time timestamp with time zone, to_time timestamp with time zone) TO segmentation_editor;
 
 REVOKE ALL ON FUNCTION segmentation.membership_events(user_ids bigint[], until_time timestamp with time zone) FROM PUBLIC;
 
@@ -5453,11 +7843,19 @@ REVOKE ALL ON FUNCTION segmentation.memberships_after_update() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION segmentation.memberships_name_the_login() FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION segmentation.microseconds(moment timestamp with time zone) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION segmentation.mismatch_p_value(observed bigint[], planned numeric[], users bigint) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION segmentation.moment_of_change() FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION segmentation.month_start(period text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION segmentation.note_upkeep(task text, rows bigint) FROM PUBLIC;
-GRANT ALL ON FUNCTION segmentation.note_upkeep(task text, rows bigint) TO segmentation_jobs;
 GRANT ALL ON FUNCTION segmentation.note_upkeep(task text, rows bigint) TO segmentation_admin;
+GRANT ALL ON FUNCTION segmentation.note_upkeep(task text, rows bigint) TO segmentation_jobs;
+
+REVOKE ALL ON FUNCTION segmentation.ofrep_evaluation(slug text, value json, variant text, percent numeric, source text, by_hand boolean, since timestamp with time zone, until timestamp with time zone) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION segmentation.ofrep_evaluations(user_id bigint, slugs text[]) FROM PUBLIC;
 
@@ -5472,17 +7870,32 @@ REVOKE ALL ON FUNCTION segmentation.oldest_unswept(moment timestamp with time zo
 REVOKE ALL ON FUNCTION segmentation.open_report_link(id_digest bytea) FROM PUBLIC;
 GRANT ALL ON FUNCTION segmentation.open_report_link(id_digest bytea) TO segmentation_reader;
 
+REVOKE ALL ON FUNCTION segmentation.other_segments_of_layer(segment_id integer, at timestamp with time zone) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION segmentation.override_change(wanted boolean, state text, rolled_out boolean, planning boolean, same_start boolean, same_end boolean) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION segmentation.override_lines(from_time timestamp with time zone, to_time timestamp with time zone, now timestamp with time zone, after_id bigint, up_to_id bigint) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION segmentation.override_state(override segmentation.memberships, moment timestamp with time zone) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION segmentation.period_rows(slug text, from_time timestamp with time zone, to_time timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION segmentation.period_rows(slug text, from_time timestamp with time zone, to_time timestamp with time zone) TO segmentation_editor;
+
+REVOKE ALL ON FUNCTION segmentation.periods_page(slug text, in_window tstzrange, after_id bigint, up_to_id bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION segmentation.periods_page(slug text, in_window tstzrange, after_id bigint, up_to_id bigint) TO segmentation_editor;
+
+REVOKE ALL ON FUNCTION segmentation.periods_window(slug text, from_time timestamp with time zone, to_time timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION segmentation.periods_window(slug text, from_time timestamp with time zone, to_time timestamp with time zone) TO segmentation_editor;
+
 REVOKE ALL ON FUNCTION segmentation.purge_expired() FROM PUBLIC;
 GRANT ALL ON FUNCTION segmentation.purge_expired() TO segmentation_admin;
 GRANT ALL ON FUNCTION segmentation.purge_expired() TO segmentation_jobs;
 
+REVOKE ALL ON FUNCTION segmentation.random_buckets(buckets int4multirange, number integer, held int4multirange) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION segmentation.random_secret() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION segmentation.refuse_full_layer(layer_ids integer[], segment_ids integer[], since timestamp with time zone) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION segmentation.refuse_history_change() FROM PUBLIC;
 
@@ -5500,6 +7913,10 @@ REVOKE ALL ON FUNCTION segmentation.register_unknown_users(user_ids bigint[]) FR
 
 REVOKE ALL ON FUNCTION segmentation.register_users(user_ids bigint[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION segmentation.register_users(user_ids bigint[]) TO segmentation_editor;
+
+REVOKE ALL ON FUNCTION segmentation.renew_layer_cells() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION segmentation.replace_assignments(slug text, segment_id integer, user_ids bigint[], expires_at timestamp with time zone, starts_at timestamp with time zone, actor text, reason text, max_removed bigint, all_actors boolean) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION segmentation.report_lines(from_time timestamp with time zone, to_time timestamp with time zone, now timestamp with time zone, after_id bigint, up_to_id bigint) FROM PUBLIC;
 
@@ -5523,9 +7940,16 @@ GRANT ALL ON FUNCTION segmentation.require_at_most(name text, given bigint, at_m
 
 REVOKE ALL ON FUNCTION segmentation.require_description(description text) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION segmentation.require_few_removed(slug text, removed bigint, max_removed bigint) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION segmentation.require_free_slugs(slugs text[]) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION segmentation.require_kept(moment timestamp with time zone) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION segmentation.require_known_slug(slug text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION segmentation.require_list_change(operation text, expires_at timestamp with time zone, starts_at timestamp with time zone, actor text, reason text, max_removed bigint, all_actors boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION segmentation.require_list_change(operation text, expires_at timestamp with time zone, starts_at timestamp with time zone, actor text, reason text, max_removed bigint, all_actors boolean) TO segmentation_editor;
 
 REVOKE ALL ON FUNCTION segmentation.require_percent(percent numeric) FROM PUBLIC;
 
@@ -5555,7 +7979,11 @@ GRANT ALL ON FUNCTION segmentation.rollout_json(slug text) TO segmentation_reade
 
 REVOKE ALL ON FUNCTION segmentation.rollout_lines(from_time timestamp with time zone, to_time timestamp with time zone, now timestamp with time zone, after_id bigint, up_to_id bigint) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION segmentation.rollout_mismatch(segment_id integer, rolled_out bigint, now timestamp with time zone) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION segmentation.rollout_moves(from_time timestamp with time zone, to_time timestamp with time zone, now timestamp with time zone) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION segmentation.rollout_population(segment_id integer, now timestamp with time zone) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION segmentation.rollout_steps(slug text) FROM PUBLIC;
 GRANT ALL ON FUNCTION segmentation.rollout_steps(slug text) TO segmentation_reader;
@@ -5567,6 +7995,10 @@ REVOKE ALL ON FUNCTION segmentation.rollouts_after_insert() FROM PUBLIC;
 REVOKE ALL ON FUNCTION segmentation.rollouts_after_update() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION segmentation.rollouts_name_the_login() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION segmentation.rollouts_take_the_layer() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION segmentation.rounded_percent(part bigint, whole bigint) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION segmentation.schedule_jobs() FROM PUBLIC;
 GRANT ALL ON FUNCTION segmentation.schedule_jobs() TO segmentation_admin;
@@ -5584,6 +8016,9 @@ REVOKE ALL ON FUNCTION segmentation.segment_ids_of(slugs text[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION segmentation.segment_members(slug text, at timestamp with time zone, after bigint, max_rows integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION segmentation.segment_members(slug text, at timestamp with time zone, after bigint, max_rows integer) TO segmentation_reader;
 
+REVOKE ALL ON FUNCTION segmentation.segment_periods(slug text, from_time timestamp with time zone, to_time timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION segmentation.segment_periods(slug text, from_time timestamp with time zone, to_time timestamp with time zone) TO segmentation_editor;
+
 REVOKE ALL ON FUNCTION segmentation.segment_stamp(segment_id integer) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION segmentation.segment_stats(slug text) FROM PUBLIC;
@@ -5595,7 +8030,11 @@ REVOKE ALL ON FUNCTION segmentation.segments_after_update() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION segmentation.segments_json(user_id bigint, segments text[]) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION segmentation.segments_of_layer(segment_id integer) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION segmentation.segments_refuse_delete() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION segmentation.segments_take_the_salt() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION segmentation.service_metrics() FROM PUBLIC;
 GRANT ALL ON FUNCTION segmentation.service_metrics() TO segmentation_reader;
@@ -5610,13 +8049,23 @@ GRANT ALL ON FUNCTION segmentation.set_rollout(slug text, percent numeric, start
 
 REVOKE ALL ON FUNCTION segmentation.settled_before(segment_id integer) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION segmentation.source(assigned boolean, overridden boolean, rolled_out boolean) FROM PUBLIC;
+REVOKE ALL ON FUNCTION segmentation.settled_until() FROM PUBLIC;
+GRANT ALL ON FUNCTION segmentation.settled_until() TO segmentation_editor;
+GRANT ALL ON FUNCTION segmentation.settled_until() TO segmentation_jobs;
+
+REVOKE ALL ON FUNCTION segmentation.source(assigned boolean, overridden boolean, rolled_out boolean, elsewhere boolean) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION segmentation.stamp(bound timestamp with time zone) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION segmentation.stamp_tolerance() FROM PUBLIC;
 
 REVOKE ALL ON PROCEDURE segmentation.sweep(IN batch_rows integer, IN max_seconds integer) FROM PUBLIC;
 GRANT ALL ON PROCEDURE segmentation.sweep(IN batch_rows integer, IN max_seconds integer) TO segmentation_admin;
 GRANT ALL ON PROCEDURE segmentation.sweep(IN batch_rows integer, IN max_seconds integer) TO segmentation_jobs;
+
+REVOKE ALL ON FUNCTION segmentation.told_until() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION segmentation.transaction_start() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION segmentation.unset_actor() FROM PUBLIC;
 
@@ -5629,6 +8078,9 @@ GRANT ALL ON FUNCTION segmentation.user_history(user_id bigint, from_time timest
 REVOKE ALL ON FUNCTION segmentation.user_overrides(user_id bigint) FROM PUBLIC;
 GRANT ALL ON FUNCTION segmentation.user_overrides(user_id bigint) TO segmentation_reader;
 
+REVOKE ALL ON FUNCTION segmentation.user_pages() FROM PUBLIC;
+GRANT ALL ON FUNCTION segmentation.user_pages() TO segmentation_editor;
+
 REVOKE ALL ON FUNCTION segmentation.user_segments(user_id bigint, at timestamp with time zone) FROM PUBLIC;
 GRANT ALL ON FUNCTION segmentation.user_segments(user_id bigint, at timestamp with time zone) TO segmentation_reader;
 
@@ -5636,6 +8088,10 @@ REVOKE ALL ON FUNCTION segmentation.users_segments(user_ids bigint[]) FROM PUBLI
 GRANT ALL ON FUNCTION segmentation.users_segments(user_ids bigint[]) TO segmentation_reader;
 
 REVOKE ALL ON FUNCTION segmentation.wrapped(call text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION segmentation.writer_is_announced() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION segmentation.writer_key(since timestamp with time zone) FROM PUBLIC;
 
 ALTER DEFAULT PRIVILEGES FOR ROLE segmentation_owner REVOKE ALL ON FUNCTIONS  FROM PUBLIC;
 
