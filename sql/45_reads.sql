@@ -85,8 +85,8 @@ $$;
 -- planned for one row and scan them for each. Inlined into its caller, which keeps the plan.
 --
 -- In a layer one segment at most holds the user. The layer's cell says which, or -1: then its steps are asked. Layers
--- in which the user is assigned are left out: they are looked up once, where there is a layer. What is not always needed
--- is a function of its own, since the executor sets up every part of a statement anew at each call, used or not.
+-- in which the user is assigned are left out: they are looked up once, where there is a layer. What is not always
+-- needed is a function of its own, since the executor sets up every part of a statement at each call, used or not.
 create or replace function segmentation.current_segments (
   user_ids bigint[],
   moment   timestamptz
