@@ -74,6 +74,23 @@ create or replace function segmentation.transaction_start () returns timestamptz
   stable
 as $$ select pg_catalog.transaction_timestamp() $$;
 
+-- Any login may hold any advisory lock, so no writer waits for one: it takes the next millisecond whose lock is free,
+-- and returns the first moment that this lock allows.
+create or replace function segmentation.hold_writer_key (
+  since timestamptz
+)
+  returns timestamptz
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  while not pg_try_advisory_xact_lock_shared(segmentation.writer_key(since)) loop
+    since := since + interval '1 millisecond';
+  end loop;
+  return since;
+end
+$$;
+
 -- Says from when on this transaction may stamp, and returns it. Called at each write: all it does then is to look at
 -- the setting. A value that the transaction cannot have set itself does not count.
 create or replace function segmentation.announce_writer () returns timestamptz
@@ -93,14 +110,16 @@ begin
     end if;
   end if;
   if since is null then
-    perform pg_advisory_xact_lock_shared(segmentation.writer_key(
-      greatest(segmentation.clock() - segmentation.stamp_tolerance(), segmentation.told_until())));
-    since := greatest(segmentation.clock() - segmentation.stamp_tolerance(), segmentation.told_until());
+    -- Told meanwhile to somebody who did not see the lock yet: so it is looked up again.
+    since := greatest(
+      segmentation.hold_writer_key(
+        greatest(segmentation.clock() - segmentation.stamp_tolerance(), segmentation.told_until())),
+      segmentation.clock() - segmentation.stamp_tolerance(),
+      segmentation.told_until());
     perform set_config('segmentation.writes_since', segmentation.microseconds(since)::text, true);
   end if;
   -- Held already, unless somebody else set the setting.
-  perform pg_advisory_xact_lock_shared(segmentation.writer_key(since));
-  return since;
+  return segmentation.hold_writer_key(since);
 end
 $$;
 

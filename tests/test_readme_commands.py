@@ -51,7 +51,7 @@ STAGE = """
       return '{offset} seconds'::interval;
     create or replace function segmentation.clock() returns timestamptz language sql volatile
       as 'select pg_catalog.clock_timestamp() + readme.shift()';
-    create or replace function segmentation.earliest_change() returns timestamptz language sql stable
+    create or replace function segmentation.transaction_start() returns timestamptz language sql stable
       as 'select pg_catalog.transaction_timestamp() + readme.shift()';
     create function readme.salt() returns trigger language plpgsql
       as 'begin new.salt := pg_catalog.hashtextextended(new.slug, 0); return new; end';

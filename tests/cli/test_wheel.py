@@ -45,7 +45,13 @@ def test_a_wheel_migrates_and_answers(installed: Path, empty: str, tmp_path: Pat
 
     assert segmentation("--version") == f"segmentation {__version__}\n"
     assert "applied migrations/0001_roles_and_schema.sql" in segmentation("migrate")
-    assert segmentation("segments", "list").split() == ["slug", "percent", "description", "created_at"]
+    assert segmentation("segments", "list").split() == [
+        "slug",
+        "percent",
+        "description",
+        "created_at",
+        "layer",
+    ]
     assert os.listdir(tmp_path) == []
     asked = "import service.docs.openapi as docs; print(len(docs.FILES), docs.__file__)"
     done = subprocess.run(

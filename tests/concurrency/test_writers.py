@@ -194,7 +194,7 @@ def test_two_imports_of_the_same_ids_make_one_assignment_and_one_event_each(
         "select change_segment_members('A', array(select generate_series(1, 60)))",
         "select * from change_segment_members('A', array(select generate_series(31, 90)))",
     )
-    assert answer == [(60, 30, 30)]
+    assert [row[:3] for row in answer] == [(60, 30, 30)]
     assert db.value("select count(*) from segmentation.memberships") == 90
     assert {tuple(db.events_of(user_id)) for user_id in range(1, 91)} == {(("A", "add", "assigned"),)}
     consistent()

@@ -261,7 +261,14 @@ def test_an_import_of_a_million_users_is_whole_and_the_service_stays_flat_and_an
         while not done.done():
             times.append(server.reads(len(times) + 1))
             time.sleep(0.02)
-        assert done.result() == {"received": MILLION, "changed": MILLION, "unchanged": 0}
+        assert done.result() == {
+            "received": MILLION,
+            "changed": MILLION,
+            "unchanged": 0,
+            "added": MILLION,
+            "removed": 0,
+            "rescheduled": 0,
+        }
     assert len(times) > 20
     assert max(times) < 5
     assert db.value("select assigned from segment_stats('MILLION')") == MILLION

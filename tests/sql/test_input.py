@@ -56,6 +56,7 @@ INTERVALS = st.one_of(
     ),
 )
 KINDS = {
+    "tstzrange": st.sampled_from([None, "empty", "(,)", "(,2026-11-01Z)", "[2026-11-01Z,2026-12-01Z)"]),
     "text": TEXT,
     "text[]": st.one_of(
         st.none(),
@@ -98,7 +99,7 @@ KINDS = {
     "jsonb": st.none(),
 }
 # Makes so many partitions that the test would take long.
-BEYOND = {"ensure_history_partitions"}
+BEYOND = {"ensure_history_partitions", "layer_json"}
 
 
 def is_expected(sqlstate: str | None) -> bool:

@@ -8,6 +8,7 @@ from psycopg.errors import InvalidParameterValue, NoDataFound
 
 from tests.conftest import NOON, Clock, Database
 from tests.expect import FOREVER, first, inside, outside, refuses
+from tests.readmes import block
 
 HOUR = timedelta(hours=1)
 
@@ -55,6 +56,17 @@ def test_rollout_members_are_there_and_exclusions_are_not(db: Database, clock: C
             (is_out, "assignment", NOON + 3 * HOUR, FOREVER),
         ]
     )
+
+
+def test_orders_are_counted_by_the_stay_they_fall_into(db: Database, clock: Clock) -> None:
+    db.rows("select create_segment('AVITO_DISCOUNT_30', 100)")
+    db.rows("create temp table orders (user_id bigint, ordered_at timestamptz, amount numeric)")
+    db.rows("select register_users('{1,2}')")
+    clock.advance(hours=1)
+    db.rows("select change_user_segments(2, remove => '{AVITO_DISCOUNT_30}')")
+    for user_id, moment, amount in ((1, NOON, 5), (1, clock.now, 10), (2, clock.now, 20), (3, clock.now, 40)):
+        db.rows("insert into orders values (%s, %s, %s)", user_id, moment, amount)
+    assert db.rows(block("orders")) == [("rollout", 1, 10)]
 
 
 def test_stays_of_all_segments_of_the_slug_are_told(db: Database, clock: Clock) -> None:
