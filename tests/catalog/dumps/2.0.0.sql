@@ -14,7 +14,7 @@ CREATE SCHEMA segmentation;
 
 ALTER SCHEMA segmentation OWNER TO segmentation_owner;
 
-COMMENT ON SCHEMA segmentation IS 'Dynamic user segmentation, version 2.0.0 (408f3965fded)';
+COMMENT ON SCHEMA segmentation IS 'Dynamic user segmentation, version 2.0.0 (0f48b9336e44)';
 
 CREATE SCHEMA segmentation_migrations;
 
@@ -92,14 +92,16 @@ begin
     end if;
   end if;
   if since is null then
-    perform pg_advisory_xact_lock_shared(segmentation.writer_key(
-      greatest(segmentation.clock() - segmentation.stamp_tolerance(), segmentation.told_until())));
-    since := greatest(segmentation.clock() - segmentation.stamp_tolerance(), segmentation.told_until());
+    -- Told meanwhile to somebody who did not see the lock yet: so it is looked up again.
+    since := greatest(
+      segmentation.hold_writer_key(
+        greatest(segmentation.clock() - segmentation.stamp_tolerance(), segmentation.told_until())),
+      segmentation.clock() - segmentation.stamp_tolerance(),
+      segmentation.told_until());
     perform set_config('segmentation.writes_since', segmentation.microseconds(since)::text, true);
   end if;
   -- Held already, unless somebody else set the setting.
-  perform pg_advisory_xact_lock_shared(segmentation.writer_key(since));
-  return since;
+  return segmentation.hold_writer_key(since);
 end
 $$;
 
@@ -2229,6 +2231,22 @@ $$;
 ALTER FUNCTION segmentation.history_report(period text, user_id bigint) OWNER TO segmentation_owner;
 
 COMMENT ON FUNCTION segmentation.history_report(period text, user_id bigint) IS 'Who got in or out of which segment in a month (UTC), of all known users or of one; by user, time, segment. Example: \copy (select * from history_report(''2026-11'')) to ''nov.csv'' csv delimiter '';''';
+
+CREATE FUNCTION segmentation.hold_writer_key(since timestamp with time zone) RETURNS timestamp with time zone
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  while not pg_try_advisory_xact_lock_shared(segmentation.writer_key(since)) loop
+    since := since + interval '1 millisecond';
+  end loop;
+  return since;
+end
+$$;
+
+ALTER FUNCTION segmentation.hold_writer_key(since timestamp with time zone) OWNER TO segmentation_owner;
+
+COMMENT ON FUNCTION segmentation.hold_writer_key(since timestamp with time zone) IS 'Internal: called by other functions of this schema, not by people.';
 
 CREATE FUNCTION segmentation.holder_in_layer(user_id bigint, layer_id integer, moment timestamp with time zone) RETURNS integer
     LANGUAGE plpgsql STABLE
@@ -7141,134 +7159,135 @@ ALTER TABLE ONLY segmentation.membership_history ATTACH PARTITION segmentation.m
 
 ALTER TABLE ONLY segmentation.membership_history ATTACH PARTITION segmentation.membership_history_2027_02 FOR VALUES FROM ('2027-02-01 00:00:00+00') TO ('2027-03-01 00:00:00+00');
 
-INSERT INTO segmentation.api_keys VALUES ('web-shop', 'reader', '\x1dd2bd624af6bacc585ee15831f34b70f8a7c9e7981e8d0b528dd160d0ad7836', '2026-11-26 20:53:05.934883+00', 'infinity', 'infinity');
+INSERT INTO segmentation.api_keys VALUES ('web-shop', 'reader', '\x8b4d49f1feb3fb2b534b47faaab53ca483c8ad068b9bd9f057ba4d149ac77fbb', '2026-11-26 21:20:01.259153+00', 'infinity', 'infinity');
 
-INSERT INTO segmentation.deploys OVERRIDING SYSTEM VALUE VALUES (1, '408f3965fded', '2.0.0 (408f3965fded)', '2026-11-26 20:53:05.535843+00');
+INSERT INTO segmentation.deploys OVERRIDING SYSTEM VALUE VALUES (1, '0f48b9336e44', '2.0.0 (0f48b9336e44)', '2026-11-26 21:20:00.823007+00');
 
-INSERT INTO segmentation.membership_history_2026_11 VALUES (1, 1, true, '2026-11-26 20:53:05.836606+00', '2026-11-26 20:53:05.859577+00', 'postgres', 'import', 'removed', 'postgres', 'ticket');
-INSERT INTO segmentation.membership_history_2026_11 VALUES (2, 1, true, '2026-11-26 20:53:05.836606+00', '2026-11-26 20:53:05.885484+00', 'postgres', 'import', 'removed', 'postgres', NULL);
-INSERT INTO segmentation.membership_history_2026_11 VALUES (1, 3, true, '2026-11-26 20:53:05.872995+00', '2026-11-26 20:53:05.91966+00', 'postgres', NULL, 'segment_deleted', 'postgres', 'over');
-INSERT INTO segmentation.membership_history_2026_11 VALUES (3, 3, true, '2026-11-26 20:53:05.896986+00', '2026-11-26 20:53:05.91966+00', 'postgres', NULL, 'segment_deleted', 'postgres', 'over');
+INSERT INTO segmentation.membership_history_2026_11 VALUES (1, 1, true, '2026-11-26 21:20:01.1688+00', '2026-11-26 21:20:01.189697+00', 'postgres', 'import', 'removed', 'postgres', 'ticket');
+INSERT INTO segmentation.membership_history_2026_11 VALUES (2, 1, true, '2026-11-26 21:20:01.1688+00', '2026-11-26 21:20:01.211902+00', 'postgres', 'import', 'removed', 'postgres', NULL);
+INSERT INTO segmentation.membership_history_2026_11 VALUES (1, 3, true, '2026-11-26 21:20:01.201893+00', '2026-11-26 21:20:01.243805+00', 'postgres', NULL, 'segment_deleted', 'postgres', 'over');
+INSERT INTO segmentation.membership_history_2026_11 VALUES (3, 3, true, '2026-11-26 21:20:01.221528+00', '2026-11-26 21:20:01.243805+00', 'postgres', NULL, 'segment_deleted', 'postgres', 'over');
 
-INSERT INTO segmentation.memberships VALUES (3, 1, true, '2026-11-26 20:53:05.836606+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 20:53:05.836606+00', NULL);
-INSERT INTO segmentation.memberships VALUES (4, 1, true, '2026-11-26 20:53:05.836606+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 20:53:05.836606+00', NULL);
-INSERT INTO segmentation.memberships VALUES (5, 1, true, '2026-11-26 20:53:05.836606+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 20:53:05.836606+00', NULL);
-INSERT INTO segmentation.memberships VALUES (6, 1, true, '2026-11-26 20:53:05.836606+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 20:53:05.836606+00', NULL);
-INSERT INTO segmentation.memberships VALUES (7, 1, true, '2026-11-26 20:53:05.836606+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 20:53:05.836606+00', NULL);
-INSERT INTO segmentation.memberships VALUES (8, 1, true, '2026-11-26 20:53:05.836606+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 20:53:05.836606+00', NULL);
-INSERT INTO segmentation.memberships VALUES (9, 1, true, '2026-11-26 20:53:05.836606+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 20:53:05.836606+00', NULL);
-INSERT INTO segmentation.memberships VALUES (10, 1, true, '2026-11-26 20:53:05.836606+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 20:53:05.836606+00', NULL);
-INSERT INTO segmentation.memberships VALUES (11, 1, true, '2026-11-26 20:53:05.836606+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 20:53:05.836606+00', NULL);
-INSERT INTO segmentation.memberships VALUES (12, 1, true, '2026-11-26 20:53:05.836606+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 20:53:05.836606+00', NULL);
-INSERT INTO segmentation.memberships VALUES (13, 1, true, '2026-11-26 20:53:05.836606+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 20:53:05.836606+00', NULL);
-INSERT INTO segmentation.memberships VALUES (14, 1, true, '2026-11-26 20:53:05.836606+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 20:53:05.836606+00', NULL);
-INSERT INTO segmentation.memberships VALUES (15, 1, true, '2026-11-26 20:53:05.836606+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 20:53:05.836606+00', NULL);
-INSERT INTO segmentation.memberships VALUES (16, 1, true, '2026-11-26 20:53:05.836606+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 20:53:05.836606+00', NULL);
-INSERT INTO segmentation.memberships VALUES (17, 1, true, '2026-11-26 20:53:05.836606+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 20:53:05.836606+00', NULL);
-INSERT INTO segmentation.memberships VALUES (18, 1, true, '2026-11-26 20:53:05.836606+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 20:53:05.836606+00', NULL);
-INSERT INTO segmentation.memberships VALUES (19, 1, true, '2026-11-26 20:53:05.836606+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 20:53:05.836606+00', NULL);
-INSERT INTO segmentation.memberships VALUES (20, 1, true, '2026-11-26 20:53:05.836606+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 20:53:05.836606+00', NULL);
-INSERT INTO segmentation.memberships VALUES (1, 1, true, '2026-11-26 20:53:05.872995+00', '2098-01-01 00:00:00+00', 'postgres', NULL, 'postgres', NULL, '2026-11-26 20:53:05.872995+00', NULL);
-INSERT INTO segmentation.memberships VALUES (4, 2, true, '2097-01-01 00:00:00+00', 'infinity', 'postgres', NULL, NULL, NULL, '2026-11-26 20:53:05.908467+00', NULL);
+INSERT INTO segmentation.memberships VALUES (3, 1, true, '2026-11-26 21:20:01.1688+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 21:20:01.1688+00', NULL);
+INSERT INTO segmentation.memberships VALUES (4, 1, true, '2026-11-26 21:20:01.1688+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 21:20:01.1688+00', NULL);
+INSERT INTO segmentation.memberships VALUES (5, 1, true, '2026-11-26 21:20:01.1688+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 21:20:01.1688+00', NULL);
+INSERT INTO segmentation.memberships VALUES (6, 1, true, '2026-11-26 21:20:01.1688+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 21:20:01.1688+00', NULL);
+INSERT INTO segmentation.memberships VALUES (7, 1, true, '2026-11-26 21:20:01.1688+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 21:20:01.1688+00', NULL);
+INSERT INTO segmentation.memberships VALUES (8, 1, true, '2026-11-26 21:20:01.1688+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 21:20:01.1688+00', NULL);
+INSERT INTO segmentation.memberships VALUES (9, 1, true, '2026-11-26 21:20:01.1688+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 21:20:01.1688+00', NULL);
+INSERT INTO segmentation.memberships VALUES (10, 1, true, '2026-11-26 21:20:01.1688+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 21:20:01.1688+00', NULL);
+INSERT INTO segmentation.memberships VALUES (11, 1, true, '2026-11-26 21:20:01.1688+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 21:20:01.1688+00', NULL);
+INSERT INTO segmentation.memberships VALUES (12, 1, true, '2026-11-26 21:20:01.1688+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 21:20:01.1688+00', NULL);
+INSERT INTO segmentation.memberships VALUES (13, 1, true, '2026-11-26 21:20:01.1688+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 21:20:01.1688+00', NULL);
+INSERT INTO segmentation.memberships VALUES (14, 1, true, '2026-11-26 21:20:01.1688+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 21:20:01.1688+00', NULL);
+INSERT INTO segmentation.memberships VALUES (15, 1, true, '2026-11-26 21:20:01.1688+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 21:20:01.1688+00', NULL);
+INSERT INTO segmentation.memberships VALUES (16, 1, true, '2026-11-26 21:20:01.1688+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 21:20:01.1688+00', NULL);
+INSERT INTO segmentation.memberships VALUES (17, 1, true, '2026-11-26 21:20:01.1688+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 21:20:01.1688+00', NULL);
+INSERT INTO segmentation.memberships VALUES (18, 1, true, '2026-11-26 21:20:01.1688+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 21:20:01.1688+00', NULL);
+INSERT INTO segmentation.memberships VALUES (19, 1, true, '2026-11-26 21:20:01.1688+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 21:20:01.1688+00', NULL);
+INSERT INTO segmentation.memberships VALUES (20, 1, true, '2026-11-26 21:20:01.1688+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 21:20:01.1688+00', NULL);
+INSERT INTO segmentation.memberships VALUES (1, 1, true, '2026-11-26 21:20:01.201893+00', '2098-01-01 00:00:00+00', 'postgres', NULL, 'postgres', NULL, '2026-11-26 21:20:01.201893+00', NULL);
+INSERT INTO segmentation.memberships VALUES (2, 2, false, '2026-11-26 21:20:01.211902+00', 'infinity', 'postgres', NULL, NULL, NULL, '2026-11-26 21:20:01.211902+00', NULL);
+INSERT INTO segmentation.memberships VALUES (4, 2, true, '2097-01-01 00:00:00+00', 'infinity', 'postgres', NULL, NULL, NULL, '2026-11-26 21:20:01.232421+00', NULL);
 
-INSERT INTO segmentation.report_links VALUES ('\x67a69834a23a83ebb2fc208a9b6f77c426321ae3b8eb201ac75f8ab2015a3412', '2026-11', 1, '2026-11-26 20:53:05.932356+00', '2026-11-27 20:53:05.931032+00', 'postgres');
+INSERT INTO segmentation.report_links VALUES ('\x718a3eac23068085fcab658724ce0d2b665535a8ba022df3f70433e75fbe8e3b', '2026-11', 1, '2026-11-26 21:20:01.25655+00', '2026-11-27 21:20:01.255106+00', 'postgres');
 
 INSERT INTO segmentation.retention VALUES ('-infinity', true);
 
-INSERT INTO segmentation.rollouts VALUES (2, 695729749751576087, 40, DEFAULT, '2026-11-26 20:53:05.793597+00', '2026-11-26 20:53:05.809079+00', 'postgres', NULL, '2026-11-26 20:53:05.809079+00', NULL, NULL);
-INSERT INTO segmentation.rollouts VALUES (2, 695729749751576087, 80, DEFAULT, '2099-01-01 00:00:00+00', 'infinity', 'postgres', NULL, '2026-11-26 20:53:05.817929+00', NULL, NULL);
-INSERT INTO segmentation.rollouts VALUES (2, 695729749751576087, 60, DEFAULT, '2026-11-26 20:53:05.809079+00', '2099-01-01 00:00:00+00', 'postgres', NULL, '2026-11-26 20:53:05.809079+00', NULL, NULL);
-INSERT INTO segmentation.rollouts VALUES (3, 8648624676032671220, 20, DEFAULT, '2026-11-26 20:53:05.802588+00', '2026-11-26 20:53:05.91966+00', 'postgres', NULL, '2026-11-26 20:53:05.91966+00', NULL, NULL);
+INSERT INTO segmentation.rollouts VALUES (2, -4174276976334418959, 40, DEFAULT, '2026-11-26 21:20:01.120677+00', '2026-11-26 21:20:01.139107+00', 'postgres', NULL, '2026-11-26 21:20:01.139107+00', NULL, NULL);
+INSERT INTO segmentation.rollouts VALUES (2, -4174276976334418959, 80, DEFAULT, '2099-01-01 00:00:00+00', 'infinity', 'postgres', NULL, '2026-11-26 21:20:01.150425+00', NULL, NULL);
+INSERT INTO segmentation.rollouts VALUES (2, -4174276976334418959, 60, DEFAULT, '2026-11-26 21:20:01.139107+00', '2099-01-01 00:00:00+00', 'postgres', NULL, '2026-11-26 21:20:01.139107+00', NULL, NULL);
+INSERT INTO segmentation.rollouts VALUES (3, 2999698895960189788, 20, DEFAULT, '2026-11-26 21:20:01.131723+00', '2026-11-26 21:20:01.243805+00', 'postgres', NULL, '2026-11-26 21:20:01.243805+00', NULL, NULL);
 
-INSERT INTO segmentation.segment_history VALUES (1, '2026-11-26 20:53:05.782541+00', 'create', 'by hand', NULL, NULL, 'postgres', NULL);
-INSERT INTO segmentation.segment_history VALUES (2, '2026-11-26 20:53:05.793597+00', 'create', NULL, NULL, NULL, 'postgres', NULL);
-INSERT INTO segmentation.segment_history VALUES (2, '2026-11-26 20:53:05.797821+00', 'set_rollout', NULL, 40, '2026-11-26 20:53:05.793597+00', 'postgres', NULL);
-INSERT INTO segmentation.segment_history VALUES (3, '2026-11-26 20:53:05.802588+00', 'create', NULL, NULL, NULL, 'postgres', NULL);
-INSERT INTO segmentation.segment_history VALUES (3, '2026-11-26 20:53:05.80568+00', 'set_rollout', NULL, 20, '2026-11-26 20:53:05.802588+00', 'postgres', NULL);
-INSERT INTO segmentation.segment_history VALUES (2, '2026-11-26 20:53:05.811666+00', 'set_rollout', NULL, 60, '2026-11-26 20:53:05.809079+00', 'postgres', NULL);
-INSERT INTO segmentation.segment_history VALUES (2, '2026-11-26 20:53:05.820213+00', 'set_rollout', NULL, 80, '2099-01-01 00:00:00+00', 'postgres', NULL);
-INSERT INTO segmentation.segment_history VALUES (3, '2026-11-26 20:53:05.91966+00', 'delete', NULL, NULL, NULL, 'postgres', 'over');
+INSERT INTO segmentation.segment_history VALUES (1, '2026-11-26 21:20:01.108645+00', 'create', 'by hand', NULL, NULL, 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (2, '2026-11-26 21:20:01.120677+00', 'create', NULL, NULL, NULL, 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (2, '2026-11-26 21:20:01.125962+00', 'set_rollout', NULL, 40, '2026-11-26 21:20:01.120677+00', 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (3, '2026-11-26 21:20:01.131723+00', 'create', NULL, NULL, NULL, 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (3, '2026-11-26 21:20:01.1353+00', 'set_rollout', NULL, 20, '2026-11-26 21:20:01.131723+00', 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (2, '2026-11-26 21:20:01.141704+00', 'set_rollout', NULL, 60, '2026-11-26 21:20:01.139107+00', 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (2, '2026-11-26 21:20:01.152654+00', 'set_rollout', NULL, 80, '2099-01-01 00:00:00+00', 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (3, '2026-11-26 21:20:01.243805+00', 'delete', NULL, NULL, NULL, 'postgres', 'over');
 
-INSERT INTO segmentation.segments OVERRIDING SYSTEM VALUE VALUES (1, 'A', 'by hand', -6041942077438521504, '2026-11-26 20:53:05.782541+00', 'infinity', false, NULL);
-INSERT INTO segmentation.segments OVERRIDING SYSTEM VALUE VALUES (2, 'B', '', 695729749751576087, '2026-11-26 20:53:05.793597+00', 'infinity', false, NULL);
-INSERT INTO segmentation.segments OVERRIDING SYSTEM VALUE VALUES (3, 'GONE', '', 8648624676032671220, '2026-11-26 20:53:05.802588+00', '2026-11-26 20:53:05.91966+00', true, NULL);
+INSERT INTO segmentation.segments OVERRIDING SYSTEM VALUE VALUES (1, 'A', 'by hand', 7484738556766133965, '2026-11-26 21:20:01.108645+00', 'infinity', false, NULL);
+INSERT INTO segmentation.segments OVERRIDING SYSTEM VALUE VALUES (2, 'B', '', -4174276976334418959, '2026-11-26 21:20:01.120677+00', 'infinity', false, NULL);
+INSERT INTO segmentation.segments OVERRIDING SYSTEM VALUE VALUES (3, 'GONE', '', 2999698895960189788, '2026-11-26 21:20:01.131723+00', '2026-11-26 21:20:01.243805+00', true, NULL);
 
-INSERT INTO segmentation.upkeep VALUES ('sweep', '2026-11-26 20:53:05.524696+00', 0);
+INSERT INTO segmentation.upkeep VALUES ('sweep', '2026-11-26 21:20:00.811937+00', 0);
 
-INSERT INTO segmentation.users VALUES (1, '2026-11-26 20:53:05.825242+00');
-INSERT INTO segmentation.users VALUES (2, '2026-11-26 20:53:05.825392+00');
-INSERT INTO segmentation.users VALUES (3, '2026-11-26 20:53:05.825443+00');
-INSERT INTO segmentation.users VALUES (4, '2026-11-26 20:53:05.825452+00');
-INSERT INTO segmentation.users VALUES (5, '2026-11-26 20:53:05.82546+00');
-INSERT INTO segmentation.users VALUES (6, '2026-11-26 20:53:05.825471+00');
-INSERT INTO segmentation.users VALUES (7, '2026-11-26 20:53:05.825478+00');
-INSERT INTO segmentation.users VALUES (8, '2026-11-26 20:53:05.825486+00');
-INSERT INTO segmentation.users VALUES (9, '2026-11-26 20:53:05.825494+00');
-INSERT INTO segmentation.users VALUES (10, '2026-11-26 20:53:05.825501+00');
-INSERT INTO segmentation.users VALUES (11, '2026-11-26 20:53:05.825508+00');
-INSERT INTO segmentation.users VALUES (12, '2026-11-26 20:53:05.825515+00');
-INSERT INTO segmentation.users VALUES (13, '2026-11-26 20:53:05.825522+00');
-INSERT INTO segmentation.users VALUES (14, '2026-11-26 20:53:05.825529+00');
-INSERT INTO segmentation.users VALUES (15, '2026-11-26 20:53:05.825536+00');
-INSERT INTO segmentation.users VALUES (16, '2026-11-26 20:53:05.825543+00');
-INSERT INTO segmentation.users VALUES (17, '2026-11-26 20:53:05.825551+00');
-INSERT INTO segmentation.users VALUES (18, '2026-11-26 20:53:05.825559+00');
-INSERT INTO segmentation.users VALUES (19, '2026-11-26 20:53:05.825565+00');
-INSERT INTO segmentation.users VALUES (20, '2026-11-26 20:53:05.825572+00');
-INSERT INTO segmentation.users VALUES (21, '2026-11-26 20:53:05.825579+00');
-INSERT INTO segmentation.users VALUES (22, '2026-11-26 20:53:05.82559+00');
-INSERT INTO segmentation.users VALUES (23, '2026-11-26 20:53:05.825597+00');
-INSERT INTO segmentation.users VALUES (24, '2026-11-26 20:53:05.825605+00');
-INSERT INTO segmentation.users VALUES (25, '2026-11-26 20:53:05.825612+00');
-INSERT INTO segmentation.users VALUES (26, '2026-11-26 20:53:05.825618+00');
-INSERT INTO segmentation.users VALUES (27, '2026-11-26 20:53:05.825626+00');
-INSERT INTO segmentation.users VALUES (28, '2026-11-26 20:53:05.825633+00');
-INSERT INTO segmentation.users VALUES (29, '2026-11-26 20:53:05.82564+00');
-INSERT INTO segmentation.users VALUES (30, '2026-11-26 20:53:05.825647+00');
-INSERT INTO segmentation.users VALUES (31, '2026-11-26 20:53:05.825654+00');
-INSERT INTO segmentation.users VALUES (32, '2026-11-26 20:53:05.825661+00');
-INSERT INTO segmentation.users VALUES (33, '2026-11-26 20:53:05.825669+00');
-INSERT INTO segmentation.users VALUES (34, '2026-11-26 20:53:05.825676+00');
-INSERT INTO segmentation.users VALUES (35, '2026-11-26 20:53:05.825683+00');
-INSERT INTO segmentation.users VALUES (36, '2026-11-26 20:53:05.82569+00');
-INSERT INTO segmentation.users VALUES (37, '2026-11-26 20:53:05.825698+00');
-INSERT INTO segmentation.users VALUES (38, '2026-11-26 20:53:05.825708+00');
-INSERT INTO segmentation.users VALUES (39, '2026-11-26 20:53:05.825716+00');
-INSERT INTO segmentation.users VALUES (40, '2026-11-26 20:53:05.825723+00');
+INSERT INTO segmentation.users VALUES (1, '2026-11-26 21:20:01.157849+00');
+INSERT INTO segmentation.users VALUES (2, '2026-11-26 21:20:01.158015+00');
+INSERT INTO segmentation.users VALUES (3, '2026-11-26 21:20:01.158084+00');
+INSERT INTO segmentation.users VALUES (4, '2026-11-26 21:20:01.158095+00');
+INSERT INTO segmentation.users VALUES (5, '2026-11-26 21:20:01.158103+00');
+INSERT INTO segmentation.users VALUES (6, '2026-11-26 21:20:01.158116+00');
+INSERT INTO segmentation.users VALUES (7, '2026-11-26 21:20:01.158124+00');
+INSERT INTO segmentation.users VALUES (8, '2026-11-26 21:20:01.158131+00');
+INSERT INTO segmentation.users VALUES (9, '2026-11-26 21:20:01.158139+00');
+INSERT INTO segmentation.users VALUES (10, '2026-11-26 21:20:01.158146+00');
+INSERT INTO segmentation.users VALUES (11, '2026-11-26 21:20:01.158154+00');
+INSERT INTO segmentation.users VALUES (12, '2026-11-26 21:20:01.158164+00');
+INSERT INTO segmentation.users VALUES (13, '2026-11-26 21:20:01.158173+00');
+INSERT INTO segmentation.users VALUES (14, '2026-11-26 21:20:01.158182+00');
+INSERT INTO segmentation.users VALUES (15, '2026-11-26 21:20:01.15819+00');
+INSERT INTO segmentation.users VALUES (16, '2026-11-26 21:20:01.1582+00');
+INSERT INTO segmentation.users VALUES (17, '2026-11-26 21:20:01.15821+00');
+INSERT INTO segmentation.users VALUES (18, '2026-11-26 21:20:01.158219+00');
+INSERT INTO segmentation.users VALUES (19, '2026-11-26 21:20:01.158228+00');
+INSERT INTO segmentation.users VALUES (20, '2026-11-26 21:20:01.158237+00');
+INSERT INTO segmentation.users VALUES (21, '2026-11-26 21:20:01.158245+00');
+INSERT INTO segmentation.users VALUES (22, '2026-11-26 21:20:01.15826+00');
+INSERT INTO segmentation.users VALUES (23, '2026-11-26 21:20:01.15827+00');
+INSERT INTO segmentation.users VALUES (24, '2026-11-26 21:20:01.15828+00');
+INSERT INTO segmentation.users VALUES (25, '2026-11-26 21:20:01.15829+00');
+INSERT INTO segmentation.users VALUES (26, '2026-11-26 21:20:01.158299+00');
+INSERT INTO segmentation.users VALUES (27, '2026-11-26 21:20:01.158334+00');
+INSERT INTO segmentation.users VALUES (28, '2026-11-26 21:20:01.158345+00');
+INSERT INTO segmentation.users VALUES (29, '2026-11-26 21:20:01.158354+00');
+INSERT INTO segmentation.users VALUES (30, '2026-11-26 21:20:01.158364+00');
+INSERT INTO segmentation.users VALUES (31, '2026-11-26 21:20:01.158373+00');
+INSERT INTO segmentation.users VALUES (32, '2026-11-26 21:20:01.158382+00');
+INSERT INTO segmentation.users VALUES (33, '2026-11-26 21:20:01.158391+00');
+INSERT INTO segmentation.users VALUES (34, '2026-11-26 21:20:01.1584+00');
+INSERT INTO segmentation.users VALUES (35, '2026-11-26 21:20:01.15841+00');
+INSERT INTO segmentation.users VALUES (36, '2026-11-26 21:20:01.158419+00');
+INSERT INTO segmentation.users VALUES (37, '2026-11-26 21:20:01.158428+00');
+INSERT INTO segmentation.users VALUES (38, '2026-11-26 21:20:01.158443+00');
+INSERT INTO segmentation.users VALUES (39, '2026-11-26 21:20:01.158452+00');
+INSERT INTO segmentation.users VALUES (40, '2026-11-26 21:20:01.158462+00');
 
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('604f8526-e9db-11f1-9f0a-02fc00000001', '442a06599ffbff06cb195975273c5e4ce55091201b67e2808420b5edc55f6d75', '0001_roles_and_schema', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 20:53:04.81547');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('6053b808-e9db-11f1-9f0a-02fc00000001', 'b672f77c494960abe76a90bfb2efc9692e396e2e60f7a1400c8c9c4403b64dd0', '0002_segments_and_users', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 20:53:04.840713');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('605565f4-e9db-11f1-9f0a-02fc00000001', 'dcb7f91ab8126d9cb9cf4c00551d5557a26a7ddd54f18767b12aab17e5e4acdd', '0003_memberships', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 20:53:04.851698');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('6057b3c2-e9db-11f1-9f0a-02fc00000001', '09930831877f5eb7aed1449a5149eb995ce89de405b924adcc748721cb5a8edc', '0004_keys_and_upkeep', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 20:53:04.866907');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('6058cbae-e9db-11f1-9f0a-02fc00000001', '255c1982e9e51e02cdca5ae7a1b77fee92bb89ae27660943abae2f41bae2434e', '0005_idempotency', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 20:53:04.874025');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('60598864-e9db-11f1-9f0a-02fc00000001', '8d9102650985a619cdb395f0645c89935a1143c18b6bc10537ceb211f45a06c4', '0006_columns_of_memberships', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 20:53:04.878814');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('605a781e-e9db-11f1-9f0a-02fc00000001', '44ecece361ee732aa4026b4168febef5305781668d43a2d6b069c30a607a7244', '0007_evaluator', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 20:53:04.884956');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('605b2ae8-e9db-11f1-9f0a-02fc00000001', 'd8d49d40af91fd566734e7e5d6e81e4e8a3b69c627a6d97bdb606e9168e90543', '0008_idempotency_user', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 20:53:04.889528');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('605c2434-e9db-11f1-9f0a-02fc00000001', '6e13bb94bff2aa697a1ebe7e662aea2eba8502c0442d70bb97cd8b69b6b5c7aa', '0009_idempotency_user_of_old_answers', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 20:53:04.895933');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('605d4dbe-e9db-11f1-9f0a-02fc00000001', 'fcc1943c0b93d76e5af12defe475260503433bc607d5278464cd37389823fb5c', '0010_deploys', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 20:53:04.90349');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('606040dc-e9db-11f1-9f0a-02fc00000001', '0ead86235f4c0674f18423f83ab50fc5fd3863da9a3583b1f7240ab0b287de76', '0011_layers', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 20:53:04.92293');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('60612696-e9db-11f1-9f0a-02fc00000001', 'ed8afa85f884fea594b04d3953a75f18b50a8a474902baacbc33b61392479d8c', '0012_one_assignment_in_layer', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 20:53:04.928766');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('6061d500-e9db-11f1-9f0a-02fc00000001', 'be7dfd9891b2574fc9f8dc33558a32c79c2db24a5a19cd0cdcc409c47d6ebea8', '0013_told_until', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 20:53:04.933162');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('606350a6-e9db-11f1-9f0a-02fc00000001', 'be7e1860dd952694ff2a20f215333c08265d0b8d0dbf1a3979dffd1aebcb1123', '0014_changes_by_time', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 20:53:04.942913');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('606564a4-e9db-11f1-9f0a-02fc00000001', '5bb7c7ed5fce0c8e4796a12b9ce943a65380357b4e5b328b2c16740bd8738942', '0015_columns_of_rollouts', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 20:53:04.956513');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('23130a44-e9df-11f1-b273-02fc00000001', '442a06599ffbff06cb195975273c5e4ce55091201b67e2808420b5edc55f6d75', '0001_roles_and_schema', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 21:20:00.065317');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('23174596-e9df-11f1-b273-02fc00000001', 'b672f77c494960abe76a90bfb2efc9692e396e2e60f7a1400c8c9c4403b64dd0', '0002_segments_and_users', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 21:20:00.090511');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('2318ebb2-e9df-11f1-b273-02fc00000001', 'dcb7f91ab8126d9cb9cf4c00551d5557a26a7ddd54f18767b12aab17e5e4acdd', '0003_memberships', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 21:20:00.10128');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('231b3782-e9df-11f1-b273-02fc00000001', '09930831877f5eb7aed1449a5149eb995ce89de405b924adcc748721cb5a8edc', '0004_keys_and_upkeep', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 21:20:00.116327');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('231c3b6e-e9df-11f1-b273-02fc00000001', '255c1982e9e51e02cdca5ae7a1b77fee92bb89ae27660943abae2f41bae2434e', '0005_idempotency', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 21:20:00.122957');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('231d1c00-e9df-11f1-b273-02fc00000001', '8d9102650985a619cdb395f0645c89935a1143c18b6bc10537ceb211f45a06c4', '0006_columns_of_memberships', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 21:20:00.128696');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('231e032c-e9df-11f1-b273-02fc00000001', '44ecece361ee732aa4026b4168febef5305781668d43a2d6b069c30a607a7244', '0007_evaluator', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 21:20:00.134609');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('231eb844-e9df-11f1-b273-02fc00000001', 'd8d49d40af91fd566734e7e5d6e81e4e8a3b69c627a6d97bdb606e9168e90543', '0008_idempotency_user', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 21:20:00.139252');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('231f626c-e9df-11f1-b273-02fc00000001', '6e13bb94bff2aa697a1ebe7e662aea2eba8502c0442d70bb97cd8b69b6b5c7aa', '0009_idempotency_user_of_old_answers', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 21:20:00.143616');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('232083a4-e9df-11f1-b273-02fc00000001', 'fcc1943c0b93d76e5af12defe475260503433bc607d5278464cd37389823fb5c', '0010_deploys', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 21:20:00.151037');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('232309a8-e9df-11f1-b273-02fc00000001', '0ead86235f4c0674f18423f83ab50fc5fd3863da9a3583b1f7240ab0b287de76', '0011_layers', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 21:20:00.167593');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('2323e6b6-e9df-11f1-b273-02fc00000001', 'ed8afa85f884fea594b04d3953a75f18b50a8a474902baacbc33b61392479d8c', '0012_one_assignment_in_layer', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 21:20:00.173198');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('23248efe-e9df-11f1-b273-02fc00000001', 'be7dfd9891b2574fc9f8dc33558a32c79c2db24a5a19cd0cdcc409c47d6ebea8', '0013_told_until', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 21:20:00.177549');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('2325db88-e9df-11f1-b273-02fc00000001', 'be7e1860dd952694ff2a20f215333c08265d0b8d0dbf1a3979dffd1aebcb1123', '0014_changes_by_time', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 21:20:00.186046');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('232806d8-e9df-11f1-b273-02fc00000001', '5bb7c7ed5fce0c8e4796a12b9ce943a65380357b4e5b328b2c16740bd8738942', '0015_columns_of_rollouts', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 21:20:00.200255');
 
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('442a06599ffbff06cb195975273c5e4ce55091201b67e2808420b5edc55f6d75', '0001_roles_and_schema', '2026-11-26 20:53:04.817196');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('b672f77c494960abe76a90bfb2efc9692e396e2e60f7a1400c8c9c4403b64dd0', '0002_segments_and_users', '2026-11-26 20:53:04.84137');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('dcb7f91ab8126d9cb9cf4c00551d5557a26a7ddd54f18767b12aab17e5e4acdd', '0003_memberships', '2026-11-26 20:53:04.852377');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('09930831877f5eb7aed1449a5149eb995ce89de405b924adcc748721cb5a8edc', '0004_keys_and_upkeep', '2026-11-26 20:53:04.867496');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('255c1982e9e51e02cdca5ae7a1b77fee92bb89ae27660943abae2f41bae2434e', '0005_idempotency', '2026-11-26 20:53:04.874785');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('8d9102650985a619cdb395f0645c89935a1143c18b6bc10537ceb211f45a06c4', '0006_columns_of_memberships', '2026-11-26 20:53:04.879501');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('44ecece361ee732aa4026b4168febef5305781668d43a2d6b069c30a607a7244', '0007_evaluator', '2026-11-26 20:53:04.885517');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('d8d49d40af91fd566734e7e5d6e81e4e8a3b69c627a6d97bdb606e9168e90543', '0008_idempotency_user', '2026-11-26 20:53:04.890199');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('6e13bb94bff2aa697a1ebe7e662aea2eba8502c0442d70bb97cd8b69b6b5c7aa', '0009_idempotency_user_of_old_answers', '2026-11-26 20:53:04.89658');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('fcc1943c0b93d76e5af12defe475260503433bc607d5278464cd37389823fb5c', '0010_deploys', '2026-11-26 20:53:04.9042');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('0ead86235f4c0674f18423f83ab50fc5fd3863da9a3583b1f7240ab0b287de76', '0011_layers', '2026-11-26 20:53:04.923681');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('ed8afa85f884fea594b04d3953a75f18b50a8a474902baacbc33b61392479d8c', '0012_one_assignment_in_layer', '2026-11-26 20:53:04.929726');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('be7dfd9891b2574fc9f8dc33558a32c79c2db24a5a19cd0cdcc409c47d6ebea8', '0013_told_until', '2026-11-26 20:53:04.933698');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('be7e1860dd952694ff2a20f215333c08265d0b8d0dbf1a3979dffd1aebcb1123', '0014_changes_by_time', '2026-11-26 20:53:04.943514');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('5bb7c7ed5fce0c8e4796a12b9ce943a65380357b4e5b328b2c16740bd8738942', '0015_columns_of_rollouts', '2026-11-26 20:53:04.957196');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('442a06599ffbff06cb195975273c5e4ce55091201b67e2808420b5edc55f6d75', '0001_roles_and_schema', '2026-11-26 21:20:00.067138');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('b672f77c494960abe76a90bfb2efc9692e396e2e60f7a1400c8c9c4403b64dd0', '0002_segments_and_users', '2026-11-26 21:20:00.09126');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('dcb7f91ab8126d9cb9cf4c00551d5557a26a7ddd54f18767b12aab17e5e4acdd', '0003_memberships', '2026-11-26 21:20:00.102005');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('09930831877f5eb7aed1449a5149eb995ce89de405b924adcc748721cb5a8edc', '0004_keys_and_upkeep', '2026-11-26 21:20:00.11702');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('255c1982e9e51e02cdca5ae7a1b77fee92bb89ae27660943abae2f41bae2434e', '0005_idempotency', '2026-11-26 21:20:00.124665');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('8d9102650985a619cdb395f0645c89935a1143c18b6bc10537ceb211f45a06c4', '0006_columns_of_memberships', '2026-11-26 21:20:00.12938');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('44ecece361ee732aa4026b4168febef5305781668d43a2d6b069c30a607a7244', '0007_evaluator', '2026-11-26 21:20:00.135264');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('d8d49d40af91fd566734e7e5d6e81e4e8a3b69c627a6d97bdb606e9168e90543', '0008_idempotency_user', '2026-11-26 21:20:00.13987');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('6e13bb94bff2aa697a1ebe7e662aea2eba8502c0442d70bb97cd8b69b6b5c7aa', '0009_idempotency_user_of_old_answers', '2026-11-26 21:20:00.144206');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('fcc1943c0b93d76e5af12defe475260503433bc607d5278464cd37389823fb5c', '0010_deploys', '2026-11-26 21:20:00.151769');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('0ead86235f4c0674f18423f83ab50fc5fd3863da9a3583b1f7240ab0b287de76', '0011_layers', '2026-11-26 21:20:00.168431');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('ed8afa85f884fea594b04d3953a75f18b50a8a474902baacbc33b61392479d8c', '0012_one_assignment_in_layer', '2026-11-26 21:20:00.173973');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('be7dfd9891b2574fc9f8dc33558a32c79c2db24a5a19cd0cdcc409c47d6ebea8', '0013_told_until', '2026-11-26 21:20:00.17808');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('be7e1860dd952694ff2a20f215333c08265d0b8d0dbf1a3979dffd1aebcb1123', '0014_changes_by_time', '2026-11-26 21:20:00.186769');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('5bb7c7ed5fce0c8e4796a12b9ce943a65380357b4e5b328b2c16740bd8738942', '0015_columns_of_rollouts', '2026-11-26 21:20:00.20092');
 
-INSERT INTO segmentation_migrations._yoyo_version VALUES (2, '2026-11-26 20:53:04.694809');
+INSERT INTO segmentation_migrations._yoyo_version VALUES (2, '2026-11-26 21:19:59.931868');
 
 SELECT pg_catalog.setval('segmentation.deploys_deploy_seq', 1, true);
 
@@ -7662,6 +7681,8 @@ GRANT ALL ON FUNCTION segmentation.history_partitions() TO segmentation_admin;
 
 REVOKE ALL ON FUNCTION segmentation.history_report(period text, user_id bigint) FROM PUBLIC;
 GRANT ALL ON FUNCTION segmentation.history_report(period text, user_id bigint) TO segmentation_editor;
+
+REVOKE ALL ON FUNCTION segmentation.hold_writer_key(since timestamp with time zone) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION segmentation.holder_in_layer(user_id bigint, layer_id integer, moment timestamp with time zone) FROM PUBLIC;
 
