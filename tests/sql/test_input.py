@@ -130,7 +130,7 @@ def test_only_expected_errors_come_out_of_the_functions_of(db: Database, role: s
     functions = [function for function in functions if function.name not in BEYOND]
     assert len(functions) > 3
 
-    @settings(max_examples=100 * len(functions), deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=40 * len(functions), deadline=None, suppress_health_check=list(HealthCheck))
     @given(function=st.sampled_from(functions), data=st.data())
     def call(function: Any, data: st.DataObject) -> None:
         arguments = [data.draw(KINDS[kind]) for kind in function.kinds]

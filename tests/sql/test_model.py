@@ -597,7 +597,7 @@ def test_random_histories_equal_the_plain_python_model(model: type[Membership]) 
     run_state_machine_as_test(
         model,
         settings=settings(
-            max_examples=80,
+            max_examples=50,
             stateful_step_count=25,
             deadline=None,
             suppress_health_check=list(HealthCheck),

@@ -179,7 +179,7 @@ def test_a_new_process_takes_over_from_the_old_one_and_no_request_is_lost(
     client = Asking(port, key)
     try:
         with client.asks():
-            for _ in range(3):
+            for _ in range(2):
                 servers.append(Server(database_url, live=False, **given))
                 servers[-1].wait_until_ready()
                 asked = list(client.answers)
