@@ -112,7 +112,8 @@ def _look(connection: psycopg.Connection, existing: bool, say: Say) -> bool:
             connection.execute(f"select migration_id from {bookkeeping.TABLE}") if is_kept else ()
         )
     }
-    unknown = applied - {file.stem for file in versions.migration_files()}
+    steps = [file.stem for file in versions.migration_files()]
+    unknown = applied - set(steps)
     if unknown:
         raise MigrationError(
             f"the database has migrations that this version does not know: {', '.join(sorted(unknown))}. "
@@ -123,7 +124,8 @@ def _look(connection: psycopg.Connection, existing: bool, say: Say) -> bool:
             f"schema segmentation has tables, but {bookkeeping.TABLE} does not say by which migrations: restore both "
             "schemas from one dump"
         )
-    if applied and not has_tables:
+    # The first one makes roles and the schema alone: a run that was killed after it has left no tables.
+    if not has_tables and applied - set(steps[:1]):
         raise MigrationError(
             f"{bookkeeping.TABLE} says that {len(applied)} migrations were applied, but schema segmentation has no tables: "
             f"restore it from the same dump; or, to begin with nothing, drop schema {bookkeeping.SCHEMA} cascade"

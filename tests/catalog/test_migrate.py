@@ -10,7 +10,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from service import __version__
+from service import __version__, versions
 from service.migrate import MigrationError, migrate
 from tests.catalog.shape import differences, shape
 from tests.conftest import Database
@@ -221,6 +221,20 @@ def test_a_run_that_was_killed_does_not_block_the_next(seconds: float, empty: st
     except subprocess.TimeoutExpired:
         run.kill()
         run.wait()
+    migrate(empty)
+    assert differences(shape(empty), shape(fresh)) == []
+
+
+def test_a_run_that_was_killed_after_its_first_migration_does_not_block_the_next(
+    empty: str, fresh: str
+) -> None:
+    migrate(empty)
+    database = Database(empty)
+    database.rows("drop schema segmentation cascade")
+    database.rows(versions.migration_files()[0].read_text())
+    database.rows(
+        "delete from segmentation_migrations._yoyo_migration where migration_id <> '0001_roles_and_schema'"
+    )
     migrate(empty)
     assert differences(shape(empty), shape(fresh)) == []
 
