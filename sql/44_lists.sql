@@ -84,8 +84,11 @@ declare
   are_listed boolean[];
   new_ids bigint[];
 begin
-  -- One list for this segment after the other. The number is ours.
-  perform pg_advisory_xact_lock(21468, replace_assignments.segment_id);
+  -- One list for this segment after the other. The lock goes together with those of all who add and remove.
+  perform
+  from segmentation.segments as s
+  where s.segment_id = replace_assignments.segment_id
+  for no key update;
   moment := segmentation.clock();
   perform segmentation.require_period(replace_assignments.starts_at, replace_assignments.expires_at, moment);
   perform segmentation.set_actor(replace_assignments.actor, replace_assignments.reason);

@@ -212,6 +212,7 @@ def test_no_login_can_lock_out_writers_by_an_advisory_lock(db: Database, session
     changes = (
         "select change_user_segments(1000, '{A}')",
         "select change_user_segments(1000, '{}', '{A}')",
+        "select change_segment_members('A', '{1000}', 'replace')",
         "select set_rollout('A', 20)",
         "call sweep()",
         "select ensure_history_partitions(6)",
