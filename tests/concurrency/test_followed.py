@@ -11,7 +11,8 @@ from psycopg import Error
 from psycopg.errors import InvalidParameterValue, ObjectNotInPrerequisiteState, ReadOnlySqlTransaction
 
 from tests.concurrency.conftest import Session
-from tests.conftest import Database
+from tests.conftest import Clock, Database
+from tests.expect import wait_until
 
 Open = Callable[..., Session]
 SETTLED = "select settled_until()"
@@ -23,6 +24,14 @@ def segments(db: Database) -> None:
     """Segments A and B that roll out to nobody."""
     db.rows("select create_segment('A')")
     db.rows("select create_segment('B')")
+
+
+@pytest.fixture
+def clock(db: Database, segments: None) -> Clock:
+    """The clock, stopped when the segments are there."""
+    stopped = Clock(db)
+    stopped.set(db.value("select clock()"))
+    return stopped
 
 
 @pytest.mark.parametrize(
@@ -38,13 +47,14 @@ def segments(db: Database) -> None:
     ],
 )
 def test_nothing_is_settled_after_the_first_write_of_an_open_transaction(
-    db: Database, session: Open, writes: str
+    db: Database, clock: Clock, session: Open, writes: str
 ) -> None:
+    clock.advance(seconds=1)
     writer = session()
     before = db.value("select clock()")
     writer.rows("begin")
     writer.rows(writes)
-    time.sleep(0.02)
+    clock.advance(milliseconds=20)
     stopped = db.value(SETTLED)
     assert (
         before - timedelta(milliseconds=102)
@@ -58,7 +68,7 @@ def test_nothing_is_settled_after_the_first_write_of_an_open_transaction(
     assert db.value(SETTLED) > stopped
 
 
-def test_a_savepoint_that_is_rolled_back_leaves_no_gap(db: Database, session: Open) -> None:
+def test_a_savepoint_that_is_rolled_back_leaves_no_gap(db: Database, clock: Clock, session: Open) -> None:
     writer = session()
     writer.rows("begin")
     writer.rows("savepoint s")
@@ -68,7 +78,7 @@ def test_a_savepoint_that_is_rolled_back_leaves_no_gap(db: Database, session: Op
     writer.rows(ADD)
     held = db.value(SETTLED)
     assert held >= free
-    time.sleep(0.02)
+    clock.advance(milliseconds=20)
     assert db.value(SETTLED) == held
     writer.rows("commit")
     assert db.value("select since from user_segments(1000)") >= held
@@ -86,28 +96,29 @@ def test_plain_dml_cannot_begin_before_its_transaction_said_that_it_writes(
     writer.rows(insert)
     writer.rows("begin")
     writer.rows("select 1")
+    # now() is PostgreSQL's own, which no test can set.
     time.sleep(0.15)
     with pytest.raises(ObjectNotInPrerequisiteState):
         writer.rows(insert.replace("select 7", "select 8"))
 
 
-def test_a_setting_given_by_hand_hides_no_writer(db: Database, session: Open) -> None:
+def test_a_setting_given_by_hand_hides_no_writer(db: Database, clock: Clock, session: Open) -> None:
     for forged in ("0", "1", "4000000000000000"):
         writer = session()
         writer.rows("begin")
         writer.rows(f"set segmentation.writes_since = '{forged}'")
         writer.rows(ADD)
         held = db.value(SETTLED)
-        time.sleep(0.02)
+        clock.advance(milliseconds=20)
         assert db.value(SETTLED) == held
         assert writer.value("select starts_at from segmentation.memberships") <= db.value("select clock()")
         writer.rows("rollback")
 
 
-def test_who_may_not_write_gets_what_was_told_last(db: Database, session: Open) -> None:
+def test_who_may_not_write_gets_what_was_told_last(db: Database, clock: Clock, session: Open) -> None:
     db.rows("call sweep()")
     told = db.value(SETTLED)
-    time.sleep(0.02)
+    clock.advance(milliseconds=20)
     reader = session()
     reader.rows("set default_transaction_read_only = on")
     with pytest.raises(ReadOnlySqlTransaction):
@@ -187,7 +198,8 @@ def test_a_consumer_gets_every_change_once(db: Database, session: Open) -> None:
     for thread in threads:
         thread.join()
     assert not failed
-    time.sleep(0.2)
+    stopped = db.value("select clock()")
+    wait_until(lambda: db.value(SETTLED) > stopped)
     end = db.value("select changes_end(%s)", reached)
     told += [tuple(row) for row in db.rows("select * from membership_changes(%s, %s)", reached, end)]
     month = began.astimezone(UTC).strftime("%Y-%m")
