@@ -17,6 +17,7 @@ from litestar.openapi.spec import (
 )
 from litestar.params import HeaderParameter, QueryParameter
 
+from service.docs.openapi import csv_rows
 from service.http.answers import Csv, Json
 from service.http.bodies import ApiRequest, is_zipped
 from service.http.idempotency import idempotent
@@ -157,17 +158,7 @@ async def list_members(
 @get(
     "/v1/segments/{slug:str}/periods",
     middleware=[GZIP],
-    responses={
-        200: ResponseSpec(
-            str,
-            media_type="text/csv",
-            description="The stays",
-            generate_examples=False,
-            examples=[
-                Example(value="1000;rollout;2026-11-20T12:00:00.000000Z;2026-11-24T09:30:00.000000Z\n")
-            ],
-        ),
-    },
+    responses=csv_rows("1000;rollout;2026-11-20T12:00:00.000000Z;2026-11-24T09:30:00.000000Z\n"),
 )
 async def list_periods(
     request: ApiRequest,
