@@ -139,3 +139,23 @@ $$;
 
 comment on function segmentation.require_at_most(text, bigint, bigint) is
   'For the service: fails when more is asked for than one call takes. Example: select require_at_most(''limit'', 100, 1000);';
+
+create or replace function segmentation.require_stretch (
+  from_time timestamptz,
+  to_time   timestamptz
+)
+  returns void
+  language plpgsql
+  immutable
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if require_stretch.to_time < require_stretch.from_time then
+    raise exception 'to % is before from %', require_stretch.to_time, require_stretch.from_time
+      using
+        errcode = 'invalid_parameter_value',
+        detail = json_build_object('from', require_stretch.from_time, 'to', require_stretch.to_time),
+        hint = 'A stretch of time ends after it begins.';
+  end if;
+end
+$$;

@@ -91,8 +91,9 @@ begin
 end
 $$;
 
--- Says from when on this transaction may stamp, and returns it. Called at each write: all it does then is to look at
--- the setting. A value that the transaction cannot have set itself does not count.
+-- Says from when on this transaction may stamp, and returns it: no change may be earlier. A trigger sees a row a moment
+-- after its function stamped it, but never before its transaction said that it writes. Called at each write: all it
+-- does then is to look at the setting. A value that the transaction cannot have set itself does not count.
 create or replace function segmentation.announce_writer () returns timestamptz
   language plpgsql
   set search_path = pg_catalog, pg_temp
@@ -122,13 +123,6 @@ begin
   return segmentation.hold_writer_key(since);
 end
 $$;
-
--- How far back a change may be stamped: a trigger sees a row a moment after its function stamped it, but never before
--- its transaction said that it writes.
-create or replace function segmentation.earliest_change () returns timestamptz
-  language sql
-  volatile
-as $$ select segmentation.announce_writer() $$;
 
 -- The moment of a change: now; or, where the clock has gone back behind a bound that the change must follow, right
 -- after that bound (null: there is none). Call it when all locks are held.

@@ -74,8 +74,7 @@ from segmentation.membership_history;
 -- takes the user out of their rollouts.
 create or replace view segmentation.assignments_elsewhere as
 select
-  o.user_id, other.segment_id, o.segment_id as assigned_to,
-  o.starts_at, least(o.ends_at, s.deleted_at) as ends_at,
+  o.user_id, other.segment_id, o.starts_at, least(o.ends_at, s.deleted_at) as ends_at,
   o.actor, o.reason, e.end_actor, e.end_reason,
   greatest(o.decided_at, case when s.deleted_at < o.ends_at then s.deleted_at end) as decided_at
 from segmentation.overrides as o

@@ -15,6 +15,15 @@ create or replace function segmentation.is_service () returns boolean
   stable
 as $$ select pg_catalog.pg_has_role(session_user, 'segmentation_service', 'member') $$;
 
+-- Who acts, of the actor that a caller gives: the login, unless another one is named. Inlined.
+create or replace function segmentation.given_actor (
+  actor text
+)
+  returns text
+  language sql
+  stable
+as $$ select coalesce(nullif(actor, ''), session_user::text) $$;
+
 -- Both go into the history, once for each change.
 create or replace function segmentation.require_actor (
   actor  text,
@@ -39,14 +48,14 @@ begin
         detail = json_build_object('argument', given.name, 'length', given.length, 'at_most', given.at_most),
         hint = format('Shorten it to at most %s characters.', given.at_most);
   end loop;
-  if nullif(require_actor.actor, '') <> session_user and not segmentation.is_service() then
+  if segmentation.given_actor(require_actor.actor) <> session_user and not segmentation.is_service() then
     raise exception 'login "%" cannot act as "%"', session_user, require_actor.actor
       using
         errcode = 'insufficient_privilege',
         detail = json_build_object('login', session_user, 'actor', require_actor.actor),
         hint = 'Leave actor out: it is the login. A login of the service itself is a member of segmentation_service.';
   end if;
-  if coalesce(nullif(require_actor.actor, ''), session_user) = session_user
+  if segmentation.given_actor(require_actor.actor) = session_user
     and exists (select from segmentation.api_keys as k where k.name = session_user)
   then
     raise exception 'login "%" has the name of an API key', session_user
@@ -68,7 +77,7 @@ create or replace function segmentation.set_actor (
 as $$
 begin
   perform segmentation.require_actor(set_actor.actor, set_actor.reason);
-  perform set_config('segmentation.actor', coalesce(nullif(set_actor.actor, ''), session_user), true);
+  perform set_config('segmentation.actor', segmentation.given_actor(set_actor.actor), true);
   perform set_config('segmentation.reason', coalesce(set_actor.reason, ''), true);
 end
 $$;

@@ -6,7 +6,8 @@
 -- Two locks of the segment's row keep changes apart. Writers of overrides share it (FOR KEY SHARE), and deleting takes
 -- it alone (FOR UPDATE): nobody is added to a segment that has just been deleted. PostgreSQL lets further writers in
 -- while a deletion waits for one, so that a forgotten transaction holds up the deletion and nobody else. Whoever
--- changes the rollout or the description holds it FOR NO KEY UPDATE, which goes together with the writers.
+-- changes the rollout or the description, or replaces the list of its users, holds it FOR NO KEY UPDATE, which goes
+-- together with the writers.
 --
 -- A segment may be created in a layer (sql/32_layers.sql), and stays there. Its past and that of the other segments of
 -- the layer are then one: a change of one follows every change of the others, since they share the buckets.
@@ -97,6 +98,29 @@ as $$
   )
 $$;
 
+-- The other segments of a layer that live at a moment, or now (null): who is assigned to one of them is out of this
+-- one's rollout. None without a layer.
+create or replace function segmentation.other_segments_of_layer (
+  segment_id integer,
+  at         timestamptz default null
+)
+  returns integer[]
+  language sql
+  stable
+  set search_path = pg_catalog, pg_temp
+as $$
+  select array(
+    select other.segment_id
+    from segmentation.segments as s
+    join segmentation.segments as other on other.layer_id = s.layer_id and other.segment_id <> s.segment_id
+    where s.segment_id = other_segments_of_layer.segment_id
+      and case
+        when other_segments_of_layer.at is null then other.deleted_at = 'infinity'
+        else segmentation.in_force(other.created_at, other.deleted_at, other_segments_of_layer.at)
+      end
+  )
+$$;
+
 create or replace function segmentation.last_change (
   segment_id integer
 )
@@ -140,7 +164,7 @@ create or replace function segmentation.settled_before (
   set search_path = pg_catalog, pg_temp
 as $$
   select greatest(
-    segmentation.earliest_change(),
+    segmentation.announce_writer(),
     s.created_at,
     l.changed_at + case when l.changed_at > segmentation.clock() then interval '1 microsecond' else '0' end)
   from segmentation.segments as s

@@ -83,7 +83,7 @@ begin
   insert into segmentation.layers as l (slug, description, created_at, actor, reason)
   values (
     create_layer.slug, coalesce(create_layer.description, ''), moment,
-    coalesce(nullif(create_layer.actor, ''), session_user), create_layer.reason)
+    segmentation.given_actor(create_layer.actor), create_layer.reason)
   on conflict (slug) where deleted_at = 'infinity' do nothing;
   if not found then
     raise exception 'layer "%" exists already', create_layer.slug
@@ -179,7 +179,7 @@ begin
   update segmentation.layers as l
   set
     deleted_at = segmentation.stamp(segmentation.last_change_in_layer(found_id)),
-    end_actor = coalesce(nullif(delete_layer.actor, ''), session_user),
+    end_actor = segmentation.given_actor(delete_layer.actor),
     end_reason = delete_layer.reason
   where l.layer_id = found_id;
 end
@@ -483,6 +483,13 @@ begin
 end
 $$;
 
+-- So many stretches of a layer are written ahead at most: each is a row of 4 KB that every hot read looks through.
+create or replace function segmentation.most_stretches () returns integer
+  language sql
+  immutable
+  parallel safe
+as $$ select 16 $$;
+
 -- Writes anew who holds each cell of a layer, for the hot read: a row per stretch between two moments at which a step
 -- begins or ends. A step that was set and not planned holds at any moment of the clock (rule 2 in sql/10_clock.sql).
 -- Where the clock goes back behind the present stretch, or comes to one that is too far ahead, the steps must be asked.
@@ -522,9 +529,9 @@ begin
   )
   select
     l.layer_id, l.salt, t.starts_at,
-    case when t.place = 16 then 'infinity' else t.ends_at end,
+    case when t.place = segmentation.most_stretches() then 'infinity' else t.ends_at end,
     case
-      when t.place = 16 or t.ends_at <= moment then array_fill(-1, array[1000])
+      when t.place = segmentation.most_stretches() or t.ends_at <= moment then array_fill(-1, array[1000])
       else (
         select array_agg(coalesce(held.segment_id, 0) order by cell.number)
         from generate_series(0, 999) as cell (number)
@@ -546,7 +553,8 @@ begin
     '-infinity'
   from segmentation.layers as l
   cross join stretches as t
-  where l.layer_id = derive_layer_cells.layer_id and l.deleted_at = 'infinity' and t.place <= 16;
+  where l.layer_id = derive_layer_cells.layer_id and l.deleted_at = 'infinity'
+    and t.place <= segmentation.most_stretches();
 end
 $$;
 
@@ -567,7 +575,7 @@ begin
       select c.layer_id
       from segmentation.layer_cells as c
       group by c.layer_id
-      having count(*) = 16 and count(*) filter (where c.ends_at <= moment) > 4
+      having count(*) = segmentation.most_stretches() and count(*) filter (where c.ends_at <= moment) > 4
     )
     for no key update skip locked
   loop

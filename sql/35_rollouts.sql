@@ -52,7 +52,7 @@ begin
   insert into segmentation.rollouts as r (segment_id, salt, percent, starts_at, actor, reason, decided_at)
   select
     segment.segment_id, segment.salt, set_rollout.percent, step_at,
-    coalesce(set_rollout.actor, session_user), set_rollout.reason, moment
+    segmentation.given_actor(set_rollout.actor), set_rollout.reason, moment
   -- To set the percentage that holds now changes nothing. A planned step is kept even if it repeats the step
   -- before it: an earlier step may still be set or cancelled.
   where step_at > moment or set_rollout.percent is distinct from (

@@ -126,7 +126,7 @@ begin
   perform set_config('segmentation.forgetting', '', true);
   -- Who and why is worth a line in the server's log. It does not say whom.
   raise log 'a user was forgotten by %, reason: %',
-    coalesce(nullif(forget_user.actor, ''), session_user), coalesce(forget_user.reason, 'none given');
+    segmentation.given_actor(forget_user.actor), coalesce(forget_user.reason, 'none given');
   return known;
 end
 $$;

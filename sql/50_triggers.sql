@@ -163,7 +163,7 @@ create or replace function segmentation.memberships_after_insert () returns trig
   set search_path = pg_catalog, pg_temp
 as $$
 declare
-  earliest timestamptz := segmentation.earliest_change();
+  earliest timestamptz := segmentation.announce_writer();
   added record;
   wrong record;
 begin
@@ -269,7 +269,7 @@ create or replace function segmentation.memberships_after_delete () returns trig
 as $$
 declare
   moment timestamptz := segmentation.moment_of_change();
-  earliest timestamptz := segmentation.earliest_change();
+  earliest timestamptz := segmentation.announce_writer();
 begin
   perform segmentation.ensure_history_partition(month)
   from (
@@ -295,7 +295,7 @@ as $$
 declare
   wrong record;
   moment timestamptz := segmentation.clock();
-  earliest timestamptz := segmentation.earliest_change();
+  earliest timestamptz := segmentation.announce_writer();
 begin
   select coalesce(o.user_id, n.user_id) as user_id into wrong
   from old_rows as o
@@ -599,7 +599,7 @@ begin
     where s.slug = n.slug and s.segment_id <> n.segment_id and s.deleted_at < 'infinity'
   ) as before (deleted_at)
   where n.deleted_at < 'infinity'
-    or n.created_at < greatest(segmentation.earliest_change(), before.deleted_at)
+    or n.created_at < greatest(segmentation.announce_writer(), before.deleted_at)
     or n.created_at > segmentation.stamp(
       greatest(before.deleted_at, segmentation.last_change_in_layer(n.layer_id)))
   limit 1;
@@ -713,7 +713,7 @@ create or replace function segmentation.layers_before_change () returns trigger
 as $$
 declare
   by_hand boolean := current_user <> 'segmentation_owner';
-  earliest timestamptz := segmentation.earliest_change();
+  earliest timestamptz := segmentation.announce_writer();
   segments text[];
 begin
   if tg_op = 'INSERT' then

@@ -442,7 +442,7 @@ begin
   insert into segmentation.report_links (id_digest, period, user_id, expires_at, actor)
   values (
     sha256(convert_to(new_id, 'UTF8')), create_report_link.period, create_report_link.user_id, link_end,
-    coalesce(create_report_link.actor, session_user));
+    segmentation.given_actor(create_report_link.actor));
   return query select new_id, link_end;
 end
 $$;

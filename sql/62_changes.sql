@@ -71,13 +71,7 @@ begin
         hint = 'Ask in a read committed transaction, as is the default: stretches join all the same.';
   end if;
   settled := segmentation.settled_until();
-  if changes_end.to_time < changes_end.from_time then
-    raise exception 'to % is before from %', changes_end.to_time, changes_end.from_time
-      using
-        errcode = 'invalid_parameter_value',
-        detail = json_build_object('from', changes_end.from_time, 'to', changes_end.to_time),
-        hint = 'A stretch ends after it begins.';
-  end if;
+  perform segmentation.require_stretch(changes_end.from_time, changes_end.to_time);
   if changes_end.to_time > greatest(settled, changes_end.from_time) then
     raise exception 'changes are settled until %, not until %', settled, changes_end.to_time
       using

@@ -23,13 +23,7 @@ begin
   if periods_window.from_time is not null then
     perform segmentation.require_kept(periods_window.from_time);
   end if;
-  if last_moment < first_moment then
-    raise exception 'to % is before from %', last_moment, first_moment
-      using
-        errcode = 'invalid_parameter_value',
-        detail = json_build_object('from', first_moment, 'to', last_moment),
-        hint = 'A window ends after it begins.';
-  end if;
+  perform segmentation.require_stretch(first_moment, last_moment);
   return tstzrange(first_moment, last_moment);
 end
 $$;

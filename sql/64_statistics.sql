@@ -128,12 +128,10 @@ create or replace function segmentation.rollout_population (
   set search_path = pg_catalog, pg_temp
 as $$
   select (select count(*) from segmentation.users) - count(distinct m.user_id)
-  from segmentation.segments as s
-  join segmentation.segments as other
-    on other.segment_id = s.segment_id or (other.layer_id = s.layer_id and other.deleted_at = 'infinity')
-  join segmentation.memberships as m
-    on m.segment_id = other.segment_id and (m.included or m.segment_id = s.segment_id)
-  where s.segment_id = rollout_population.segment_id
+  from segmentation.memberships as m
+  where m.segment_id = any (
+      rollout_population.segment_id || segmentation.other_segments_of_layer(rollout_population.segment_id))
+    and (m.included or m.segment_id = rollout_population.segment_id)
     and segmentation.in_force(m.starts_at, m.ends_at, rollout_population.now, m.decided_at)
 $$;
 
@@ -195,7 +193,7 @@ begin
     select r.segment_id, r.percent, count(u.user_id) as held
     from segmentation.rollouts as r
     left join segmentation.users as u
-      on segmentation.bucket(u.user_id, r.salt) <@ r.buckets
+      on segmentation.holds(r.buckets, r.threshold, segmentation.bucket(u.user_id, r.salt))
         and not exists (
           select
           from segmentation.memberships as m

@@ -4,29 +4,6 @@
 -- whoever's bucket the step in force holds. Since when and until when is the algebra's answer, asked
 -- for a page of users at a time, so that memory stays flat however large the segment is.
 
--- The other segments of a layer that live at a moment, or now (null): who is assigned to one of them is out of this
--- one's rollout. None without a layer.
-create or replace function segmentation.other_segments_of_layer (
-  segment_id integer,
-  at         timestamptz default null
-)
-  returns integer[]
-  language sql
-  stable
-  set search_path = pg_catalog, pg_temp
-as $$
-  select array(
-    select other.segment_id
-    from segmentation.segments as s
-    join segmentation.segments as other on other.layer_id = s.layer_id and other.segment_id <> s.segment_id
-    where s.segment_id = other_segments_of_layer.segment_id
-      and case
-        when other_segments_of_layer.at is null then other.deleted_at = 'infinity'
-        else segmentation.in_force(other.created_at, other.deleted_at, other_segments_of_layer.at)
-      end
-  )
-$$;
-
 -- The next members by user id after a given one: at a moment, or now (null) by this clock.
 create or replace function segmentation.members_page (
   segment_id integer,

@@ -57,7 +57,7 @@ def test_each_role_may_call_what_the_list_gives_it_and_nothing_else(db: Database
                 f"segmentation_{role}",
             )
         )
-        assert may - {"earliest_change"} == expected[role], role
+        assert may == expected[role], role
 
 
 def test_every_definer_function_has_a_search_path_of_its_own(db: Database) -> None:
