@@ -14,7 +14,7 @@ CREATE SCHEMA segmentation;
 
 ALTER SCHEMA segmentation OWNER TO segmentation_owner;
 
-COMMENT ON SCHEMA segmentation IS 'Dynamic user segmentation, version 2.0.0 (0f48b9336e44)';
+COMMENT ON SCHEMA segmentation IS 'Dynamic user segmentation, version 2.0.0 (df9c17c94628)';
 
 CREATE SCHEMA segmentation_migrations;
 
@@ -661,13 +661,7 @@ begin
         hint = 'Ask in a read committed transaction, as is the default: stretches join all the same.';
   end if;
   settled := segmentation.settled_until();
-  if changes_end.to_time < changes_end.from_time then
-    raise exception 'to % is before from %', changes_end.to_time, changes_end.from_time
-      using
-        errcode = 'invalid_parameter_value',
-        detail = json_build_object('from', changes_end.from_time, 'to', changes_end.to_time),
-        hint = 'A stretch ends after it begins.';
-  end if;
+  perform segmentation.require_stretch(changes_end.from_time, changes_end.to_time);
   if changes_end.to_time > greatest(settled, changes_end.from_time) then
     raise exception 'changes are settled until %, not until %', settled, changes_end.to_time
       using
@@ -1050,7 +1044,7 @@ begin
   insert into segmentation.layers as l (slug, description, created_at, actor, reason)
   values (
     create_layer.slug, coalesce(create_layer.description, ''), moment,
-    coalesce(nullif(create_layer.actor, ''), session_user), create_layer.reason)
+    segmentation.given_actor(create_layer.actor), create_layer.reason)
   on conflict (slug) where deleted_at = 'infinity' do nothing;
   if not found then
     raise exception 'layer "%" exists already', create_layer.slug
@@ -1090,7 +1084,7 @@ begin
   insert into segmentation.report_links (id_digest, period, user_id, expires_at, actor)
   values (
     sha256(convert_to(new_id, 'UTF8')), create_report_link.period, create_report_link.user_id, link_end,
-    coalesce(create_report_link.actor, session_user));
+    segmentation.given_actor(create_report_link.actor));
   return query select new_id, link_end;
 end
 $$;
@@ -1385,7 +1379,7 @@ begin
   update segmentation.layers as l
   set
     deleted_at = segmentation.stamp(segmentation.last_change_in_layer(found_id)),
-    end_actor = coalesce(nullif(delete_layer.actor, ''), session_user),
+    end_actor = segmentation.given_actor(delete_layer.actor),
     end_reason = delete_layer.reason
   where l.layer_id = found_id;
 end
@@ -1449,9 +1443,9 @@ begin
   )
   select
     l.layer_id, l.salt, t.starts_at,
-    case when t.place = 16 then 'infinity' else t.ends_at end,
+    case when t.place = segmentation.most_stretches() then 'infinity' else t.ends_at end,
     case
-      when t.place = 16 or t.ends_at <= moment then array_fill(-1, array[1000])
+      when t.place = segmentation.most_stretches() or t.ends_at <= moment then array_fill(-1, array[1000])
       else (
         select array_agg(coalesce(held.segment_id, 0) order by cell.number)
         from generate_series(0, 999) as cell (number)
@@ -1473,7 +1467,8 @@ begin
     '-infinity'
   from segmentation.layers as l
   cross join stretches as t
-  where l.layer_id = derive_layer_cells.layer_id and l.deleted_at = 'infinity' and t.place <= 16;
+  where l.layer_id = derive_layer_cells.layer_id and l.deleted_at = 'infinity'
+    and t.place <= segmentation.most_stretches();
 end
 $$;
 
@@ -1594,14 +1589,6 @@ $$;
 ALTER FUNCTION segmentation.drop_retired_partitions() OWNER TO segmentation_owner;
 
 COMMENT ON FUNCTION segmentation.drop_retired_partitions() IS 'Internal: called by other functions of this schema, not by people.';
-
-CREATE FUNCTION segmentation.earliest_change() RETURNS timestamp with time zone
-    LANGUAGE sql
-    AS $$ select segmentation.announce_writer() $$;
-
-ALTER FUNCTION segmentation.earliest_change() OWNER TO segmentation_owner;
-
-COMMENT ON FUNCTION segmentation.earliest_change() IS 'Internal: called by other functions of this schema, not by people.';
 
 CREATE FUNCTION segmentation.ending_soon(within interval, slug text DEFAULT NULL::text, max_rows integer DEFAULT NULL::integer) RETURNS TABLE(user_id bigint, segment text, kind text, since timestamp with time zone, until timestamp with time zone, actor text, reason text)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
@@ -2009,7 +1996,7 @@ begin
   perform set_config('segmentation.forgetting', '', true);
   -- Who and why is worth a line in the server's log. It does not say whom.
   raise log 'a user was forgotten by %, reason: %',
-    coalesce(nullif(forget_user.actor, ''), session_user), coalesce(forget_user.reason, 'none given');
+    segmentation.given_actor(forget_user.actor), coalesce(forget_user.reason, 'none given');
   return known;
 end
 $$;
@@ -2094,6 +2081,14 @@ $$;
 ALTER FUNCTION segmentation.get_segment(slug text) OWNER TO segmentation_owner;
 
 COMMENT ON FUNCTION segmentation.get_segment(slug text) IS 'One living segment, with the percentage in force. Example: select * from get_segment(''AVITO_VOICE_MESSAGES'');';
+
+CREATE FUNCTION segmentation.given_actor(actor text) RETURNS text
+    LANGUAGE sql STABLE
+    AS $$ select coalesce(nullif(actor, ''), session_user::text) $$;
+
+ALTER FUNCTION segmentation.given_actor(actor text) OWNER TO segmentation_owner;
+
+COMMENT ON FUNCTION segmentation.given_actor(actor text) IS 'Internal: called by other functions of this schema, not by people.';
 
 CREATE FUNCTION segmentation.growth_moments(slug text, from_time timestamp with time zone, to_time timestamp with time zone, step interval) RETURNS timestamp with time zone[]
     LANGUAGE plpgsql STABLE
@@ -3119,7 +3114,7 @@ begin
     select r.segment_id, r.percent, count(u.user_id) as held
     from segmentation.rollouts as r
     left join segmentation.users as u
-      on segmentation.bucket(u.user_id, r.salt) <@ r.buckets
+      on segmentation.holds(r.buckets, r.threshold, segmentation.bucket(u.user_id, r.salt))
         and not exists (
           select
           from segmentation.memberships as m
@@ -3171,7 +3166,7 @@ CREATE FUNCTION segmentation.layers_before_change() RETURNS trigger
     AS $$
 declare
   by_hand boolean := current_user <> 'segmentation_owner';
-  earliest timestamptz := segmentation.earliest_change();
+  earliest timestamptz := segmentation.announce_writer();
   segments text[];
 begin
   if tg_op = 'INSERT' then
@@ -3756,7 +3751,7 @@ CREATE FUNCTION segmentation.memberships_after_delete() RETURNS trigger
     AS $$
 declare
   moment timestamptz := segmentation.moment_of_change();
-  earliest timestamptz := segmentation.earliest_change();
+  earliest timestamptz := segmentation.announce_writer();
 begin
   perform segmentation.ensure_history_partition(month)
   from (
@@ -3782,7 +3777,7 @@ CREATE FUNCTION segmentation.memberships_after_insert() RETURNS trigger
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
-  earliest timestamptz := segmentation.earliest_change();
+  earliest timestamptz := segmentation.announce_writer();
   added record;
   wrong record;
 begin
@@ -3843,7 +3838,7 @@ CREATE FUNCTION segmentation.memberships_after_update() RETURNS trigger
 declare
   wrong record;
   moment timestamptz := segmentation.clock();
-  earliest timestamptz := segmentation.earliest_change();
+  earliest timestamptz := segmentation.announce_writer();
 begin
   select coalesce(o.user_id, n.user_id) as user_id into wrong
   from old_rows as o
@@ -3988,6 +3983,14 @@ $_$;
 ALTER FUNCTION segmentation.month_start(period text) OWNER TO segmentation_owner;
 
 COMMENT ON FUNCTION segmentation.month_start(period text) IS 'Internal: called by other functions of this schema, not by people.';
+
+CREATE FUNCTION segmentation.most_stretches() RETURNS integer
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    AS $$ select 16 $$;
+
+ALTER FUNCTION segmentation.most_stretches() OWNER TO segmentation_owner;
+
+COMMENT ON FUNCTION segmentation.most_stretches() IS 'Internal: called by other functions of this schema, not by people.';
 
 CREATE FUNCTION segmentation.note_upkeep(task text, rows bigint) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
@@ -4412,13 +4415,7 @@ begin
   if periods_window.from_time is not null then
     perform segmentation.require_kept(periods_window.from_time);
   end if;
-  if last_moment < first_moment then
-    raise exception 'to % is before from %', last_moment, first_moment
-      using
-        errcode = 'invalid_parameter_value',
-        detail = json_build_object('from', first_moment, 'to', last_moment),
-        hint = 'A window ends after it begins.';
-  end if;
+  perform segmentation.require_stretch(first_moment, last_moment);
   return tstzrange(first_moment, last_moment);
 end
 $$;
@@ -4746,7 +4743,7 @@ begin
       select c.layer_id
       from segmentation.layer_cells as c
       group by c.layer_id
-      having count(*) = 16 and count(*) filter (where c.ends_at <= moment) > 4
+      having count(*) = segmentation.most_stretches() and count(*) filter (where c.ends_at <= moment) > 4
     )
     for no key update skip locked
   loop
@@ -4771,8 +4768,11 @@ declare
   are_listed boolean[];
   new_ids bigint[];
 begin
-  -- One list for this segment after the other. The number is ours.
-  perform pg_advisory_xact_lock(21468, replace_assignments.segment_id);
+  -- One list for this segment after the other. The lock goes together with those of all who add and remove.
+  perform
+  from segmentation.segments as s
+  where s.segment_id = replace_assignments.segment_id
+  for no key update;
   moment := segmentation.clock();
   perform segmentation.require_period(replace_assignments.starts_at, replace_assignments.expires_at, moment);
   perform segmentation.set_actor(replace_assignments.actor, replace_assignments.reason);
@@ -4992,14 +4992,14 @@ begin
         detail = json_build_object('argument', given.name, 'length', given.length, 'at_most', given.at_most),
         hint = format('Shorten it to at most %s characters.', given.at_most);
   end loop;
-  if nullif(require_actor.actor, '') <> session_user and not segmentation.is_service() then
+  if segmentation.given_actor(require_actor.actor) <> session_user and not segmentation.is_service() then
     raise exception 'login "%" cannot act as "%"', session_user, require_actor.actor
       using
         errcode = 'insufficient_privilege',
         detail = json_build_object('login', session_user, 'actor', require_actor.actor),
         hint = 'Leave actor out: it is the login. A login of the service itself is a member of segmentation_service.';
   end if;
-  if coalesce(nullif(require_actor.actor, ''), session_user) = session_user
+  if segmentation.given_actor(require_actor.actor) = session_user
     and exists (select from segmentation.api_keys as k where k.name = session_user)
   then
     raise exception 'login "%" has the name of an API key', session_user
@@ -5353,6 +5353,25 @@ ALTER FUNCTION segmentation.require_slug(slug text) OWNER TO segmentation_owner;
 
 COMMENT ON FUNCTION segmentation.require_slug(slug text) IS 'Internal: called by other functions of this schema, not by people.';
 
+CREATE FUNCTION segmentation.require_stretch(from_time timestamp with time zone, to_time timestamp with time zone) RETURNS void
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  if require_stretch.to_time < require_stretch.from_time then
+    raise exception 'to % is before from %', require_stretch.to_time, require_stretch.from_time
+      using
+        errcode = 'invalid_parameter_value',
+        detail = json_build_object('from', require_stretch.from_time, 'to', require_stretch.to_time),
+        hint = 'A stretch of time ends after it begins.';
+  end if;
+end
+$$;
+
+ALTER FUNCTION segmentation.require_stretch(from_time timestamp with time zone, to_time timestamp with time zone) OWNER TO segmentation_owner;
+
+COMMENT ON FUNCTION segmentation.require_stretch(from_time timestamp with time zone, to_time timestamp with time zone) IS 'Internal: called by other functions of this schema, not by people.';
+
 CREATE FUNCTION segmentation.require_user_ids(user_ids bigint[]) RETURNS void
     LANGUAGE plpgsql IMMUTABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -5556,12 +5575,10 @@ CREATE FUNCTION segmentation.rollout_population(segment_id integer, now timestam
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
   select (select count(*) from segmentation.users) - count(distinct m.user_id)
-  from segmentation.segments as s
-  join segmentation.segments as other
-    on other.segment_id = s.segment_id or (other.layer_id = s.layer_id and other.deleted_at = 'infinity')
-  join segmentation.memberships as m
-    on m.segment_id = other.segment_id and (m.included or m.segment_id = s.segment_id)
-  where s.segment_id = rollout_population.segment_id
+  from segmentation.memberships as m
+  where m.segment_id = any (
+      rollout_population.segment_id || segmentation.other_segments_of_layer(rollout_population.segment_id))
+    and (m.included or m.segment_id = rollout_population.segment_id)
     and segmentation.in_force(m.starts_at, m.ends_at, rollout_population.now, m.decided_at)
 $$;
 
@@ -6172,7 +6189,7 @@ begin
     where s.slug = n.slug and s.segment_id <> n.segment_id and s.deleted_at < 'infinity'
   ) as before (deleted_at)
   where n.deleted_at < 'infinity'
-    or n.created_at < greatest(segmentation.earliest_change(), before.deleted_at)
+    or n.created_at < greatest(segmentation.announce_writer(), before.deleted_at)
     or n.created_at > segmentation.stamp(
       greatest(before.deleted_at, segmentation.last_change_in_layer(n.layer_id)))
   limit 1;
@@ -6424,7 +6441,7 @@ CREATE FUNCTION segmentation.set_actor(actor text, reason text) RETURNS void
     AS $$
 begin
   perform segmentation.require_actor(set_actor.actor, set_actor.reason);
-  perform set_config('segmentation.actor', coalesce(nullif(set_actor.actor, ''), session_user), true);
+  perform set_config('segmentation.actor', segmentation.given_actor(set_actor.actor), true);
   perform set_config('segmentation.reason', coalesce(set_actor.reason, ''), true);
 end
 $$;
@@ -6471,7 +6488,7 @@ begin
   insert into segmentation.rollouts as r (segment_id, salt, percent, starts_at, actor, reason, decided_at)
   select
     segment.segment_id, segment.salt, set_rollout.percent, step_at,
-    coalesce(set_rollout.actor, session_user), set_rollout.reason, moment
+    segmentation.given_actor(set_rollout.actor), set_rollout.reason, moment
   -- To set the percentage that holds now changes nothing. A planned step is kept even if it repeats the step
   -- before it: an earlier step may still be set or cancelled.
   where step_at > moment or set_rollout.percent is distinct from (
@@ -6496,7 +6513,7 @@ CREATE FUNCTION segmentation.settled_before(segment_id integer) RETURNS timestam
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
   select greatest(
-    segmentation.earliest_change(),
+    segmentation.announce_writer(),
     s.created_at,
     l.changed_at + case when l.changed_at > segmentation.clock() then interval '1 microsecond' else '0' end)
   from segmentation.segments as s
@@ -6899,7 +6916,6 @@ ALTER TABLE segmentation.segment_history OWNER TO segmentation_owner;
 CREATE VIEW segmentation.assignments_elsewhere AS
  SELECT o.user_id,
     other.segment_id,
-    o.segment_id AS assigned_to,
     o.starts_at,
     LEAST(o.ends_at, s.deleted_at) AS ends_at,
     o.actor,
@@ -7159,135 +7175,135 @@ ALTER TABLE ONLY segmentation.membership_history ATTACH PARTITION segmentation.m
 
 ALTER TABLE ONLY segmentation.membership_history ATTACH PARTITION segmentation.membership_history_2027_02 FOR VALUES FROM ('2027-02-01 00:00:00+00') TO ('2027-03-01 00:00:00+00');
 
-INSERT INTO segmentation.api_keys VALUES ('web-shop', 'reader', '\x8b4d49f1feb3fb2b534b47faaab53ca483c8ad068b9bd9f057ba4d149ac77fbb', '2026-11-26 21:20:01.259153+00', 'infinity', 'infinity');
+INSERT INTO segmentation.api_keys VALUES ('web-shop', 'reader', '\xc9ad2107a9dade80fac42704c68aa53a908c0fd0314fb0456409762490f02dcf', '2026-11-26 22:17:26.481849+00', 'infinity', 'infinity');
 
-INSERT INTO segmentation.deploys OVERRIDING SYSTEM VALUE VALUES (1, '0f48b9336e44', '2.0.0 (0f48b9336e44)', '2026-11-26 21:20:00.823007+00');
+INSERT INTO segmentation.deploys OVERRIDING SYSTEM VALUE VALUES (1, 'df9c17c94628', '2.0.0 (df9c17c94628)', '2026-11-26 22:17:26.068755+00');
 
-INSERT INTO segmentation.membership_history_2026_11 VALUES (1, 1, true, '2026-11-26 21:20:01.1688+00', '2026-11-26 21:20:01.189697+00', 'postgres', 'import', 'removed', 'postgres', 'ticket');
-INSERT INTO segmentation.membership_history_2026_11 VALUES (2, 1, true, '2026-11-26 21:20:01.1688+00', '2026-11-26 21:20:01.211902+00', 'postgres', 'import', 'removed', 'postgres', NULL);
-INSERT INTO segmentation.membership_history_2026_11 VALUES (1, 3, true, '2026-11-26 21:20:01.201893+00', '2026-11-26 21:20:01.243805+00', 'postgres', NULL, 'segment_deleted', 'postgres', 'over');
-INSERT INTO segmentation.membership_history_2026_11 VALUES (3, 3, true, '2026-11-26 21:20:01.221528+00', '2026-11-26 21:20:01.243805+00', 'postgres', NULL, 'segment_deleted', 'postgres', 'over');
+INSERT INTO segmentation.membership_history_2026_11 VALUES (1, 1, true, '2026-11-26 22:17:26.379366+00', '2026-11-26 22:17:26.400934+00', 'postgres', 'import', 'removed', 'postgres', 'ticket');
+INSERT INTO segmentation.membership_history_2026_11 VALUES (2, 1, true, '2026-11-26 22:17:26.379366+00', '2026-11-26 22:17:26.426053+00', 'postgres', 'import', 'removed', 'postgres', NULL);
+INSERT INTO segmentation.membership_history_2026_11 VALUES (1, 3, true, '2026-11-26 22:17:26.414081+00', '2026-11-26 22:17:26.465304+00', 'postgres', NULL, 'segment_deleted', 'postgres', 'over');
+INSERT INTO segmentation.membership_history_2026_11 VALUES (3, 3, true, '2026-11-26 22:17:26.438238+00', '2026-11-26 22:17:26.465304+00', 'postgres', NULL, 'segment_deleted', 'postgres', 'over');
 
-INSERT INTO segmentation.memberships VALUES (3, 1, true, '2026-11-26 21:20:01.1688+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 21:20:01.1688+00', NULL);
-INSERT INTO segmentation.memberships VALUES (4, 1, true, '2026-11-26 21:20:01.1688+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 21:20:01.1688+00', NULL);
-INSERT INTO segmentation.memberships VALUES (5, 1, true, '2026-11-26 21:20:01.1688+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 21:20:01.1688+00', NULL);
-INSERT INTO segmentation.memberships VALUES (6, 1, true, '2026-11-26 21:20:01.1688+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 21:20:01.1688+00', NULL);
-INSERT INTO segmentation.memberships VALUES (7, 1, true, '2026-11-26 21:20:01.1688+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 21:20:01.1688+00', NULL);
-INSERT INTO segmentation.memberships VALUES (8, 1, true, '2026-11-26 21:20:01.1688+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 21:20:01.1688+00', NULL);
-INSERT INTO segmentation.memberships VALUES (9, 1, true, '2026-11-26 21:20:01.1688+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 21:20:01.1688+00', NULL);
-INSERT INTO segmentation.memberships VALUES (10, 1, true, '2026-11-26 21:20:01.1688+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 21:20:01.1688+00', NULL);
-INSERT INTO segmentation.memberships VALUES (11, 1, true, '2026-11-26 21:20:01.1688+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 21:20:01.1688+00', NULL);
-INSERT INTO segmentation.memberships VALUES (12, 1, true, '2026-11-26 21:20:01.1688+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 21:20:01.1688+00', NULL);
-INSERT INTO segmentation.memberships VALUES (13, 1, true, '2026-11-26 21:20:01.1688+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 21:20:01.1688+00', NULL);
-INSERT INTO segmentation.memberships VALUES (14, 1, true, '2026-11-26 21:20:01.1688+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 21:20:01.1688+00', NULL);
-INSERT INTO segmentation.memberships VALUES (15, 1, true, '2026-11-26 21:20:01.1688+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 21:20:01.1688+00', NULL);
-INSERT INTO segmentation.memberships VALUES (16, 1, true, '2026-11-26 21:20:01.1688+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 21:20:01.1688+00', NULL);
-INSERT INTO segmentation.memberships VALUES (17, 1, true, '2026-11-26 21:20:01.1688+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 21:20:01.1688+00', NULL);
-INSERT INTO segmentation.memberships VALUES (18, 1, true, '2026-11-26 21:20:01.1688+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 21:20:01.1688+00', NULL);
-INSERT INTO segmentation.memberships VALUES (19, 1, true, '2026-11-26 21:20:01.1688+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 21:20:01.1688+00', NULL);
-INSERT INTO segmentation.memberships VALUES (20, 1, true, '2026-11-26 21:20:01.1688+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 21:20:01.1688+00', NULL);
-INSERT INTO segmentation.memberships VALUES (1, 1, true, '2026-11-26 21:20:01.201893+00', '2098-01-01 00:00:00+00', 'postgres', NULL, 'postgres', NULL, '2026-11-26 21:20:01.201893+00', NULL);
-INSERT INTO segmentation.memberships VALUES (2, 2, false, '2026-11-26 21:20:01.211902+00', 'infinity', 'postgres', NULL, NULL, NULL, '2026-11-26 21:20:01.211902+00', NULL);
-INSERT INTO segmentation.memberships VALUES (4, 2, true, '2097-01-01 00:00:00+00', 'infinity', 'postgres', NULL, NULL, NULL, '2026-11-26 21:20:01.232421+00', NULL);
+INSERT INTO segmentation.memberships VALUES (3, 1, true, '2026-11-26 22:17:26.379366+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 22:17:26.379366+00', NULL);
+INSERT INTO segmentation.memberships VALUES (4, 1, true, '2026-11-26 22:17:26.379366+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 22:17:26.379366+00', NULL);
+INSERT INTO segmentation.memberships VALUES (5, 1, true, '2026-11-26 22:17:26.379366+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 22:17:26.379366+00', NULL);
+INSERT INTO segmentation.memberships VALUES (6, 1, true, '2026-11-26 22:17:26.379366+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 22:17:26.379366+00', NULL);
+INSERT INTO segmentation.memberships VALUES (7, 1, true, '2026-11-26 22:17:26.379366+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 22:17:26.379366+00', NULL);
+INSERT INTO segmentation.memberships VALUES (8, 1, true, '2026-11-26 22:17:26.379366+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 22:17:26.379366+00', NULL);
+INSERT INTO segmentation.memberships VALUES (9, 1, true, '2026-11-26 22:17:26.379366+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 22:17:26.379366+00', NULL);
+INSERT INTO segmentation.memberships VALUES (10, 1, true, '2026-11-26 22:17:26.379366+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 22:17:26.379366+00', NULL);
+INSERT INTO segmentation.memberships VALUES (11, 1, true, '2026-11-26 22:17:26.379366+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 22:17:26.379366+00', NULL);
+INSERT INTO segmentation.memberships VALUES (12, 1, true, '2026-11-26 22:17:26.379366+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 22:17:26.379366+00', NULL);
+INSERT INTO segmentation.memberships VALUES (13, 1, true, '2026-11-26 22:17:26.379366+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 22:17:26.379366+00', NULL);
+INSERT INTO segmentation.memberships VALUES (14, 1, true, '2026-11-26 22:17:26.379366+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 22:17:26.379366+00', NULL);
+INSERT INTO segmentation.memberships VALUES (15, 1, true, '2026-11-26 22:17:26.379366+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 22:17:26.379366+00', NULL);
+INSERT INTO segmentation.memberships VALUES (16, 1, true, '2026-11-26 22:17:26.379366+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 22:17:26.379366+00', NULL);
+INSERT INTO segmentation.memberships VALUES (17, 1, true, '2026-11-26 22:17:26.379366+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 22:17:26.379366+00', NULL);
+INSERT INTO segmentation.memberships VALUES (18, 1, true, '2026-11-26 22:17:26.379366+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 22:17:26.379366+00', NULL);
+INSERT INTO segmentation.memberships VALUES (19, 1, true, '2026-11-26 22:17:26.379366+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 22:17:26.379366+00', NULL);
+INSERT INTO segmentation.memberships VALUES (20, 1, true, '2026-11-26 22:17:26.379366+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 22:17:26.379366+00', NULL);
+INSERT INTO segmentation.memberships VALUES (1, 1, true, '2026-11-26 22:17:26.414081+00', '2098-01-01 00:00:00+00', 'postgres', NULL, 'postgres', NULL, '2026-11-26 22:17:26.414081+00', NULL);
+INSERT INTO segmentation.memberships VALUES (2, 2, false, '2026-11-26 22:17:26.426053+00', 'infinity', 'postgres', NULL, NULL, NULL, '2026-11-26 22:17:26.426053+00', NULL);
+INSERT INTO segmentation.memberships VALUES (4, 2, true, '2097-01-01 00:00:00+00', 'infinity', 'postgres', NULL, NULL, NULL, '2026-11-26 22:17:26.450018+00', NULL);
 
-INSERT INTO segmentation.report_links VALUES ('\x718a3eac23068085fcab658724ce0d2b665535a8ba022df3f70433e75fbe8e3b', '2026-11', 1, '2026-11-26 21:20:01.25655+00', '2026-11-27 21:20:01.255106+00', 'postgres');
+INSERT INTO segmentation.report_links VALUES ('\xe33ef406ca2921411226cce32c050c88d3bf534839cedf70480aa0f97ad49b61', '2026-11', 1, '2026-11-26 22:17:26.479267+00', '2026-11-27 22:17:26.477685+00', 'postgres');
 
 INSERT INTO segmentation.retention VALUES ('-infinity', true);
 
-INSERT INTO segmentation.rollouts VALUES (2, -4174276976334418959, 40, DEFAULT, '2026-11-26 21:20:01.120677+00', '2026-11-26 21:20:01.139107+00', 'postgres', NULL, '2026-11-26 21:20:01.139107+00', NULL, NULL);
-INSERT INTO segmentation.rollouts VALUES (2, -4174276976334418959, 80, DEFAULT, '2099-01-01 00:00:00+00', 'infinity', 'postgres', NULL, '2026-11-26 21:20:01.150425+00', NULL, NULL);
-INSERT INTO segmentation.rollouts VALUES (2, -4174276976334418959, 60, DEFAULT, '2026-11-26 21:20:01.139107+00', '2099-01-01 00:00:00+00', 'postgres', NULL, '2026-11-26 21:20:01.139107+00', NULL, NULL);
-INSERT INTO segmentation.rollouts VALUES (3, 2999698895960189788, 20, DEFAULT, '2026-11-26 21:20:01.131723+00', '2026-11-26 21:20:01.243805+00', 'postgres', NULL, '2026-11-26 21:20:01.243805+00', NULL, NULL);
+INSERT INTO segmentation.rollouts VALUES (2, -8188500902676375880, 40, DEFAULT, '2026-11-26 22:17:26.332699+00', '2026-11-26 22:17:26.350524+00', 'postgres', NULL, '2026-11-26 22:17:26.350524+00', NULL, NULL);
+INSERT INTO segmentation.rollouts VALUES (2, -8188500902676375880, 80, DEFAULT, '2099-01-01 00:00:00+00', 'infinity', 'postgres', NULL, '2026-11-26 22:17:26.360299+00', NULL, NULL);
+INSERT INTO segmentation.rollouts VALUES (2, -8188500902676375880, 60, DEFAULT, '2026-11-26 22:17:26.350524+00', '2099-01-01 00:00:00+00', 'postgres', NULL, '2026-11-26 22:17:26.350524+00', NULL, NULL);
+INSERT INTO segmentation.rollouts VALUES (3, -7999318295687443255, 20, DEFAULT, '2026-11-26 22:17:26.343316+00', '2026-11-26 22:17:26.465304+00', 'postgres', NULL, '2026-11-26 22:17:26.465304+00', NULL, NULL);
 
-INSERT INTO segmentation.segment_history VALUES (1, '2026-11-26 21:20:01.108645+00', 'create', 'by hand', NULL, NULL, 'postgres', NULL);
-INSERT INTO segmentation.segment_history VALUES (2, '2026-11-26 21:20:01.120677+00', 'create', NULL, NULL, NULL, 'postgres', NULL);
-INSERT INTO segmentation.segment_history VALUES (2, '2026-11-26 21:20:01.125962+00', 'set_rollout', NULL, 40, '2026-11-26 21:20:01.120677+00', 'postgres', NULL);
-INSERT INTO segmentation.segment_history VALUES (3, '2026-11-26 21:20:01.131723+00', 'create', NULL, NULL, NULL, 'postgres', NULL);
-INSERT INTO segmentation.segment_history VALUES (3, '2026-11-26 21:20:01.1353+00', 'set_rollout', NULL, 20, '2026-11-26 21:20:01.131723+00', 'postgres', NULL);
-INSERT INTO segmentation.segment_history VALUES (2, '2026-11-26 21:20:01.141704+00', 'set_rollout', NULL, 60, '2026-11-26 21:20:01.139107+00', 'postgres', NULL);
-INSERT INTO segmentation.segment_history VALUES (2, '2026-11-26 21:20:01.152654+00', 'set_rollout', NULL, 80, '2099-01-01 00:00:00+00', 'postgres', NULL);
-INSERT INTO segmentation.segment_history VALUES (3, '2026-11-26 21:20:01.243805+00', 'delete', NULL, NULL, NULL, 'postgres', 'over');
+INSERT INTO segmentation.segment_history VALUES (1, '2026-11-26 22:17:26.320574+00', 'create', 'by hand', NULL, NULL, 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (2, '2026-11-26 22:17:26.332699+00', 'create', NULL, NULL, NULL, 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (2, '2026-11-26 22:17:26.338018+00', 'set_rollout', NULL, 40, '2026-11-26 22:17:26.332699+00', 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (3, '2026-11-26 22:17:26.343316+00', 'create', NULL, NULL, NULL, 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (3, '2026-11-26 22:17:26.346609+00', 'set_rollout', NULL, 20, '2026-11-26 22:17:26.343316+00', 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (2, '2026-11-26 22:17:26.353099+00', 'set_rollout', NULL, 60, '2026-11-26 22:17:26.350524+00', 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (2, '2026-11-26 22:17:26.362619+00', 'set_rollout', NULL, 80, '2099-01-01 00:00:00+00', 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (3, '2026-11-26 22:17:26.465304+00', 'delete', NULL, NULL, NULL, 'postgres', 'over');
 
-INSERT INTO segmentation.segments OVERRIDING SYSTEM VALUE VALUES (1, 'A', 'by hand', 7484738556766133965, '2026-11-26 21:20:01.108645+00', 'infinity', false, NULL);
-INSERT INTO segmentation.segments OVERRIDING SYSTEM VALUE VALUES (2, 'B', '', -4174276976334418959, '2026-11-26 21:20:01.120677+00', 'infinity', false, NULL);
-INSERT INTO segmentation.segments OVERRIDING SYSTEM VALUE VALUES (3, 'GONE', '', 2999698895960189788, '2026-11-26 21:20:01.131723+00', '2026-11-26 21:20:01.243805+00', true, NULL);
+INSERT INTO segmentation.segments OVERRIDING SYSTEM VALUE VALUES (1, 'A', 'by hand', -4035278898996155171, '2026-11-26 22:17:26.320574+00', 'infinity', false, NULL);
+INSERT INTO segmentation.segments OVERRIDING SYSTEM VALUE VALUES (2, 'B', '', -8188500902676375880, '2026-11-26 22:17:26.332699+00', 'infinity', false, NULL);
+INSERT INTO segmentation.segments OVERRIDING SYSTEM VALUE VALUES (3, 'GONE', '', -7999318295687443255, '2026-11-26 22:17:26.343316+00', '2026-11-26 22:17:26.465304+00', true, NULL);
 
-INSERT INTO segmentation.upkeep VALUES ('sweep', '2026-11-26 21:20:00.811937+00', 0);
+INSERT INTO segmentation.upkeep VALUES ('sweep', '2026-11-26 22:17:26.061041+00', 0);
 
-INSERT INTO segmentation.users VALUES (1, '2026-11-26 21:20:01.157849+00');
-INSERT INTO segmentation.users VALUES (2, '2026-11-26 21:20:01.158015+00');
-INSERT INTO segmentation.users VALUES (3, '2026-11-26 21:20:01.158084+00');
-INSERT INTO segmentation.users VALUES (4, '2026-11-26 21:20:01.158095+00');
-INSERT INTO segmentation.users VALUES (5, '2026-11-26 21:20:01.158103+00');
-INSERT INTO segmentation.users VALUES (6, '2026-11-26 21:20:01.158116+00');
-INSERT INTO segmentation.users VALUES (7, '2026-11-26 21:20:01.158124+00');
-INSERT INTO segmentation.users VALUES (8, '2026-11-26 21:20:01.158131+00');
-INSERT INTO segmentation.users VALUES (9, '2026-11-26 21:20:01.158139+00');
-INSERT INTO segmentation.users VALUES (10, '2026-11-26 21:20:01.158146+00');
-INSERT INTO segmentation.users VALUES (11, '2026-11-26 21:20:01.158154+00');
-INSERT INTO segmentation.users VALUES (12, '2026-11-26 21:20:01.158164+00');
-INSERT INTO segmentation.users VALUES (13, '2026-11-26 21:20:01.158173+00');
-INSERT INTO segmentation.users VALUES (14, '2026-11-26 21:20:01.158182+00');
-INSERT INTO segmentation.users VALUES (15, '2026-11-26 21:20:01.15819+00');
-INSERT INTO segmentation.users VALUES (16, '2026-11-26 21:20:01.1582+00');
-INSERT INTO segmentation.users VALUES (17, '2026-11-26 21:20:01.15821+00');
-INSERT INTO segmentation.users VALUES (18, '2026-11-26 21:20:01.158219+00');
-INSERT INTO segmentation.users VALUES (19, '2026-11-26 21:20:01.158228+00');
-INSERT INTO segmentation.users VALUES (20, '2026-11-26 21:20:01.158237+00');
-INSERT INTO segmentation.users VALUES (21, '2026-11-26 21:20:01.158245+00');
-INSERT INTO segmentation.users VALUES (22, '2026-11-26 21:20:01.15826+00');
-INSERT INTO segmentation.users VALUES (23, '2026-11-26 21:20:01.15827+00');
-INSERT INTO segmentation.users VALUES (24, '2026-11-26 21:20:01.15828+00');
-INSERT INTO segmentation.users VALUES (25, '2026-11-26 21:20:01.15829+00');
-INSERT INTO segmentation.users VALUES (26, '2026-11-26 21:20:01.158299+00');
-INSERT INTO segmentation.users VALUES (27, '2026-11-26 21:20:01.158334+00');
-INSERT INTO segmentation.users VALUES (28, '2026-11-26 21:20:01.158345+00');
-INSERT INTO segmentation.users VALUES (29, '2026-11-26 21:20:01.158354+00');
-INSERT INTO segmentation.users VALUES (30, '2026-11-26 21:20:01.158364+00');
-INSERT INTO segmentation.users VALUES (31, '2026-11-26 21:20:01.158373+00');
-INSERT INTO segmentation.users VALUES (32, '2026-11-26 21:20:01.158382+00');
-INSERT INTO segmentation.users VALUES (33, '2026-11-26 21:20:01.158391+00');
-INSERT INTO segmentation.users VALUES (34, '2026-11-26 21:20:01.1584+00');
-INSERT INTO segmentation.users VALUES (35, '2026-11-26 21:20:01.15841+00');
-INSERT INTO segmentation.users VALUES (36, '2026-11-26 21:20:01.158419+00');
-INSERT INTO segmentation.users VALUES (37, '2026-11-26 21:20:01.158428+00');
-INSERT INTO segmentation.users VALUES (38, '2026-11-26 21:20:01.158443+00');
-INSERT INTO segmentation.users VALUES (39, '2026-11-26 21:20:01.158452+00');
-INSERT INTO segmentation.users VALUES (40, '2026-11-26 21:20:01.158462+00');
+INSERT INTO segmentation.users VALUES (1, '2026-11-26 22:17:26.367796+00');
+INSERT INTO segmentation.users VALUES (2, '2026-11-26 22:17:26.368+00');
+INSERT INTO segmentation.users VALUES (3, '2026-11-26 22:17:26.368116+00');
+INSERT INTO segmentation.users VALUES (4, '2026-11-26 22:17:26.36813+00');
+INSERT INTO segmentation.users VALUES (5, '2026-11-26 22:17:26.368139+00');
+INSERT INTO segmentation.users VALUES (6, '2026-11-26 22:17:26.368148+00');
+INSERT INTO segmentation.users VALUES (7, '2026-11-26 22:17:26.368162+00');
+INSERT INTO segmentation.users VALUES (8, '2026-11-26 22:17:26.368172+00');
+INSERT INTO segmentation.users VALUES (9, '2026-11-26 22:17:26.368181+00');
+INSERT INTO segmentation.users VALUES (10, '2026-11-26 22:17:26.368189+00');
+INSERT INTO segmentation.users VALUES (11, '2026-11-26 22:17:26.368198+00');
+INSERT INTO segmentation.users VALUES (12, '2026-11-26 22:17:26.368206+00');
+INSERT INTO segmentation.users VALUES (13, '2026-11-26 22:17:26.368215+00');
+INSERT INTO segmentation.users VALUES (14, '2026-11-26 22:17:26.368223+00');
+INSERT INTO segmentation.users VALUES (15, '2026-11-26 22:17:26.368232+00');
+INSERT INTO segmentation.users VALUES (16, '2026-11-26 22:17:26.36824+00');
+INSERT INTO segmentation.users VALUES (17, '2026-11-26 22:17:26.36825+00');
+INSERT INTO segmentation.users VALUES (18, '2026-11-26 22:17:26.368259+00');
+INSERT INTO segmentation.users VALUES (19, '2026-11-26 22:17:26.368268+00');
+INSERT INTO segmentation.users VALUES (20, '2026-11-26 22:17:26.368278+00');
+INSERT INTO segmentation.users VALUES (21, '2026-11-26 22:17:26.368288+00');
+INSERT INTO segmentation.users VALUES (22, '2026-11-26 22:17:26.368298+00');
+INSERT INTO segmentation.users VALUES (23, '2026-11-26 22:17:26.368315+00');
+INSERT INTO segmentation.users VALUES (24, '2026-11-26 22:17:26.368325+00');
+INSERT INTO segmentation.users VALUES (25, '2026-11-26 22:17:26.368335+00');
+INSERT INTO segmentation.users VALUES (26, '2026-11-26 22:17:26.368344+00');
+INSERT INTO segmentation.users VALUES (27, '2026-11-26 22:17:26.368353+00');
+INSERT INTO segmentation.users VALUES (28, '2026-11-26 22:17:26.368363+00');
+INSERT INTO segmentation.users VALUES (29, '2026-11-26 22:17:26.368371+00');
+INSERT INTO segmentation.users VALUES (30, '2026-11-26 22:17:26.368381+00');
+INSERT INTO segmentation.users VALUES (31, '2026-11-26 22:17:26.368391+00');
+INSERT INTO segmentation.users VALUES (32, '2026-11-26 22:17:26.3684+00');
+INSERT INTO segmentation.users VALUES (33, '2026-11-26 22:17:26.368409+00');
+INSERT INTO segmentation.users VALUES (34, '2026-11-26 22:17:26.36842+00');
+INSERT INTO segmentation.users VALUES (35, '2026-11-26 22:17:26.36843+00');
+INSERT INTO segmentation.users VALUES (36, '2026-11-26 22:17:26.368439+00');
+INSERT INTO segmentation.users VALUES (37, '2026-11-26 22:17:26.368449+00');
+INSERT INTO segmentation.users VALUES (38, '2026-11-26 22:17:26.368459+00');
+INSERT INTO segmentation.users VALUES (39, '2026-11-26 22:17:26.368475+00');
+INSERT INTO segmentation.users VALUES (40, '2026-11-26 22:17:26.368485+00');
 
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('23130a44-e9df-11f1-b273-02fc00000001', '442a06599ffbff06cb195975273c5e4ce55091201b67e2808420b5edc55f6d75', '0001_roles_and_schema', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 21:20:00.065317');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('23174596-e9df-11f1-b273-02fc00000001', 'b672f77c494960abe76a90bfb2efc9692e396e2e60f7a1400c8c9c4403b64dd0', '0002_segments_and_users', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 21:20:00.090511');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('2318ebb2-e9df-11f1-b273-02fc00000001', 'dcb7f91ab8126d9cb9cf4c00551d5557a26a7ddd54f18767b12aab17e5e4acdd', '0003_memberships', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 21:20:00.10128');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('231b3782-e9df-11f1-b273-02fc00000001', '09930831877f5eb7aed1449a5149eb995ce89de405b924adcc748721cb5a8edc', '0004_keys_and_upkeep', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 21:20:00.116327');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('231c3b6e-e9df-11f1-b273-02fc00000001', '255c1982e9e51e02cdca5ae7a1b77fee92bb89ae27660943abae2f41bae2434e', '0005_idempotency', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 21:20:00.122957');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('231d1c00-e9df-11f1-b273-02fc00000001', '8d9102650985a619cdb395f0645c89935a1143c18b6bc10537ceb211f45a06c4', '0006_columns_of_memberships', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 21:20:00.128696');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('231e032c-e9df-11f1-b273-02fc00000001', '44ecece361ee732aa4026b4168febef5305781668d43a2d6b069c30a607a7244', '0007_evaluator', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 21:20:00.134609');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('231eb844-e9df-11f1-b273-02fc00000001', 'd8d49d40af91fd566734e7e5d6e81e4e8a3b69c627a6d97bdb606e9168e90543', '0008_idempotency_user', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 21:20:00.139252');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('231f626c-e9df-11f1-b273-02fc00000001', '6e13bb94bff2aa697a1ebe7e662aea2eba8502c0442d70bb97cd8b69b6b5c7aa', '0009_idempotency_user_of_old_answers', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 21:20:00.143616');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('232083a4-e9df-11f1-b273-02fc00000001', 'fcc1943c0b93d76e5af12defe475260503433bc607d5278464cd37389823fb5c', '0010_deploys', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 21:20:00.151037');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('232309a8-e9df-11f1-b273-02fc00000001', '0ead86235f4c0674f18423f83ab50fc5fd3863da9a3583b1f7240ab0b287de76', '0011_layers', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 21:20:00.167593');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('2323e6b6-e9df-11f1-b273-02fc00000001', 'ed8afa85f884fea594b04d3953a75f18b50a8a474902baacbc33b61392479d8c', '0012_one_assignment_in_layer', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 21:20:00.173198');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('23248efe-e9df-11f1-b273-02fc00000001', 'be7dfd9891b2574fc9f8dc33558a32c79c2db24a5a19cd0cdcc409c47d6ebea8', '0013_told_until', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 21:20:00.177549');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('2325db88-e9df-11f1-b273-02fc00000001', 'be7e1860dd952694ff2a20f215333c08265d0b8d0dbf1a3979dffd1aebcb1123', '0014_changes_by_time', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 21:20:00.186046');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('232806d8-e9df-11f1-b273-02fc00000001', '5bb7c7ed5fce0c8e4796a12b9ce943a65380357b4e5b328b2c16740bd8738942', '0015_columns_of_rollouts', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 21:20:00.200255');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('28a849f8-e9e7-11f1-a8b3-02fc00000001', '442a06599ffbff06cb195975273c5e4ce55091201b67e2808420b5edc55f6d75', '0001_roles_and_schema', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 22:17:25.405374');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('28abc43e-e9e7-11f1-a8b3-02fc00000001', 'b672f77c494960abe76a90bfb2efc9692e396e2e60f7a1400c8c9c4403b64dd0', '0002_segments_and_users', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 22:17:25.426126');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('28ad61a4-e9e7-11f1-a8b3-02fc00000001', 'dcb7f91ab8126d9cb9cf4c00551d5557a26a7ddd54f18767b12aab17e5e4acdd', '0003_memberships', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 22:17:25.436644');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('28af2fde-e9e7-11f1-a8b3-02fc00000001', '09930831877f5eb7aed1449a5149eb995ce89de405b924adcc748721cb5a8edc', '0004_keys_and_upkeep', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 22:17:25.448486');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('28b01af2-e9e7-11f1-a8b3-02fc00000001', '255c1982e9e51e02cdca5ae7a1b77fee92bb89ae27660943abae2f41bae2434e', '0005_idempotency', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 22:17:25.454488');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('28b0c1d2-e9e7-11f1-a8b3-02fc00000001', '8d9102650985a619cdb395f0645c89935a1143c18b6bc10537ceb211f45a06c4', '0006_columns_of_memberships', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 22:17:25.458806');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('28b1d40a-e9e7-11f1-a8b3-02fc00000001', '44ecece361ee732aa4026b4168febef5305781668d43a2d6b069c30a607a7244', '0007_evaluator', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 22:17:25.465833');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('28b293b8-e9e7-11f1-a8b3-02fc00000001', 'd8d49d40af91fd566734e7e5d6e81e4e8a3b69c627a6d97bdb606e9168e90543', '0008_idempotency_user', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 22:17:25.470711');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('28b3404c-e9e7-11f1-a8b3-02fc00000001', '6e13bb94bff2aa697a1ebe7e662aea2eba8502c0442d70bb97cd8b69b6b5c7aa', '0009_idempotency_user_of_old_answers', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 22:17:25.475102');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('28b48416-e9e7-11f1-a8b3-02fc00000001', 'fcc1943c0b93d76e5af12defe475260503433bc607d5278464cd37389823fb5c', '0010_deploys', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 22:17:25.483411');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('28b66a60-e9e7-11f1-a8b3-02fc00000001', '0ead86235f4c0674f18423f83ab50fc5fd3863da9a3583b1f7240ab0b287de76', '0011_layers', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 22:17:25.495852');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('28b71b54-e9e7-11f1-a8b3-02fc00000001', 'ed8afa85f884fea594b04d3953a75f18b50a8a474902baacbc33b61392479d8c', '0012_one_assignment_in_layer', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 22:17:25.500352');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('28b79ce6-e9e7-11f1-a8b3-02fc00000001', 'be7dfd9891b2574fc9f8dc33558a32c79c2db24a5a19cd0cdcc409c47d6ebea8', '0013_told_until', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 22:17:25.503658');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('28b89eb6-e9e7-11f1-a8b3-02fc00000001', 'be7e1860dd952694ff2a20f215333c08265d0b8d0dbf1a3979dffd1aebcb1123', '0014_changes_by_time', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 22:17:25.510273');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('28ba4694-e9e7-11f1-a8b3-02fc00000001', '5bb7c7ed5fce0c8e4796a12b9ce943a65380357b4e5b328b2c16740bd8738942', '0015_columns_of_rollouts', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 22:17:25.521124');
 
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('442a06599ffbff06cb195975273c5e4ce55091201b67e2808420b5edc55f6d75', '0001_roles_and_schema', '2026-11-26 21:20:00.067138');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('b672f77c494960abe76a90bfb2efc9692e396e2e60f7a1400c8c9c4403b64dd0', '0002_segments_and_users', '2026-11-26 21:20:00.09126');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('dcb7f91ab8126d9cb9cf4c00551d5557a26a7ddd54f18767b12aab17e5e4acdd', '0003_memberships', '2026-11-26 21:20:00.102005');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('09930831877f5eb7aed1449a5149eb995ce89de405b924adcc748721cb5a8edc', '0004_keys_and_upkeep', '2026-11-26 21:20:00.11702');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('255c1982e9e51e02cdca5ae7a1b77fee92bb89ae27660943abae2f41bae2434e', '0005_idempotency', '2026-11-26 21:20:00.124665');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('8d9102650985a619cdb395f0645c89935a1143c18b6bc10537ceb211f45a06c4', '0006_columns_of_memberships', '2026-11-26 21:20:00.12938');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('44ecece361ee732aa4026b4168febef5305781668d43a2d6b069c30a607a7244', '0007_evaluator', '2026-11-26 21:20:00.135264');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('d8d49d40af91fd566734e7e5d6e81e4e8a3b69c627a6d97bdb606e9168e90543', '0008_idempotency_user', '2026-11-26 21:20:00.13987');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('6e13bb94bff2aa697a1ebe7e662aea2eba8502c0442d70bb97cd8b69b6b5c7aa', '0009_idempotency_user_of_old_answers', '2026-11-26 21:20:00.144206');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('fcc1943c0b93d76e5af12defe475260503433bc607d5278464cd37389823fb5c', '0010_deploys', '2026-11-26 21:20:00.151769');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('0ead86235f4c0674f18423f83ab50fc5fd3863da9a3583b1f7240ab0b287de76', '0011_layers', '2026-11-26 21:20:00.168431');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('ed8afa85f884fea594b04d3953a75f18b50a8a474902baacbc33b61392479d8c', '0012_one_assignment_in_layer', '2026-11-26 21:20:00.173973');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('be7dfd9891b2574fc9f8dc33558a32c79c2db24a5a19cd0cdcc409c47d6ebea8', '0013_told_until', '2026-11-26 21:20:00.17808');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('be7e1860dd952694ff2a20f215333c08265d0b8d0dbf1a3979dffd1aebcb1123', '0014_changes_by_time', '2026-11-26 21:20:00.186769');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('5bb7c7ed5fce0c8e4796a12b9ce943a65380357b4e5b328b2c16740bd8738942', '0015_columns_of_rollouts', '2026-11-26 21:20:00.20092');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('442a06599ffbff06cb195975273c5e4ce55091201b67e2808420b5edc55f6d75', '0001_roles_and_schema', '2026-11-26 22:17:25.407169');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('b672f77c494960abe76a90bfb2efc9692e396e2e60f7a1400c8c9c4403b64dd0', '0002_segments_and_users', '2026-11-26 22:17:25.426753');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('dcb7f91ab8126d9cb9cf4c00551d5557a26a7ddd54f18767b12aab17e5e4acdd', '0003_memberships', '2026-11-26 22:17:25.437426');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('09930831877f5eb7aed1449a5149eb995ce89de405b924adcc748721cb5a8edc', '0004_keys_and_upkeep', '2026-11-26 22:17:25.449015');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('255c1982e9e51e02cdca5ae7a1b77fee92bb89ae27660943abae2f41bae2434e', '0005_idempotency', '2026-11-26 22:17:25.455326');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('8d9102650985a619cdb395f0645c89935a1143c18b6bc10537ceb211f45a06c4', '0006_columns_of_memberships', '2026-11-26 22:17:25.459433');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('44ecece361ee732aa4026b4168febef5305781668d43a2d6b069c30a607a7244', '0007_evaluator', '2026-11-26 22:17:25.46676');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('d8d49d40af91fd566734e7e5d6e81e4e8a3b69c627a6d97bdb606e9168e90543', '0008_idempotency_user', '2026-11-26 22:17:25.471243');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('6e13bb94bff2aa697a1ebe7e662aea2eba8502c0442d70bb97cd8b69b6b5c7aa', '0009_idempotency_user_of_old_answers', '2026-11-26 22:17:25.475614');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('fcc1943c0b93d76e5af12defe475260503433bc607d5278464cd37389823fb5c', '0010_deploys', '2026-11-26 22:17:25.484245');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('0ead86235f4c0674f18423f83ab50fc5fd3863da9a3583b1f7240ab0b287de76', '0011_layers', '2026-11-26 22:17:25.49642');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('ed8afa85f884fea594b04d3953a75f18b50a8a474902baacbc33b61392479d8c', '0012_one_assignment_in_layer', '2026-11-26 22:17:25.500952');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('be7dfd9891b2574fc9f8dc33558a32c79c2db24a5a19cd0cdcc409c47d6ebea8', '0013_told_until', '2026-11-26 22:17:25.504071');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('be7e1860dd952694ff2a20f215333c08265d0b8d0dbf1a3979dffd1aebcb1123', '0014_changes_by_time', '2026-11-26 22:17:25.510815');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('5bb7c7ed5fce0c8e4796a12b9ce943a65380357b4e5b328b2c16740bd8738942', '0015_columns_of_rollouts', '2026-11-26 22:17:25.521633');
 
-INSERT INTO segmentation_migrations._yoyo_version VALUES (2, '2026-11-26 21:19:59.931868');
+INSERT INTO segmentation_migrations._yoyo_version VALUES (2, '2026-11-26 22:17:25.291813');
 
 SELECT pg_catalog.setval('segmentation.deploys_deploy_seq', 1, true);
 
@@ -7636,8 +7652,6 @@ GRANT ALL ON FUNCTION segmentation.drop_history_before(period text) TO segmentat
 
 REVOKE ALL ON FUNCTION segmentation.drop_retired_partitions() FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION segmentation.earliest_change() FROM PUBLIC;
-
 REVOKE ALL ON FUNCTION segmentation.ending_soon(within interval, slug text, max_rows integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION segmentation.ending_soon(within interval, slug text, max_rows integer) TO segmentation_reader;
 
@@ -7671,6 +7685,8 @@ GRANT ALL ON FUNCTION segmentation.get_layer(slug text) TO segmentation_reader;
 
 REVOKE ALL ON FUNCTION segmentation.get_segment(slug text) FROM PUBLIC;
 GRANT ALL ON FUNCTION segmentation.get_segment(slug text) TO segmentation_reader;
+
+REVOKE ALL ON FUNCTION segmentation.given_actor(actor text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION segmentation.growth_moments(slug text, from_time timestamp with time zone, to_time timestamp with time zone, step interval) FROM PUBLIC;
 
@@ -7871,6 +7887,8 @@ REVOKE ALL ON FUNCTION segmentation.moment_of_change() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION segmentation.month_start(period text) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION segmentation.most_stretches() FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION segmentation.note_upkeep(task text, rows bigint) FROM PUBLIC;
 GRANT ALL ON FUNCTION segmentation.note_upkeep(task text, rows bigint) TO segmentation_admin;
 GRANT ALL ON FUNCTION segmentation.note_upkeep(task text, rows bigint) TO segmentation_jobs;
@@ -7982,6 +8000,8 @@ REVOKE ALL ON FUNCTION segmentation.require_rows(max_rows integer) FROM PUBLIC;
 REVOKE ALL ON FUNCTION segmentation.require_service() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION segmentation.require_slug(slug text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION segmentation.require_stretch(from_time timestamp with time zone, to_time timestamp with time zone) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION segmentation.require_user_ids(user_ids bigint[]) FROM PUBLIC;
 
