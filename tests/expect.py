@@ -138,6 +138,19 @@ def where_mentioned(db: Database, text: str) -> set[str]:
     }
 
 
+def salts_from_slugs(db: Database) -> None:
+    """Make the salts of new segments and layers from their slugs: so the same users are in, test after test."""
+    db.rows(
+        "create function segmentation_test.salt() returns trigger language plpgsql"
+        " as 'begin new.salt := pg_catalog.hashtextextended(new.slug, 0); return new; end'"
+    )
+    for table in ("segments", "layers"):
+        db.rows(
+            f"create trigger test before insert on segmentation.{table}"
+            " for each row execute function segmentation_test.salt()"
+        )
+
+
 @contextmanager
 def slug_held(db: Database, slug: str) -> Iterator[None]:
     """Hold a slug: everybody who changes its members waits."""

@@ -1,14 +1,17 @@
 """The service as its clients see it: the app on this test's database, and keys of each role."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from typing import Any, TypeVar
 
 import msgspec
 import pytest
+from litestar import Litestar
+from litestar.handlers import HTTPRouteHandler
 from litestar.testing import TestClient
 
 from service.app import create_app
+from service.docs import openapi
 from service.settings import Settings
 from tests.conftest import Database
 from tests.expect import physically
@@ -79,6 +82,22 @@ class Service:
     def with_key(self, key: str | None) -> Api:
         """A client with this key, or none."""
         return Api(self.client, key)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def described_once() -> Iterator[None]:
+    """Describe the calls once and not for each app, which is most of its start: nothing but the path differs."""
+    describe = openapi.describe
+    described: dict[str, openapi.Description] = {}
+
+    def once(app: Litestar, handlers: Iterable[HTTPRouteHandler], root_path: str) -> openapi.Description:
+        if root_path not in described:
+            described[root_path] = describe(app, handlers, root_path)
+        return described[root_path]
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(openapi, "describe", once)
+        yield
 
 
 @pytest.fixture

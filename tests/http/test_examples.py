@@ -15,19 +15,13 @@ import pytest
 
 from service.docs import openapi
 from tests.conftest import Clock, Database
+from tests.expect import salts_from_slugs
 from tests.http.conftest import Service
 from tests.http.documented import calls, success
 
 ANSWERS = Path(openapi.__file__).with_name("answers.json")
 # Its numbers differ at each call.
 NOT_SHOWN_IN_FULL = {"getMetrics"}
-
-SALTS = """
-    create function segmentation_test.salt() returns trigger language plpgsql
-      as 'begin new.salt := pg_catalog.hashtextextended(new.slug, 0); return new; end';
-    create trigger test before insert on segmentation.segments for each row execute function segmentation_test.salt();
-    create trigger test before insert on segmentation.layers for each row execute function segmentation_test.salt();
-"""
 
 
 def normal(answer: Any) -> Any:
@@ -40,7 +34,7 @@ def normal(answer: Any) -> Any:
 @pytest.fixture
 def description(serve: Callable[..., Service], db: Database, clock: Clock) -> Iterator[dict[str, Any]]:
     """The description, with the answers to its own examples in its place: given[operationId][media type]."""
-    db.rows(SALTS)
+    salts_from_slugs(db)
     service = serve(public_url="http://127.0.0.1:8080")
     admin = service.with_key(service.key("admin", "admin"))
     described = deepcopy(service.client.app.state.openapi.schema)

@@ -7,7 +7,7 @@ import pytest
 from psycopg.errors import InvalidParameterValue, NoDataFound
 
 from tests.conftest import NOON, Clock, Database
-from tests.expect import refuses
+from tests.expect import refuses, salts_from_slugs
 
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
@@ -124,6 +124,7 @@ def test_now_it_is_what_the_statistics_tell(db: Database, clock: Clock, eventful
 
 
 def test_the_plan_stands_beside_what_came_of_it(db: Database, clock: Clock) -> None:
+    salts_from_slugs(db)
     db.rows("select create_segment('A', 10)")
     db.rows("select register_users(array(select generate_series(1, 20000)))")
     db.rows("select set_rollout('A', 50, %s)", NOON + DAY)
