@@ -77,10 +77,9 @@ def test_systemd_is_told_when_each_process_is_ready(
 
 def test_the_unit_of_the_readme_is_understood_by_systemd(tmp_path: Path) -> None:
     unit = tmp_path / "segmentation@.service"
-    # Users, directories and files of the example are on no other machine.
-    unit.write_text(
-        block("segmentation@.service").replace("/srv/segmentation/%i/.venv/bin/python", sys.executable)
-    )
+    # Users, directories and files of the example are on no other machine. A path may have blanks.
+    python = f'"{sys.executable}"'
+    unit.write_text(block("segmentation@.service").replace("/srv/segmentation/%i/.venv/bin/python", python))
     done = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", str(tmp_path / "segmentation@v2.service")],
         capture_output=True,
