@@ -79,23 +79,26 @@ begin
 end
 $$;
 
--- This segment and all that share a layer with it, deleted ones included.
+-- This segment and all that share a layer with it, deleted ones included. PL/pgSQL keeps the plan; this and the next
+-- two are asked several times in each change of a segment.
 create or replace function segmentation.segments_of_layer (
   segment_id integer
 )
   returns integer[]
-  language sql
+  language plpgsql
   stable
   set search_path = pg_catalog, pg_temp
 as $$
-  select array(
+begin
+  return array(
     select segments_of_layer.segment_id
     union
     select o.segment_id
     from segmentation.segments as s
     join segmentation.segments as o on o.layer_id = s.layer_id
     where s.segment_id = segments_of_layer.segment_id
-  )
+  );
+end
 $$;
 
 -- The other segments of a layer that live at a moment, or now (null): who is assigned to one of them is out of this
@@ -125,32 +128,38 @@ create or replace function segmentation.last_change (
   segment_id integer
 )
   returns timestamptz
-  language sql
+  language plpgsql
   stable
   set search_path = pg_catalog, pg_temp
 as $$
-  select max(h.changed_at)
-  from segmentation.segment_history as h
-  where h.segment_id = any (segmentation.segments_of_layer(last_change.segment_id))
+declare
+  segment_ids integer[] := segmentation.segments_of_layer(last_change.segment_id);
+begin
+  return (select max(h.changed_at) from segmentation.segment_history as h where h.segment_id = any (segment_ids));
+end
 $$;
 
 create or replace function segmentation.last_change_in_layer (
   layer_id integer
 )
   returns timestamptz
-  language sql
+  language plpgsql
   stable
   set search_path = pg_catalog, pg_temp
 as $$
-  select max(t.moment)
-  from (
-    select h.changed_at as moment
-    from segmentation.segments as s
-    join segmentation.segment_history as h on h.segment_id = s.segment_id
-    where s.layer_id = last_change_in_layer.layer_id
-    union all
-    select l.created_at from segmentation.layers as l where l.layer_id = last_change_in_layer.layer_id
-  ) as t
+begin
+  return (
+    select max(t.moment)
+    from (
+      select h.changed_at as moment
+      from segmentation.segments as s
+      join segmentation.segment_history as h on h.segment_id = s.segment_id
+      where s.layer_id = last_change_in_layer.layer_id
+      union all
+      select l.created_at from segmentation.layers as l where l.layer_id = last_change_in_layer.layer_id
+    ) as t
+  );
+end
 $$;
 
 -- What a segment was before this moment is settled: no change may begin there. Where the clock has gone back behind the

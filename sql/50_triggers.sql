@@ -469,17 +469,30 @@ create or replace function segmentation.rollouts_after_update () returns trigger
   language plpgsql
   set search_path = pg_catalog, pg_temp
 as $$
+declare
+  -- Where an end was moved: by derive_step_ends, or by somebody, and then it is derived anew. derive_step_ends writes
+  -- only what is wrong, so that the last UPDATE moves none.
+  moved_ids integer[] := array(
+    select e.segment_id
+    from (
+      select n.segment_id, n.starts_at, n.ends_at from new_rows as n
+      except
+      select o.segment_id, o.starts_at, o.ends_at from old_rows as o
+    ) as e
+  );
+  segment_ids integer[];
 begin
-  -- derive_step_ends updates this table too, and so runs this trigger again, and again for what that run may update. It
-  -- writes only what is wrong: the last UPDATE changes no row. What deal_buckets derives changes no end.
   if not exists (
-    select c.segment_id, c.salt, c.percent, c.starts_at, c.ends_at, c.actor, c.reason from new_rows as c
+    select c.segment_id, c.salt, c.percent, c.starts_at, c.actor, c.reason from new_rows as c
     except
-    select c.segment_id, c.salt, c.percent, c.starts_at, c.ends_at, c.actor, c.reason from old_rows as c
+    select c.segment_id, c.salt, c.percent, c.starts_at, c.actor, c.reason from old_rows as c
   ) then
+    if cardinality(moved_ids) > 0 then
+      perform segmentation.derive_step_ends(moved_ids);
+    end if;
     return null;
   end if;
-  -- The old form of what was changed, and the new one of what was changed or moved. An end is derived, not changed.
+  -- The old form of what was changed, and the new one of what was changed or moved.
   perform segmentation.refuse_past_step(o.segment_id, o.starts_at)
   from (
     select c.segment_id, c.salt, c.percent, c.starts_at, c.actor, c.reason from old_rows as c
@@ -500,21 +513,9 @@ begin
     except
     select c.segment_id, c.percent, c.starts_at, c.actor, c.reason from old_rows as c
   ) as n;
-  perform segmentation.derive_step_ends(
-    array(select o.segment_id from old_rows as o union select n.segment_id from new_rows as n));
-  -- An end is derived, and whoever derived it deals the buckets when all ends are.
-  perform segmentation.deal_buckets(array_agg(distinct c.segment_id))
-  from (
-    select o.segment_id, o.percent, o.starts_at from old_rows as o
-    except
-    select n.segment_id, n.percent, n.starts_at from new_rows as n
-    union all
-    (
-      select n.segment_id, n.percent, n.starts_at from new_rows as n
-      except
-      select o.segment_id, o.percent, o.starts_at from old_rows as o
-    )
-  ) as c;
+  segment_ids := array(select o.segment_id from old_rows as o union select n.segment_id from new_rows as n);
+  perform segmentation.derive_step_ends(segment_ids);
+  perform segmentation.deal_buckets(segment_ids);
   return null;
 end
 $$;
