@@ -14,7 +14,7 @@ CREATE SCHEMA segmentation;
 
 ALTER SCHEMA segmentation OWNER TO segmentation_owner;
 
-COMMENT ON SCHEMA segmentation IS 'Dynamic user segmentation, version 2.0.0 (df9c17c94628)';
+COMMENT ON SCHEMA segmentation IS 'Dynamic user segmentation, version 2.0.0 (3a9186f2ff01)';
 
 CREATE SCHEMA segmentation_migrations;
 
@@ -2988,12 +2988,14 @@ ALTER FUNCTION segmentation.key_is_alive(revoked_at timestamp with time zone, ex
 COMMENT ON FUNCTION segmentation.key_is_alive(revoked_at timestamp with time zone, expires_at timestamp with time zone, moment timestamp with time zone) IS 'Internal: called by other functions of this schema, not by people.';
 
 CREATE FUNCTION segmentation.last_change(segment_id integer) RETURNS timestamp with time zone
-    LANGUAGE sql STABLE
+    LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
-  select max(h.changed_at)
-  from segmentation.segment_history as h
-  where h.segment_id = any (segmentation.segments_of_layer(last_change.segment_id))
+declare
+  segment_ids integer[] := segmentation.segments_of_layer(last_change.segment_id);
+begin
+  return (select max(h.changed_at) from segmentation.segment_history as h where h.segment_id = any (segment_ids));
+end
 $$;
 
 ALTER FUNCTION segmentation.last_change(segment_id integer) OWNER TO segmentation_owner;
@@ -3001,18 +3003,22 @@ ALTER FUNCTION segmentation.last_change(segment_id integer) OWNER TO segmentatio
 COMMENT ON FUNCTION segmentation.last_change(segment_id integer) IS 'Internal: called by other functions of this schema, not by people.';
 
 CREATE FUNCTION segmentation.last_change_in_layer(layer_id integer) RETURNS timestamp with time zone
-    LANGUAGE sql STABLE
+    LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
-  select max(t.moment)
-  from (
-    select h.changed_at as moment
-    from segmentation.segments as s
-    join segmentation.segment_history as h on h.segment_id = s.segment_id
-    where s.layer_id = last_change_in_layer.layer_id
-    union all
-    select l.created_at from segmentation.layers as l where l.layer_id = last_change_in_layer.layer_id
-  ) as t
+begin
+  return (
+    select max(t.moment)
+    from (
+      select h.changed_at as moment
+      from segmentation.segments as s
+      join segmentation.segment_history as h on h.segment_id = s.segment_id
+      where s.layer_id = last_change_in_layer.layer_id
+      union all
+      select l.created_at from segmentation.layers as l where l.layer_id = last_change_in_layer.layer_id
+    ) as t
+  );
+end
 $$;
 
 ALTER FUNCTION segmentation.last_change_in_layer(layer_id integer) OWNER TO segmentation_owner;
@@ -5652,17 +5658,30 @@ CREATE FUNCTION segmentation.rollouts_after_update() RETURNS trigger
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
+declare
+  -- Where an end was moved: by derive_step_ends, or by somebody, and then it is derived anew. derive_step_ends writes
+  -- only what is wrong, so that the last UPDATE moves none.
+  moved_ids integer[] := array(
+    select e.segment_id
+    from (
+      select n.segment_id, n.starts_at, n.ends_at from new_rows as n
+      except
+      select o.segment_id, o.starts_at, o.ends_at from old_rows as o
+    ) as e
+  );
+  segment_ids integer[];
 begin
-  -- derive_step_ends updates this table too, and so runs this trigger again, and again for what that run may update. It
-  -- writes only what is wrong: the last UPDATE changes no row. What deal_buckets derives changes no end.
   if not exists (
-    select c.segment_id, c.salt, c.percent, c.starts_at, c.ends_at, c.actor, c.reason from new_rows as c
+    select c.segment_id, c.salt, c.percent, c.starts_at, c.actor, c.reason from new_rows as c
     except
-    select c.segment_id, c.salt, c.percent, c.starts_at, c.ends_at, c.actor, c.reason from old_rows as c
+    select c.segment_id, c.salt, c.percent, c.starts_at, c.actor, c.reason from old_rows as c
   ) then
+    if cardinality(moved_ids) > 0 then
+      perform segmentation.derive_step_ends(moved_ids);
+    end if;
     return null;
   end if;
-  -- The old form of what was changed, and the new one of what was changed or moved. An end is derived, not changed.
+  -- The old form of what was changed, and the new one of what was changed or moved.
   perform segmentation.refuse_past_step(o.segment_id, o.starts_at)
   from (
     select c.segment_id, c.salt, c.percent, c.starts_at, c.actor, c.reason from old_rows as c
@@ -5683,21 +5702,9 @@ begin
     except
     select c.segment_id, c.percent, c.starts_at, c.actor, c.reason from old_rows as c
   ) as n;
-  perform segmentation.derive_step_ends(
-    array(select o.segment_id from old_rows as o union select n.segment_id from new_rows as n));
-  -- An end is derived, and whoever derived it deals the buckets when all ends are.
-  perform segmentation.deal_buckets(array_agg(distinct c.segment_id))
-  from (
-    select o.segment_id, o.percent, o.starts_at from old_rows as o
-    except
-    select n.segment_id, n.percent, n.starts_at from new_rows as n
-    union all
-    (
-      select n.segment_id, n.percent, n.starts_at from new_rows as n
-      except
-      select o.segment_id, o.percent, o.starts_at from old_rows as o
-    )
-  ) as c;
+  segment_ids := array(select o.segment_id from old_rows as o union select n.segment_id from new_rows as n);
+  perform segmentation.derive_step_ends(segment_ids);
+  perform segmentation.deal_buckets(segment_ids);
   return null;
 end
 $$;
@@ -6298,17 +6305,19 @@ ALTER FUNCTION segmentation.segments_json(user_id bigint, segments text[]) OWNER
 COMMENT ON FUNCTION segmentation.segments_json(user_id bigint, segments text[]) IS 'Internal: called by other functions of this schema, not by people.';
 
 CREATE FUNCTION segmentation.segments_of_layer(segment_id integer) RETURNS integer[]
-    LANGUAGE sql STABLE
+    LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
-  select array(
+begin
+  return array(
     select segments_of_layer.segment_id
     union
     select o.segment_id
     from segmentation.segments as s
     join segmentation.segments as o on o.layer_id = s.layer_id
     where s.segment_id = segments_of_layer.segment_id
-  )
+  );
+end
 $$;
 
 ALTER FUNCTION segmentation.segments_of_layer(segment_id integer) OWNER TO segmentation_owner;
@@ -7175,135 +7184,134 @@ ALTER TABLE ONLY segmentation.membership_history ATTACH PARTITION segmentation.m
 
 ALTER TABLE ONLY segmentation.membership_history ATTACH PARTITION segmentation.membership_history_2027_02 FOR VALUES FROM ('2027-02-01 00:00:00+00') TO ('2027-03-01 00:00:00+00');
 
-INSERT INTO segmentation.api_keys VALUES ('web-shop', 'reader', '\xc9ad2107a9dade80fac42704c68aa53a908c0fd0314fb0456409762490f02dcf', '2026-11-26 22:17:26.481849+00', 'infinity', 'infinity');
+INSERT INTO segmentation.api_keys VALUES ('web-shop', 'reader', '\x210471fea07bc30fb8b3ea8e7d930a119ab871a5fafd06d3474052692efdd475', '2026-11-26 23:01:08.684024+00', 'infinity', 'infinity');
 
-INSERT INTO segmentation.deploys OVERRIDING SYSTEM VALUE VALUES (1, 'df9c17c94628', '2.0.0 (df9c17c94628)', '2026-11-26 22:17:26.068755+00');
+INSERT INTO segmentation.deploys OVERRIDING SYSTEM VALUE VALUES (1, '3a9186f2ff01', '2.0.0 (3a9186f2ff01)', '2026-11-26 23:01:08.446095+00');
 
-INSERT INTO segmentation.membership_history_2026_11 VALUES (1, 1, true, '2026-11-26 22:17:26.379366+00', '2026-11-26 22:17:26.400934+00', 'postgres', 'import', 'removed', 'postgres', 'ticket');
-INSERT INTO segmentation.membership_history_2026_11 VALUES (2, 1, true, '2026-11-26 22:17:26.379366+00', '2026-11-26 22:17:26.426053+00', 'postgres', 'import', 'removed', 'postgres', NULL);
-INSERT INTO segmentation.membership_history_2026_11 VALUES (1, 3, true, '2026-11-26 22:17:26.414081+00', '2026-11-26 22:17:26.465304+00', 'postgres', NULL, 'segment_deleted', 'postgres', 'over');
-INSERT INTO segmentation.membership_history_2026_11 VALUES (3, 3, true, '2026-11-26 22:17:26.438238+00', '2026-11-26 22:17:26.465304+00', 'postgres', NULL, 'segment_deleted', 'postgres', 'over');
+INSERT INTO segmentation.membership_history_2026_11 VALUES (1, 1, true, '2026-11-26 23:01:08.622409+00', '2026-11-26 23:01:08.635698+00', 'postgres', 'import', 'removed', 'postgres', 'ticket');
+INSERT INTO segmentation.membership_history_2026_11 VALUES (2, 1, true, '2026-11-26 23:01:08.622409+00', '2026-11-26 23:01:08.651723+00', 'postgres', 'import', 'removed', 'postgres', NULL);
+INSERT INTO segmentation.membership_history_2026_11 VALUES (1, 3, true, '2026-11-26 23:01:08.643995+00', '2026-11-26 23:01:08.674814+00', 'postgres', NULL, 'segment_deleted', 'postgres', 'over');
+INSERT INTO segmentation.membership_history_2026_11 VALUES (3, 3, true, '2026-11-26 23:01:08.659659+00', '2026-11-26 23:01:08.674814+00', 'postgres', NULL, 'segment_deleted', 'postgres', 'over');
 
-INSERT INTO segmentation.memberships VALUES (3, 1, true, '2026-11-26 22:17:26.379366+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 22:17:26.379366+00', NULL);
-INSERT INTO segmentation.memberships VALUES (4, 1, true, '2026-11-26 22:17:26.379366+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 22:17:26.379366+00', NULL);
-INSERT INTO segmentation.memberships VALUES (5, 1, true, '2026-11-26 22:17:26.379366+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 22:17:26.379366+00', NULL);
-INSERT INTO segmentation.memberships VALUES (6, 1, true, '2026-11-26 22:17:26.379366+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 22:17:26.379366+00', NULL);
-INSERT INTO segmentation.memberships VALUES (7, 1, true, '2026-11-26 22:17:26.379366+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 22:17:26.379366+00', NULL);
-INSERT INTO segmentation.memberships VALUES (8, 1, true, '2026-11-26 22:17:26.379366+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 22:17:26.379366+00', NULL);
-INSERT INTO segmentation.memberships VALUES (9, 1, true, '2026-11-26 22:17:26.379366+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 22:17:26.379366+00', NULL);
-INSERT INTO segmentation.memberships VALUES (10, 1, true, '2026-11-26 22:17:26.379366+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 22:17:26.379366+00', NULL);
-INSERT INTO segmentation.memberships VALUES (11, 1, true, '2026-11-26 22:17:26.379366+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 22:17:26.379366+00', NULL);
-INSERT INTO segmentation.memberships VALUES (12, 1, true, '2026-11-26 22:17:26.379366+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 22:17:26.379366+00', NULL);
-INSERT INTO segmentation.memberships VALUES (13, 1, true, '2026-11-26 22:17:26.379366+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 22:17:26.379366+00', NULL);
-INSERT INTO segmentation.memberships VALUES (14, 1, true, '2026-11-26 22:17:26.379366+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 22:17:26.379366+00', NULL);
-INSERT INTO segmentation.memberships VALUES (15, 1, true, '2026-11-26 22:17:26.379366+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 22:17:26.379366+00', NULL);
-INSERT INTO segmentation.memberships VALUES (16, 1, true, '2026-11-26 22:17:26.379366+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 22:17:26.379366+00', NULL);
-INSERT INTO segmentation.memberships VALUES (17, 1, true, '2026-11-26 22:17:26.379366+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 22:17:26.379366+00', NULL);
-INSERT INTO segmentation.memberships VALUES (18, 1, true, '2026-11-26 22:17:26.379366+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 22:17:26.379366+00', NULL);
-INSERT INTO segmentation.memberships VALUES (19, 1, true, '2026-11-26 22:17:26.379366+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 22:17:26.379366+00', NULL);
-INSERT INTO segmentation.memberships VALUES (20, 1, true, '2026-11-26 22:17:26.379366+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 22:17:26.379366+00', NULL);
-INSERT INTO segmentation.memberships VALUES (1, 1, true, '2026-11-26 22:17:26.414081+00', '2098-01-01 00:00:00+00', 'postgres', NULL, 'postgres', NULL, '2026-11-26 22:17:26.414081+00', NULL);
-INSERT INTO segmentation.memberships VALUES (2, 2, false, '2026-11-26 22:17:26.426053+00', 'infinity', 'postgres', NULL, NULL, NULL, '2026-11-26 22:17:26.426053+00', NULL);
-INSERT INTO segmentation.memberships VALUES (4, 2, true, '2097-01-01 00:00:00+00', 'infinity', 'postgres', NULL, NULL, NULL, '2026-11-26 22:17:26.450018+00', NULL);
+INSERT INTO segmentation.memberships VALUES (3, 1, true, '2026-11-26 23:01:08.622409+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 23:01:08.622409+00', NULL);
+INSERT INTO segmentation.memberships VALUES (4, 1, true, '2026-11-26 23:01:08.622409+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 23:01:08.622409+00', NULL);
+INSERT INTO segmentation.memberships VALUES (5, 1, true, '2026-11-26 23:01:08.622409+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 23:01:08.622409+00', NULL);
+INSERT INTO segmentation.memberships VALUES (6, 1, true, '2026-11-26 23:01:08.622409+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 23:01:08.622409+00', NULL);
+INSERT INTO segmentation.memberships VALUES (7, 1, true, '2026-11-26 23:01:08.622409+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 23:01:08.622409+00', NULL);
+INSERT INTO segmentation.memberships VALUES (8, 1, true, '2026-11-26 23:01:08.622409+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 23:01:08.622409+00', NULL);
+INSERT INTO segmentation.memberships VALUES (9, 1, true, '2026-11-26 23:01:08.622409+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 23:01:08.622409+00', NULL);
+INSERT INTO segmentation.memberships VALUES (10, 1, true, '2026-11-26 23:01:08.622409+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 23:01:08.622409+00', NULL);
+INSERT INTO segmentation.memberships VALUES (11, 1, true, '2026-11-26 23:01:08.622409+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 23:01:08.622409+00', NULL);
+INSERT INTO segmentation.memberships VALUES (12, 1, true, '2026-11-26 23:01:08.622409+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 23:01:08.622409+00', NULL);
+INSERT INTO segmentation.memberships VALUES (13, 1, true, '2026-11-26 23:01:08.622409+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 23:01:08.622409+00', NULL);
+INSERT INTO segmentation.memberships VALUES (14, 1, true, '2026-11-26 23:01:08.622409+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 23:01:08.622409+00', NULL);
+INSERT INTO segmentation.memberships VALUES (15, 1, true, '2026-11-26 23:01:08.622409+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 23:01:08.622409+00', NULL);
+INSERT INTO segmentation.memberships VALUES (16, 1, true, '2026-11-26 23:01:08.622409+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 23:01:08.622409+00', NULL);
+INSERT INTO segmentation.memberships VALUES (17, 1, true, '2026-11-26 23:01:08.622409+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 23:01:08.622409+00', NULL);
+INSERT INTO segmentation.memberships VALUES (18, 1, true, '2026-11-26 23:01:08.622409+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 23:01:08.622409+00', NULL);
+INSERT INTO segmentation.memberships VALUES (19, 1, true, '2026-11-26 23:01:08.622409+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 23:01:08.622409+00', NULL);
+INSERT INTO segmentation.memberships VALUES (20, 1, true, '2026-11-26 23:01:08.622409+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 23:01:08.622409+00', NULL);
+INSERT INTO segmentation.memberships VALUES (1, 1, true, '2026-11-26 23:01:08.643995+00', '2098-01-01 00:00:00+00', 'postgres', NULL, 'postgres', NULL, '2026-11-26 23:01:08.643995+00', NULL);
+INSERT INTO segmentation.memberships VALUES (4, 2, true, '2097-01-01 00:00:00+00', 'infinity', 'postgres', NULL, NULL, NULL, '2026-11-26 23:01:08.667668+00', NULL);
 
-INSERT INTO segmentation.report_links VALUES ('\xe33ef406ca2921411226cce32c050c88d3bf534839cedf70480aa0f97ad49b61', '2026-11', 1, '2026-11-26 22:17:26.479267+00', '2026-11-27 22:17:26.477685+00', 'postgres');
+INSERT INTO segmentation.report_links VALUES ('\x027aa290696960e70540c757f67acea566a0e8353d0bbdf96672c8281510f2fd', '2026-11', 1, '2026-11-26 23:01:08.682393+00', '2026-11-27 23:01:08.68148+00', 'postgres');
 
 INSERT INTO segmentation.retention VALUES ('-infinity', true);
 
-INSERT INTO segmentation.rollouts VALUES (2, -8188500902676375880, 40, DEFAULT, '2026-11-26 22:17:26.332699+00', '2026-11-26 22:17:26.350524+00', 'postgres', NULL, '2026-11-26 22:17:26.350524+00', NULL, NULL);
-INSERT INTO segmentation.rollouts VALUES (2, -8188500902676375880, 80, DEFAULT, '2099-01-01 00:00:00+00', 'infinity', 'postgres', NULL, '2026-11-26 22:17:26.360299+00', NULL, NULL);
-INSERT INTO segmentation.rollouts VALUES (2, -8188500902676375880, 60, DEFAULT, '2026-11-26 22:17:26.350524+00', '2099-01-01 00:00:00+00', 'postgres', NULL, '2026-11-26 22:17:26.350524+00', NULL, NULL);
-INSERT INTO segmentation.rollouts VALUES (3, -7999318295687443255, 20, DEFAULT, '2026-11-26 22:17:26.343316+00', '2026-11-26 22:17:26.465304+00', 'postgres', NULL, '2026-11-26 22:17:26.465304+00', NULL, NULL);
+INSERT INTO segmentation.rollouts VALUES (2, 1223742175455848100, 40, DEFAULT, '2026-11-26 23:01:08.596252+00', '2026-11-26 23:01:08.607773+00', 'postgres', NULL, '2026-11-26 23:01:08.607773+00', NULL, NULL);
+INSERT INTO segmentation.rollouts VALUES (2, 1223742175455848100, 80, DEFAULT, '2099-01-01 00:00:00+00', 'infinity', 'postgres', NULL, '2026-11-26 23:01:08.612142+00', NULL, NULL);
+INSERT INTO segmentation.rollouts VALUES (2, 1223742175455848100, 60, DEFAULT, '2026-11-26 23:01:08.607773+00', '2099-01-01 00:00:00+00', 'postgres', NULL, '2026-11-26 23:01:08.607773+00', NULL, NULL);
+INSERT INTO segmentation.rollouts VALUES (3, -8002746138555002213, 20, DEFAULT, '2026-11-26 23:01:08.602785+00', '2026-11-26 23:01:08.674814+00', 'postgres', NULL, '2026-11-26 23:01:08.674814+00', NULL, NULL);
 
-INSERT INTO segmentation.segment_history VALUES (1, '2026-11-26 22:17:26.320574+00', 'create', 'by hand', NULL, NULL, 'postgres', NULL);
-INSERT INTO segmentation.segment_history VALUES (2, '2026-11-26 22:17:26.332699+00', 'create', NULL, NULL, NULL, 'postgres', NULL);
-INSERT INTO segmentation.segment_history VALUES (2, '2026-11-26 22:17:26.338018+00', 'set_rollout', NULL, 40, '2026-11-26 22:17:26.332699+00', 'postgres', NULL);
-INSERT INTO segmentation.segment_history VALUES (3, '2026-11-26 22:17:26.343316+00', 'create', NULL, NULL, NULL, 'postgres', NULL);
-INSERT INTO segmentation.segment_history VALUES (3, '2026-11-26 22:17:26.346609+00', 'set_rollout', NULL, 20, '2026-11-26 22:17:26.343316+00', 'postgres', NULL);
-INSERT INTO segmentation.segment_history VALUES (2, '2026-11-26 22:17:26.353099+00', 'set_rollout', NULL, 60, '2026-11-26 22:17:26.350524+00', 'postgres', NULL);
-INSERT INTO segmentation.segment_history VALUES (2, '2026-11-26 22:17:26.362619+00', 'set_rollout', NULL, 80, '2099-01-01 00:00:00+00', 'postgres', NULL);
-INSERT INTO segmentation.segment_history VALUES (3, '2026-11-26 22:17:26.465304+00', 'delete', NULL, NULL, NULL, 'postgres', 'over');
+INSERT INTO segmentation.segment_history VALUES (1, '2026-11-26 23:01:08.5888+00', 'create', 'by hand', NULL, NULL, 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (2, '2026-11-26 23:01:08.596252+00', 'create', NULL, NULL, NULL, 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (2, '2026-11-26 23:01:08.599307+00', 'set_rollout', NULL, 40, '2026-11-26 23:01:08.596252+00', 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (3, '2026-11-26 23:01:08.602785+00', 'create', NULL, NULL, NULL, 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (3, '2026-11-26 23:01:08.605367+00', 'set_rollout', NULL, 20, '2026-11-26 23:01:08.602785+00', 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (2, '2026-11-26 23:01:08.609099+00', 'set_rollout', NULL, 60, '2026-11-26 23:01:08.607773+00', 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (2, '2026-11-26 23:01:08.613248+00', 'set_rollout', NULL, 80, '2099-01-01 00:00:00+00', 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (3, '2026-11-26 23:01:08.674814+00', 'delete', NULL, NULL, NULL, 'postgres', 'over');
 
-INSERT INTO segmentation.segments OVERRIDING SYSTEM VALUE VALUES (1, 'A', 'by hand', -4035278898996155171, '2026-11-26 22:17:26.320574+00', 'infinity', false, NULL);
-INSERT INTO segmentation.segments OVERRIDING SYSTEM VALUE VALUES (2, 'B', '', -8188500902676375880, '2026-11-26 22:17:26.332699+00', 'infinity', false, NULL);
-INSERT INTO segmentation.segments OVERRIDING SYSTEM VALUE VALUES (3, 'GONE', '', -7999318295687443255, '2026-11-26 22:17:26.343316+00', '2026-11-26 22:17:26.465304+00', true, NULL);
+INSERT INTO segmentation.segments OVERRIDING SYSTEM VALUE VALUES (1, 'A', 'by hand', 4947873259071189507, '2026-11-26 23:01:08.5888+00', 'infinity', false, NULL);
+INSERT INTO segmentation.segments OVERRIDING SYSTEM VALUE VALUES (2, 'B', '', 1223742175455848100, '2026-11-26 23:01:08.596252+00', 'infinity', false, NULL);
+INSERT INTO segmentation.segments OVERRIDING SYSTEM VALUE VALUES (3, 'GONE', '', -8002746138555002213, '2026-11-26 23:01:08.602785+00', '2026-11-26 23:01:08.674814+00', true, NULL);
 
-INSERT INTO segmentation.upkeep VALUES ('sweep', '2026-11-26 22:17:26.061041+00', 0);
+INSERT INTO segmentation.upkeep VALUES ('sweep', '2026-11-26 23:01:08.439453+00', 0);
 
-INSERT INTO segmentation.users VALUES (1, '2026-11-26 22:17:26.367796+00');
-INSERT INTO segmentation.users VALUES (2, '2026-11-26 22:17:26.368+00');
-INSERT INTO segmentation.users VALUES (3, '2026-11-26 22:17:26.368116+00');
-INSERT INTO segmentation.users VALUES (4, '2026-11-26 22:17:26.36813+00');
-INSERT INTO segmentation.users VALUES (5, '2026-11-26 22:17:26.368139+00');
-INSERT INTO segmentation.users VALUES (6, '2026-11-26 22:17:26.368148+00');
-INSERT INTO segmentation.users VALUES (7, '2026-11-26 22:17:26.368162+00');
-INSERT INTO segmentation.users VALUES (8, '2026-11-26 22:17:26.368172+00');
-INSERT INTO segmentation.users VALUES (9, '2026-11-26 22:17:26.368181+00');
-INSERT INTO segmentation.users VALUES (10, '2026-11-26 22:17:26.368189+00');
-INSERT INTO segmentation.users VALUES (11, '2026-11-26 22:17:26.368198+00');
-INSERT INTO segmentation.users VALUES (12, '2026-11-26 22:17:26.368206+00');
-INSERT INTO segmentation.users VALUES (13, '2026-11-26 22:17:26.368215+00');
-INSERT INTO segmentation.users VALUES (14, '2026-11-26 22:17:26.368223+00');
-INSERT INTO segmentation.users VALUES (15, '2026-11-26 22:17:26.368232+00');
-INSERT INTO segmentation.users VALUES (16, '2026-11-26 22:17:26.36824+00');
-INSERT INTO segmentation.users VALUES (17, '2026-11-26 22:17:26.36825+00');
-INSERT INTO segmentation.users VALUES (18, '2026-11-26 22:17:26.368259+00');
-INSERT INTO segmentation.users VALUES (19, '2026-11-26 22:17:26.368268+00');
-INSERT INTO segmentation.users VALUES (20, '2026-11-26 22:17:26.368278+00');
-INSERT INTO segmentation.users VALUES (21, '2026-11-26 22:17:26.368288+00');
-INSERT INTO segmentation.users VALUES (22, '2026-11-26 22:17:26.368298+00');
-INSERT INTO segmentation.users VALUES (23, '2026-11-26 22:17:26.368315+00');
-INSERT INTO segmentation.users VALUES (24, '2026-11-26 22:17:26.368325+00');
-INSERT INTO segmentation.users VALUES (25, '2026-11-26 22:17:26.368335+00');
-INSERT INTO segmentation.users VALUES (26, '2026-11-26 22:17:26.368344+00');
-INSERT INTO segmentation.users VALUES (27, '2026-11-26 22:17:26.368353+00');
-INSERT INTO segmentation.users VALUES (28, '2026-11-26 22:17:26.368363+00');
-INSERT INTO segmentation.users VALUES (29, '2026-11-26 22:17:26.368371+00');
-INSERT INTO segmentation.users VALUES (30, '2026-11-26 22:17:26.368381+00');
-INSERT INTO segmentation.users VALUES (31, '2026-11-26 22:17:26.368391+00');
-INSERT INTO segmentation.users VALUES (32, '2026-11-26 22:17:26.3684+00');
-INSERT INTO segmentation.users VALUES (33, '2026-11-26 22:17:26.368409+00');
-INSERT INTO segmentation.users VALUES (34, '2026-11-26 22:17:26.36842+00');
-INSERT INTO segmentation.users VALUES (35, '2026-11-26 22:17:26.36843+00');
-INSERT INTO segmentation.users VALUES (36, '2026-11-26 22:17:26.368439+00');
-INSERT INTO segmentation.users VALUES (37, '2026-11-26 22:17:26.368449+00');
-INSERT INTO segmentation.users VALUES (38, '2026-11-26 22:17:26.368459+00');
-INSERT INTO segmentation.users VALUES (39, '2026-11-26 22:17:26.368475+00');
-INSERT INTO segmentation.users VALUES (40, '2026-11-26 22:17:26.368485+00');
+INSERT INTO segmentation.users VALUES (1, '2026-11-26 23:01:08.61597+00');
+INSERT INTO segmentation.users VALUES (2, '2026-11-26 23:01:08.61608+00');
+INSERT INTO segmentation.users VALUES (3, '2026-11-26 23:01:08.616125+00');
+INSERT INTO segmentation.users VALUES (4, '2026-11-26 23:01:08.616131+00');
+INSERT INTO segmentation.users VALUES (5, '2026-11-26 23:01:08.616136+00');
+INSERT INTO segmentation.users VALUES (6, '2026-11-26 23:01:08.61614+00');
+INSERT INTO segmentation.users VALUES (7, '2026-11-26 23:01:08.616144+00');
+INSERT INTO segmentation.users VALUES (8, '2026-11-26 23:01:08.616149+00');
+INSERT INTO segmentation.users VALUES (9, '2026-11-26 23:01:08.616153+00');
+INSERT INTO segmentation.users VALUES (10, '2026-11-26 23:01:08.616157+00');
+INSERT INTO segmentation.users VALUES (11, '2026-11-26 23:01:08.616162+00');
+INSERT INTO segmentation.users VALUES (12, '2026-11-26 23:01:08.616166+00');
+INSERT INTO segmentation.users VALUES (13, '2026-11-26 23:01:08.616171+00');
+INSERT INTO segmentation.users VALUES (14, '2026-11-26 23:01:08.616176+00');
+INSERT INTO segmentation.users VALUES (15, '2026-11-26 23:01:08.616209+00');
+INSERT INTO segmentation.users VALUES (16, '2026-11-26 23:01:08.616214+00');
+INSERT INTO segmentation.users VALUES (17, '2026-11-26 23:01:08.616218+00');
+INSERT INTO segmentation.users VALUES (18, '2026-11-26 23:01:08.616222+00');
+INSERT INTO segmentation.users VALUES (19, '2026-11-26 23:01:08.61623+00');
+INSERT INTO segmentation.users VALUES (20, '2026-11-26 23:01:08.616235+00');
+INSERT INTO segmentation.users VALUES (21, '2026-11-26 23:01:08.616239+00');
+INSERT INTO segmentation.users VALUES (22, '2026-11-26 23:01:08.616243+00');
+INSERT INTO segmentation.users VALUES (23, '2026-11-26 23:01:08.616247+00');
+INSERT INTO segmentation.users VALUES (24, '2026-11-26 23:01:08.616252+00');
+INSERT INTO segmentation.users VALUES (25, '2026-11-26 23:01:08.616256+00');
+INSERT INTO segmentation.users VALUES (26, '2026-11-26 23:01:08.61626+00');
+INSERT INTO segmentation.users VALUES (27, '2026-11-26 23:01:08.616264+00');
+INSERT INTO segmentation.users VALUES (28, '2026-11-26 23:01:08.616268+00');
+INSERT INTO segmentation.users VALUES (29, '2026-11-26 23:01:08.616272+00');
+INSERT INTO segmentation.users VALUES (30, '2026-11-26 23:01:08.616277+00');
+INSERT INTO segmentation.users VALUES (31, '2026-11-26 23:01:08.616282+00');
+INSERT INTO segmentation.users VALUES (32, '2026-11-26 23:01:08.616286+00');
+INSERT INTO segmentation.users VALUES (33, '2026-11-26 23:01:08.61629+00');
+INSERT INTO segmentation.users VALUES (34, '2026-11-26 23:01:08.616294+00');
+INSERT INTO segmentation.users VALUES (35, '2026-11-26 23:01:08.616301+00');
+INSERT INTO segmentation.users VALUES (36, '2026-11-26 23:01:08.616306+00');
+INSERT INTO segmentation.users VALUES (37, '2026-11-26 23:01:08.61631+00');
+INSERT INTO segmentation.users VALUES (38, '2026-11-26 23:01:08.616314+00');
+INSERT INTO segmentation.users VALUES (39, '2026-11-26 23:01:08.616319+00');
+INSERT INTO segmentation.users VALUES (40, '2026-11-26 23:01:08.616323+00');
 
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('28a849f8-e9e7-11f1-a8b3-02fc00000001', '442a06599ffbff06cb195975273c5e4ce55091201b67e2808420b5edc55f6d75', '0001_roles_and_schema', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 22:17:25.405374');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('28abc43e-e9e7-11f1-a8b3-02fc00000001', 'b672f77c494960abe76a90bfb2efc9692e396e2e60f7a1400c8c9c4403b64dd0', '0002_segments_and_users', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 22:17:25.426126');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('28ad61a4-e9e7-11f1-a8b3-02fc00000001', 'dcb7f91ab8126d9cb9cf4c00551d5557a26a7ddd54f18767b12aab17e5e4acdd', '0003_memberships', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 22:17:25.436644');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('28af2fde-e9e7-11f1-a8b3-02fc00000001', '09930831877f5eb7aed1449a5149eb995ce89de405b924adcc748721cb5a8edc', '0004_keys_and_upkeep', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 22:17:25.448486');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('28b01af2-e9e7-11f1-a8b3-02fc00000001', '255c1982e9e51e02cdca5ae7a1b77fee92bb89ae27660943abae2f41bae2434e', '0005_idempotency', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 22:17:25.454488');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('28b0c1d2-e9e7-11f1-a8b3-02fc00000001', '8d9102650985a619cdb395f0645c89935a1143c18b6bc10537ceb211f45a06c4', '0006_columns_of_memberships', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 22:17:25.458806');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('28b1d40a-e9e7-11f1-a8b3-02fc00000001', '44ecece361ee732aa4026b4168febef5305781668d43a2d6b069c30a607a7244', '0007_evaluator', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 22:17:25.465833');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('28b293b8-e9e7-11f1-a8b3-02fc00000001', 'd8d49d40af91fd566734e7e5d6e81e4e8a3b69c627a6d97bdb606e9168e90543', '0008_idempotency_user', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 22:17:25.470711');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('28b3404c-e9e7-11f1-a8b3-02fc00000001', '6e13bb94bff2aa697a1ebe7e662aea2eba8502c0442d70bb97cd8b69b6b5c7aa', '0009_idempotency_user_of_old_answers', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 22:17:25.475102');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('28b48416-e9e7-11f1-a8b3-02fc00000001', 'fcc1943c0b93d76e5af12defe475260503433bc607d5278464cd37389823fb5c', '0010_deploys', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 22:17:25.483411');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('28b66a60-e9e7-11f1-a8b3-02fc00000001', '0ead86235f4c0674f18423f83ab50fc5fd3863da9a3583b1f7240ab0b287de76', '0011_layers', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 22:17:25.495852');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('28b71b54-e9e7-11f1-a8b3-02fc00000001', 'ed8afa85f884fea594b04d3953a75f18b50a8a474902baacbc33b61392479d8c', '0012_one_assignment_in_layer', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 22:17:25.500352');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('28b79ce6-e9e7-11f1-a8b3-02fc00000001', 'be7dfd9891b2574fc9f8dc33558a32c79c2db24a5a19cd0cdcc409c47d6ebea8', '0013_told_until', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 22:17:25.503658');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('28b89eb6-e9e7-11f1-a8b3-02fc00000001', 'be7e1860dd952694ff2a20f215333c08265d0b8d0dbf1a3979dffd1aebcb1123', '0014_changes_by_time', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 22:17:25.510273');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('28ba4694-e9e7-11f1-a8b3-02fc00000001', '5bb7c7ed5fce0c8e4796a12b9ce943a65380357b4e5b328b2c16740bd8738942', '0015_columns_of_rollouts', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 22:17:25.521124');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('43c69afe-e9ed-11f1-adfe-02fc00000001', '442a06599ffbff06cb195975273c5e4ce55091201b67e2808420b5edc55f6d75', '0001_roles_and_schema', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 23:01:07.883158');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('43c98944-e9ed-11f1-adfe-02fc00000001', 'b672f77c494960abe76a90bfb2efc9692e396e2e60f7a1400c8c9c4403b64dd0', '0002_segments_and_users', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 23:01:07.900014');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('43ca90dc-e9ed-11f1-adfe-02fc00000001', 'dcb7f91ab8126d9cb9cf4c00551d5557a26a7ddd54f18767b12aab17e5e4acdd', '0003_memberships', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 23:01:07.906775');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('43cc20b4-e9ed-11f1-adfe-02fc00000001', '09930831877f5eb7aed1449a5149eb995ce89de405b924adcc748721cb5a8edc', '0004_keys_and_upkeep', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 23:01:07.917031');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('43cce3b4-e9ed-11f1-adfe-02fc00000001', '255c1982e9e51e02cdca5ae7a1b77fee92bb89ae27660943abae2f41bae2434e', '0005_idempotency', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 23:01:07.921984');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('43cd6ab4-e9ed-11f1-adfe-02fc00000001', '8d9102650985a619cdb395f0645c89935a1143c18b6bc10537ceb211f45a06c4', '0006_columns_of_memberships', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 23:01:07.925399');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('43ce1e3c-e9ed-11f1-adfe-02fc00000001', '44ecece361ee732aa4026b4168febef5305781668d43a2d6b069c30a607a7244', '0007_evaluator', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 23:01:07.929997');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('43cea4ba-e9ed-11f1-adfe-02fc00000001', 'd8d49d40af91fd566734e7e5d6e81e4e8a3b69c627a6d97bdb606e9168e90543', '0008_idempotency_user', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 23:01:07.933431');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('43cf22c8-e9ed-11f1-adfe-02fc00000001', '6e13bb94bff2aa697a1ebe7e662aea2eba8502c0442d70bb97cd8b69b6b5c7aa', '0009_idempotency_user_of_old_answers', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 23:01:07.936644');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('43cfc82c-e9ed-11f1-adfe-02fc00000001', 'fcc1943c0b93d76e5af12defe475260503433bc607d5278464cd37389823fb5c', '0010_deploys', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 23:01:07.940902');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('43d14058-e9ed-11f1-adfe-02fc00000001', '0ead86235f4c0674f18423f83ab50fc5fd3863da9a3583b1f7240ab0b287de76', '0011_layers', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 23:01:07.950552');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('43d1c65e-e9ed-11f1-adfe-02fc00000001', 'ed8afa85f884fea594b04d3953a75f18b50a8a474902baacbc33b61392479d8c', '0012_one_assignment_in_layer', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 23:01:07.953955');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('43d237d8-e9ed-11f1-adfe-02fc00000001', 'be7dfd9891b2574fc9f8dc33558a32c79c2db24a5a19cd0cdcc409c47d6ebea8', '0013_told_until', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 23:01:07.956846');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('43d30438-e9ed-11f1-adfe-02fc00000001', 'be7e1860dd952694ff2a20f215333c08265d0b8d0dbf1a3979dffd1aebcb1123', '0014_changes_by_time', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 23:01:07.962077');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('43d455a4-e9ed-11f1-adfe-02fc00000001', '5bb7c7ed5fce0c8e4796a12b9ce943a65380357b4e5b328b2c16740bd8738942', '0015_columns_of_rollouts', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 23:01:07.970804');
 
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('442a06599ffbff06cb195975273c5e4ce55091201b67e2808420b5edc55f6d75', '0001_roles_and_schema', '2026-11-26 22:17:25.407169');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('b672f77c494960abe76a90bfb2efc9692e396e2e60f7a1400c8c9c4403b64dd0', '0002_segments_and_users', '2026-11-26 22:17:25.426753');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('dcb7f91ab8126d9cb9cf4c00551d5557a26a7ddd54f18767b12aab17e5e4acdd', '0003_memberships', '2026-11-26 22:17:25.437426');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('09930831877f5eb7aed1449a5149eb995ce89de405b924adcc748721cb5a8edc', '0004_keys_and_upkeep', '2026-11-26 22:17:25.449015');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('255c1982e9e51e02cdca5ae7a1b77fee92bb89ae27660943abae2f41bae2434e', '0005_idempotency', '2026-11-26 22:17:25.455326');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('8d9102650985a619cdb395f0645c89935a1143c18b6bc10537ceb211f45a06c4', '0006_columns_of_memberships', '2026-11-26 22:17:25.459433');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('44ecece361ee732aa4026b4168febef5305781668d43a2d6b069c30a607a7244', '0007_evaluator', '2026-11-26 22:17:25.46676');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('d8d49d40af91fd566734e7e5d6e81e4e8a3b69c627a6d97bdb606e9168e90543', '0008_idempotency_user', '2026-11-26 22:17:25.471243');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('6e13bb94bff2aa697a1ebe7e662aea2eba8502c0442d70bb97cd8b69b6b5c7aa', '0009_idempotency_user_of_old_answers', '2026-11-26 22:17:25.475614');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('fcc1943c0b93d76e5af12defe475260503433bc607d5278464cd37389823fb5c', '0010_deploys', '2026-11-26 22:17:25.484245');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('0ead86235f4c0674f18423f83ab50fc5fd3863da9a3583b1f7240ab0b287de76', '0011_layers', '2026-11-26 22:17:25.49642');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('ed8afa85f884fea594b04d3953a75f18b50a8a474902baacbc33b61392479d8c', '0012_one_assignment_in_layer', '2026-11-26 22:17:25.500952');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('be7dfd9891b2574fc9f8dc33558a32c79c2db24a5a19cd0cdcc409c47d6ebea8', '0013_told_until', '2026-11-26 22:17:25.504071');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('be7e1860dd952694ff2a20f215333c08265d0b8d0dbf1a3979dffd1aebcb1123', '0014_changes_by_time', '2026-11-26 22:17:25.510815');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('5bb7c7ed5fce0c8e4796a12b9ce943a65380357b4e5b328b2c16740bd8738942', '0015_columns_of_rollouts', '2026-11-26 22:17:25.521633');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('442a06599ffbff06cb195975273c5e4ce55091201b67e2808420b5edc55f6d75', '0001_roles_and_schema', '2026-11-26 23:01:07.884345');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('b672f77c494960abe76a90bfb2efc9692e396e2e60f7a1400c8c9c4403b64dd0', '0002_segments_and_users', '2026-11-26 23:01:07.900533');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('dcb7f91ab8126d9cb9cf4c00551d5557a26a7ddd54f18767b12aab17e5e4acdd', '0003_memberships', '2026-11-26 23:01:07.90724');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('09930831877f5eb7aed1449a5149eb995ce89de405b924adcc748721cb5a8edc', '0004_keys_and_upkeep', '2026-11-26 23:01:07.917556');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('255c1982e9e51e02cdca5ae7a1b77fee92bb89ae27660943abae2f41bae2434e', '0005_idempotency', '2026-11-26 23:01:07.922473');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('8d9102650985a619cdb395f0645c89935a1143c18b6bc10537ceb211f45a06c4', '0006_columns_of_memberships', '2026-11-26 23:01:07.925864');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('44ecece361ee732aa4026b4168febef5305781668d43a2d6b069c30a607a7244', '0007_evaluator', '2026-11-26 23:01:07.93044');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('d8d49d40af91fd566734e7e5d6e81e4e8a3b69c627a6d97bdb606e9168e90543', '0008_idempotency_user', '2026-11-26 23:01:07.9338');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('6e13bb94bff2aa697a1ebe7e662aea2eba8502c0442d70bb97cd8b69b6b5c7aa', '0009_idempotency_user_of_old_answers', '2026-11-26 23:01:07.93701');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('fcc1943c0b93d76e5af12defe475260503433bc607d5278464cd37389823fb5c', '0010_deploys', '2026-11-26 23:01:07.941337');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('0ead86235f4c0674f18423f83ab50fc5fd3863da9a3583b1f7240ab0b287de76', '0011_layers', '2026-11-26 23:01:07.951008');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('ed8afa85f884fea594b04d3953a75f18b50a8a474902baacbc33b61392479d8c', '0012_one_assignment_in_layer', '2026-11-26 23:01:07.954504');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('be7dfd9891b2574fc9f8dc33558a32c79c2db24a5a19cd0cdcc409c47d6ebea8', '0013_told_until', '2026-11-26 23:01:07.957246');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('be7e1860dd952694ff2a20f215333c08265d0b8d0dbf1a3979dffd1aebcb1123', '0014_changes_by_time', '2026-11-26 23:01:07.962474');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('5bb7c7ed5fce0c8e4796a12b9ce943a65380357b4e5b328b2c16740bd8738942', '0015_columns_of_rollouts', '2026-11-26 23:01:07.971288');
 
-INSERT INTO segmentation_migrations._yoyo_version VALUES (2, '2026-11-26 22:17:25.291813');
+INSERT INTO segmentation_migrations._yoyo_version VALUES (2, '2026-11-26 23:01:07.76359');
 
 SELECT pg_catalog.setval('segmentation.deploys_deploy_seq', 1, true);
 
