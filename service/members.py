@@ -20,6 +20,7 @@ from litestar.params import HeaderParameter, QueryParameter
 from service.docs.openapi import csv_rows
 from service.http.answers import Csv, Json
 from service.http.bodies import ApiRequest, is_zipped
+from service.http.connections import while_connected
 from service.http.idempotency import idempotent
 from service.http.negotiation import GZIP, preferred_type
 from service.http.parameters import Digits, Moment
@@ -118,7 +119,8 @@ async def import_members(
         # Refuses what can be refused before the body comes.
         await caller.change("http_begin_import", **change)
         await copy_in(caller.connection, request.upload(), is_zipped=zipped, limits=limits)
-        return Json(await caller.change("http_finish_import", **change, dry_run=dry_run))
+        finish = caller.change("http_finish_import", **change, dry_run=dry_run)
+        return Json(await while_connected(request.receive, finish))
 
 
 @get(

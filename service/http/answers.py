@@ -1,9 +1,7 @@
 """Answers: JSON sent on as PostgreSQL built it, and rows streamed as CSV by COPY, never whole in memory."""
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 from litestar import Request, Response, Router
@@ -12,7 +10,7 @@ from litestar.types import Message, Receive, Scope, Send
 
 from service.http.auth import OPEN
 from service.http.bodies import Pace
-from service.http.connections import is_head
+from service.http.connections import is_head, while_connected
 from service.http.metrics import TRANSFER_BYTES
 
 T = TypeVar("T")
@@ -134,25 +132,11 @@ class Csv(Response[bytes]):
             await self._copy(output=pass_on)
             await pass_on(b"", more=False)
 
-        transferring = asyncio.create_task(transfer())
-        gone = asyncio.create_task(_disconnected(receive))
         try:
-            await asyncio.wait({transferring, gone}, return_when=asyncio.FIRST_COMPLETED)
-            if transferring.done():
-                transferring.result()
+            await while_connected(receive, transfer())
         except Exception as error:
             # Before the first byte, the error is answered. After it, all that can be done is to end without
             # the last chunk: the server closes the connection, and the client sees that rows are missing.
             if not self._started:
                 raise
             log.warning("%s %s was broken off: %r", scope["method"], scope["path_template"], error)
-        finally:
-            for task in (gone, transferring):
-                task.cancel()
-                with suppress(asyncio.CancelledError, Exception):
-                    await task
-
-
-async def _disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass

@@ -2,12 +2,17 @@
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.http.problems import Problem
+
+T = TypeVar("T")
 
 # Seconds in which the rest of a body is read after its answer.
 LINGER = 10
@@ -145,3 +150,23 @@ class Body:
                     await self.receive()
         except TimeoutError:
             pass
+
+
+async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
+    """Do some work after the body has come, and cancel it if the client goes away meanwhile."""
+    working, gone = asyncio.create_task(work), asyncio.create_task(_disconnected(receive))
+    try:
+        await asyncio.wait({working, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise Problem("malformed_request", "The client went away before it was answered.")
+        return working.result()
+    finally:
+        for task in (gone, working):
+            task.cancel()
+            with suppress(asyncio.CancelledError, Exception):
+                await task
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -440,6 +440,19 @@ def test_an_upload_that_breaks_off_leaves_nothing(server: Client, db: Database) 
     assert server.imports("BROKEN", "1\n2\n", **{"Idempotency-Key": "broken"})["changed"] == 2
 
 
+def test_an_import_ends_with_its_client_also_when_all_of_it_has_come(server: Client, db: Database) -> None:
+    db.rows("select create_segment('LEFT')")
+    with db.connection.transaction():
+        db.rows("lock table segmentation.memberships in share mode")
+        upload = server.begin_upload("Content-Length: 2", slug="LEFT")
+        upload.sendall(b"1\n")
+        waits = "wait_event_type = 'Lock' and query like '%%http_finish_import%%'"
+        wait_until(lambda: db.rows("select pg_stat_clear_snapshot()") and transfers(db, waits) == 1)
+        upload.close()
+        wait_until(lambda: db.rows("select pg_stat_clear_snapshot()") and transfers(db) == 0)
+    assert db.value("select assigned from segment_stats('LEFT')") == 0
+
+
 def test_an_upload_of_which_nothing_comes_for_too_long_is_cut_off(impatient: Client, db: Database) -> None:
     db.rows("select create_segment('STALLED')")
     upload = impatient.begin_upload("Content-Length: 1000000", slug="STALLED")
