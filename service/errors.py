@@ -118,6 +118,9 @@ def answer_problem(request: Request[Any, Any, Any], error: Exception) -> Respons
     # The route, not the path: a path may hold a secret or a line break.
     where = f"{request.method} {request.scope.get('path_template')}"
     if kind.status == 500:
+        if context := getattr(error, "context", None):
+            # Where it happened in SQL, which PostgreSQL's own log leaves out.
+            error.add_note(f"CONTEXT: {context}")
         log.error("%s failed", where, exc_info=error)
     elif kind.status > 500:
         log.warning("%s: %s: %s", where, kind.code, error.__cause__ or error)

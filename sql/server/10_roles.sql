@@ -6,6 +6,7 @@
 do $$
 declare
   wrong record;
+  short text[] := '{log_error_verbosity=terse,log_min_error_statement=panic}';
 begin
   for wrong in
     select r.rolname, w.login, w.inherit
@@ -62,13 +63,15 @@ begin
     end if;
   end loop;
 
-  -- Nothing is set for them, as members do not inherit settings of a role: set what you want for your own logins.
+  -- Nothing is set for them but how the service's errors are logged. Members do not inherit settings of a role: set
+  -- what you want for your own logins.
   for wrong in
     select r.rolname, s.setdatabase, s.setconfig
     from pg_catalog.pg_db_role_setting as s
     join pg_catalog.pg_roles as r on r.oid = s.setrole
     where r.rolname ~ '^segmentation_(owner|evaluator|reader|editor|admin|jobs|service)$'
       and s.setdatabase in (0, (select d.oid from pg_catalog.pg_database as d where d.datname = current_database()))
+      and not (r.rolname = 'segmentation_service' and s.setdatabase = 0 and s.setconfig <@ short)
   loop
     if wrong.setdatabase = 0 then
       execute format('alter role %I reset all', wrong.rolname);
@@ -77,5 +80,18 @@ begin
     end if;
     raise notice 'settings of role % are gone: %', wrong.rolname, wrong.setconfig;
   end loop;
+
+  -- A client's 404 or 422 is an error in PostgreSQL's log. For the service's login it is one line, without DETAIL, CONTEXT
+  -- and STATEMENT. Only a superuser may set that, or whom one granted it.
+  if has_parameter_privilege('log_error_verbosity', 'set') and has_parameter_privilege('log_min_error_statement', 'set')
+    and not exists (
+      select
+      from pg_catalog.pg_db_role_setting as s
+      where s.setrole = 'segmentation_service'::regrole and s.setdatabase = 0 and s.setconfig @> short
+    )
+  then
+    alter role segmentation_service set log_error_verbosity = 'terse';
+    alter role segmentation_service set log_min_error_statement = 'panic';
+  end if;
 end
 $$;

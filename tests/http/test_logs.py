@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from service.http.logs import JsonLines, Lines
 from tests.conftest import Database
@@ -124,6 +126,18 @@ def test_postgresql_logs_what_fails_and_what_is_slow_under_the_id(
                 line for line in server_log().splitlines() if f" segmentation service {request_id}: " in line
             ]
             assert any(kind in line for line in lines), (method, path, server_log()[-2000:])
+
+
+def test_what_a_client_asks_wrongly_is_one_line_of_postgresqls_log(
+    database_url: str, db: Database, server_log: Callable[[], str]
+) -> None:
+    db.rows("alter role segmentation_service password 'sesame'")
+    login = make_conninfo(database_url, user="segmentation_service", password="sesame")
+    with psycopg.connect(login) as service, pytest.raises(psycopg.errors.ForeignKeyViolation):
+        service.execute("set role segmentation_editor")
+        service.execute("select segmentation.change_user_segments(1, '{NOPE}')")
+    (line,) = server_log().splitlines()
+    assert line.endswith("ERROR:  unknown segments: NOPE")
 
 
 def test_postgresql_names_the_request_while_it_runs_and_no_longer(reader: Api, db: Database) -> None:
