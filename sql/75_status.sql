@@ -1,5 +1,22 @@
 -- How the service is: for DBAs, for GET /health/ready and, as numbers that an alarm can be set on, for GET /metrics.
 
+-- How far a standby is behind its primary; null on a primary. It is not behind where it has replayed all that has come
+-- and is connected for more: pg_stat_wal_receiver lists no other. Otherwise it may lack whatever came after the last
+-- change that it has replayed; the sweep makes one each minute.
+create or replace function segmentation.standby_lag () returns interval
+  language sql
+  stable
+  set search_path = pg_catalog, pg_temp
+as $$
+  select case
+    when not pg_is_in_recovery() then null
+    when not exists (select from pg_stat_wal_receiver) or pg_last_wal_receive_lsn() > pg_last_wal_replay_lsn()
+      then greatest(
+        segmentation.clock() - coalesce(pg_last_xact_replay_timestamp(), pg_postmaster_start_time()), interval '0')
+    else interval '0'
+  end
+$$;
+
 -- A service says which version it needs, by its digest: one that the database has had is there still, as a deploy keeps
 -- what the service before it calls. A database that went back to an earlier version has forgotten the later ones.
 create or replace function segmentation.service_status (
@@ -49,13 +66,19 @@ begin
       'They are made at need as well; to make them now: select ensure_history_partitions(3);'
     from segmentation.history_partitions() as h
     where h.month_start > moment
+    union all
+    select 6, 'behind the primary', l.lag < interval '10 minutes',
+      round(extract(epoch from l.lag), 1) || ' s',
+      'Does this standby receive WAL (pg_stat_wal_receiver), or is its replay paused? It answers as of that long ago.'
+    from segmentation.standby_lag() as l (lag)
+    where l.lag is not null
   ) as s
   order by s.position;
 end
 $$;
 
 comment on function segmentation.service_status(text) is
-  'How the service is: schema version (and whether the one with the digest needed is in it), bucket vectors, last sweep, oldest end not yet swept, partitions ahead. Example: select * from service_status();';
+  'How the service is: schema version (and whether the one with the digest needed is in it), bucket vectors, last sweep, oldest end not yet swept, partitions ahead; on a standby also how far it is behind. Example: select * from service_status();';
 
 create or replace function segmentation.http_service_status (
   needed text
@@ -104,6 +127,12 @@ begin
   from segmentation.oldest_unswept(moment) as o (ended_at)
   union all
   select
+    'standby_lag_seconds', 'How far this standby is behind its primary; absent on a primary',
+    extract(epoch from l.lag)::double precision
+  from segmentation.standby_lag() as l (lag)
+  where l.lag is not null
+  union all
+  select
     'segments', 'Segments that are not deleted', count(*)::double precision
   from segmentation.segments as s
   where s.deleted_at = 'infinity'
@@ -116,4 +145,4 @@ end
 $$;
 
 comment on function segmentation.service_metrics() is
-  'Numbers for GET /metrics: age of the last sweep, lag of the sweep, segments, items out of order. Example: select * from service_metrics();';
+  'Numbers for GET /metrics: age of the last sweep, lag of the sweep and of a standby, segments, items out of order. Example: select * from service_metrics();';

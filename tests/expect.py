@@ -35,6 +35,12 @@ MOCK_CRON = """
     grant all on cron.job to segmentation_jobs;
 """
 
+# Makes a database look like a standby that is behind.
+LATE = """
+    create or replace function segmentation.standby_lag() returns interval language sql stable
+      as $$ select interval '{}' $$
+"""
+
 
 class OpenEndLoader(TimestamptzLoader):
     """Read infinity, which no datetime can hold, as FOREVER."""

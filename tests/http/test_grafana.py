@@ -11,6 +11,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.conftest import Database
+from tests.expect import LATE
 from tests.http.conftest import Api
 
 DOCS = Path(__file__).parents[2] / "service" / "docs"
@@ -111,6 +112,7 @@ def labels(reader: Api, db: Database) -> dict[str, set[str]]:
     db.rows("alter function segmentation.http_user_segments_each rename to hidden")
     assert reader.send("GET", "/v1/users/1/segments").status_code == 500
     db.rows("call sweep()")
+    db.rows(LATE.format("1 minute"))
     text = reader.send("GET", "/metrics").text
     found: dict[str, set[str]] = {}
     for family in text_string_to_metric_families(text):

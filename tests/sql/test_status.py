@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 from tests.conftest import NOON, Clock, Database
-from tests.expect import MOCK_CRON
+from tests.expect import LATE, MOCK_CRON
 
 FRIDAY = datetime(2026, 11, 27, tzinfo=UTC)
 
@@ -66,6 +66,13 @@ def test_missing_partitions_are_told(db: Database, clock: Clock) -> None:
     assert not status(db)["history partitions ahead"]
     db.rows("select ensure_history_partitions(1)")
     assert status(db)["history partitions ahead"]
+
+
+def test_a_standby_that_is_far_behind_is_told(db: Database, clock: Clock) -> None:
+    assert "behind the primary" not in status(db)
+    for lag, is_well in (("9 minutes", True), ("11 minutes", False)):
+        db.rows(LATE.format(lag))
+        assert status(db)["behind the primary"] is is_well
 
 
 def test_without_a_version_the_migrations_are_to_be_applied(db: Database) -> None:

@@ -4,6 +4,7 @@ TRUST_ROUNDS=100 repeats every fault a hundred times.
 """
 
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -291,6 +292,15 @@ def test_a_standby_answers_and_refuses_changes_until_later(cluster: Cluster, loa
         )
         assert writer.patch("/v1/users/2/segments", json={"add": ["A"]}).status_code == 200
         standby.has_all_of(cluster)
+        assert lag(client) == 0
+        replay = Database(standby.url)
+        replay.rows("select pg_wal_replay_pause()")
+        assert writer.patch("/v1/users/2/segments", json={"add": ["B"], "remove": ["A"]}).status_code == 200
+        wait_until(lambda: lag(client) > 0)
+        replay.rows("select pg_wal_replay_resume()")
+        replay.connection.close()
+        assert writer.patch("/v1/users/2/segments", json={"add": ["A"], "remove": ["B"]}).status_code == 200
+        standby.has_all_of(cluster)
         cluster.kill()
         # Its connections break when they are used next.
         wait_until(lambda: writer.put("/v1/users/3").status_code != 204)
@@ -305,6 +315,17 @@ def test_a_standby_answers_and_refuses_changes_until_later(cluster: Cluster, loa
             assert added.status_code == 200
             assert each.get("/v1/users/2/segments").json()["segments"] == ["A", "B", "EVERYBODY"]
     cluster.start()
+
+
+def lag(client: httpx.Client) -> float:
+    """How many seconds the standby is behind, as ready and the metrics say."""
+    (metric,) = re.findall(
+        r"^segmentation_standby_lag_seconds (\S+)", client.get("/metrics").text, re.MULTILINE
+    )
+    (part,) = (p for p in client.get("/health/ready").json()["parts"] if p["item"] == "behind the primary")
+    assert part["ok"]
+    assert (part["value"] == "0.0 s") is (float(metric) == 0)
+    return float(metric)
 
 
 def is_read_only(client: httpx.Client) -> None:

@@ -14,7 +14,7 @@ CREATE SCHEMA segmentation;
 
 ALTER SCHEMA segmentation OWNER TO segmentation_owner;
 
-COMMENT ON SCHEMA segmentation IS 'Dynamic user segmentation, version 2.0.0 (3a9186f2ff01)';
+COMMENT ON SCHEMA segmentation IS 'Dynamic user segmentation, version 2.0.0 (a9d6d76269e6)';
 
 CREATE SCHEMA segmentation_migrations;
 
@@ -6377,6 +6377,12 @@ begin
   from segmentation.oldest_unswept(moment) as o (ended_at)
   union all
   select
+    'standby_lag_seconds', 'How far this standby is behind its primary; absent on a primary',
+    extract(epoch from l.lag)::double precision
+  from segmentation.standby_lag() as l (lag)
+  where l.lag is not null
+  union all
+  select
     'segments', 'Segments that are not deleted', count(*)::double precision
   from segmentation.segments as s
   where s.deleted_at = 'infinity'
@@ -6390,7 +6396,7 @@ $$;
 
 ALTER FUNCTION segmentation.service_metrics() OWNER TO segmentation_owner;
 
-COMMENT ON FUNCTION segmentation.service_metrics() IS 'Numbers for GET /metrics: age of the last sweep, lag of the sweep, segments, items out of order. Example: select * from service_metrics();';
+COMMENT ON FUNCTION segmentation.service_metrics() IS 'Numbers for GET /metrics: age of the last sweep, lag of the sweep and of a standby, segments, items out of order. Example: select * from service_metrics();';
 
 CREATE FUNCTION segmentation.service_status(needed text DEFAULT NULL::text) RETURNS TABLE(item text, ok boolean, value text, hint text)
     LANGUAGE plpgsql SECURITY DEFINER
@@ -6435,6 +6441,12 @@ begin
       'They are made at need as well; to make them now: select ensure_history_partitions(3);'
     from segmentation.history_partitions() as h
     where h.month_start > moment
+    union all
+    select 6, 'behind the primary', l.lag < interval '10 minutes',
+      round(extract(epoch from l.lag), 1) || ' s',
+      'Does this standby receive WAL (pg_stat_wal_receiver), or is its replay paused? It answers as of that long ago.'
+    from segmentation.standby_lag() as l (lag)
+    where l.lag is not null
   ) as s
   order by s.position;
 end
@@ -6442,7 +6454,7 @@ $_$;
 
 ALTER FUNCTION segmentation.service_status(needed text) OWNER TO segmentation_owner;
 
-COMMENT ON FUNCTION segmentation.service_status(needed text) IS 'How the service is: schema version (and whether the one with the digest needed is in it), bucket vectors, last sweep, oldest end not yet swept, partitions ahead. Example: select * from service_status();';
+COMMENT ON FUNCTION segmentation.service_status(needed text) IS 'How the service is: schema version (and whether the one with the digest needed is in it), bucket vectors, last sweep, oldest end not yet swept, partitions ahead; on a standby also how far it is behind. Example: select * from service_status();';
 
 CREATE FUNCTION segmentation.set_actor(actor text, reason text) RETURNS void
     LANGUAGE plpgsql
@@ -6610,6 +6622,23 @@ CREATE FUNCTION segmentation.stamp_tolerance() RETURNS interval
 ALTER FUNCTION segmentation.stamp_tolerance() OWNER TO segmentation_owner;
 
 COMMENT ON FUNCTION segmentation.stamp_tolerance() IS 'Internal: called by other functions of this schema, not by people.';
+
+CREATE FUNCTION segmentation.standby_lag() RETURNS interval
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  select case
+    when not pg_is_in_recovery() then null
+    when not exists (select from pg_stat_wal_receiver) or pg_last_wal_receive_lsn() > pg_last_wal_replay_lsn()
+      then greatest(
+        segmentation.clock() - coalesce(pg_last_xact_replay_timestamp(), pg_postmaster_start_time()), interval '0')
+    else interval '0'
+  end
+$$;
+
+ALTER FUNCTION segmentation.standby_lag() OWNER TO segmentation_owner;
+
+COMMENT ON FUNCTION segmentation.standby_lag() IS 'Internal: called by other functions of this schema, not by people.';
 
 CREATE PROCEDURE segmentation.sweep(IN batch_rows integer DEFAULT 5000, IN max_seconds integer DEFAULT 50)
     LANGUAGE plpgsql
@@ -7184,134 +7213,135 @@ ALTER TABLE ONLY segmentation.membership_history ATTACH PARTITION segmentation.m
 
 ALTER TABLE ONLY segmentation.membership_history ATTACH PARTITION segmentation.membership_history_2027_02 FOR VALUES FROM ('2027-02-01 00:00:00+00') TO ('2027-03-01 00:00:00+00');
 
-INSERT INTO segmentation.api_keys VALUES ('web-shop', 'reader', '\x210471fea07bc30fb8b3ea8e7d930a119ab871a5fafd06d3474052692efdd475', '2026-11-26 23:01:08.684024+00', 'infinity', 'infinity');
+INSERT INTO segmentation.api_keys VALUES ('web-shop', 'reader', '\xbc09be8f3c1a82a8331464a888f5a1d78eb596b13d6b44e344f03464ca9aafb8', '2026-11-27 00:08:30.859077+00', 'infinity', 'infinity');
 
-INSERT INTO segmentation.deploys OVERRIDING SYSTEM VALUE VALUES (1, '3a9186f2ff01', '2.0.0 (3a9186f2ff01)', '2026-11-26 23:01:08.446095+00');
+INSERT INTO segmentation.deploys OVERRIDING SYSTEM VALUE VALUES (1, 'a9d6d76269e6', '2.0.0 (a9d6d76269e6)', '2026-11-27 00:08:29.359825+00');
 
-INSERT INTO segmentation.membership_history_2026_11 VALUES (1, 1, true, '2026-11-26 23:01:08.622409+00', '2026-11-26 23:01:08.635698+00', 'postgres', 'import', 'removed', 'postgres', 'ticket');
-INSERT INTO segmentation.membership_history_2026_11 VALUES (2, 1, true, '2026-11-26 23:01:08.622409+00', '2026-11-26 23:01:08.651723+00', 'postgres', 'import', 'removed', 'postgres', NULL);
-INSERT INTO segmentation.membership_history_2026_11 VALUES (1, 3, true, '2026-11-26 23:01:08.643995+00', '2026-11-26 23:01:08.674814+00', 'postgres', NULL, 'segment_deleted', 'postgres', 'over');
-INSERT INTO segmentation.membership_history_2026_11 VALUES (3, 3, true, '2026-11-26 23:01:08.659659+00', '2026-11-26 23:01:08.674814+00', 'postgres', NULL, 'segment_deleted', 'postgres', 'over');
+INSERT INTO segmentation.membership_history_2026_11 VALUES (1, 1, true, '2026-11-27 00:08:30.704635+00', '2026-11-27 00:08:30.762192+00', 'postgres', 'import', 'removed', 'postgres', 'ticket');
+INSERT INTO segmentation.membership_history_2026_11 VALUES (2, 1, true, '2026-11-27 00:08:30.704635+00', '2026-11-27 00:08:30.803978+00', 'postgres', 'import', 'removed', 'postgres', NULL);
+INSERT INTO segmentation.membership_history_2026_11 VALUES (1, 3, true, '2026-11-27 00:08:30.769999+00', '2026-11-27 00:08:30.830234+00', 'postgres', NULL, 'segment_deleted', 'postgres', 'over');
+INSERT INTO segmentation.membership_history_2026_11 VALUES (3, 3, true, '2026-11-27 00:08:30.817716+00', '2026-11-27 00:08:30.830234+00', 'postgres', NULL, 'segment_deleted', 'postgres', 'over');
 
-INSERT INTO segmentation.memberships VALUES (3, 1, true, '2026-11-26 23:01:08.622409+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 23:01:08.622409+00', NULL);
-INSERT INTO segmentation.memberships VALUES (4, 1, true, '2026-11-26 23:01:08.622409+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 23:01:08.622409+00', NULL);
-INSERT INTO segmentation.memberships VALUES (5, 1, true, '2026-11-26 23:01:08.622409+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 23:01:08.622409+00', NULL);
-INSERT INTO segmentation.memberships VALUES (6, 1, true, '2026-11-26 23:01:08.622409+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 23:01:08.622409+00', NULL);
-INSERT INTO segmentation.memberships VALUES (7, 1, true, '2026-11-26 23:01:08.622409+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 23:01:08.622409+00', NULL);
-INSERT INTO segmentation.memberships VALUES (8, 1, true, '2026-11-26 23:01:08.622409+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 23:01:08.622409+00', NULL);
-INSERT INTO segmentation.memberships VALUES (9, 1, true, '2026-11-26 23:01:08.622409+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 23:01:08.622409+00', NULL);
-INSERT INTO segmentation.memberships VALUES (10, 1, true, '2026-11-26 23:01:08.622409+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 23:01:08.622409+00', NULL);
-INSERT INTO segmentation.memberships VALUES (11, 1, true, '2026-11-26 23:01:08.622409+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 23:01:08.622409+00', NULL);
-INSERT INTO segmentation.memberships VALUES (12, 1, true, '2026-11-26 23:01:08.622409+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 23:01:08.622409+00', NULL);
-INSERT INTO segmentation.memberships VALUES (13, 1, true, '2026-11-26 23:01:08.622409+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 23:01:08.622409+00', NULL);
-INSERT INTO segmentation.memberships VALUES (14, 1, true, '2026-11-26 23:01:08.622409+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 23:01:08.622409+00', NULL);
-INSERT INTO segmentation.memberships VALUES (15, 1, true, '2026-11-26 23:01:08.622409+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 23:01:08.622409+00', NULL);
-INSERT INTO segmentation.memberships VALUES (16, 1, true, '2026-11-26 23:01:08.622409+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 23:01:08.622409+00', NULL);
-INSERT INTO segmentation.memberships VALUES (17, 1, true, '2026-11-26 23:01:08.622409+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 23:01:08.622409+00', NULL);
-INSERT INTO segmentation.memberships VALUES (18, 1, true, '2026-11-26 23:01:08.622409+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 23:01:08.622409+00', NULL);
-INSERT INTO segmentation.memberships VALUES (19, 1, true, '2026-11-26 23:01:08.622409+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 23:01:08.622409+00', NULL);
-INSERT INTO segmentation.memberships VALUES (20, 1, true, '2026-11-26 23:01:08.622409+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-26 23:01:08.622409+00', NULL);
-INSERT INTO segmentation.memberships VALUES (1, 1, true, '2026-11-26 23:01:08.643995+00', '2098-01-01 00:00:00+00', 'postgres', NULL, 'postgres', NULL, '2026-11-26 23:01:08.643995+00', NULL);
-INSERT INTO segmentation.memberships VALUES (4, 2, true, '2097-01-01 00:00:00+00', 'infinity', 'postgres', NULL, NULL, NULL, '2026-11-26 23:01:08.667668+00', NULL);
+INSERT INTO segmentation.memberships VALUES (3, 1, true, '2026-11-27 00:08:30.704635+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:08:30.704635+00', NULL);
+INSERT INTO segmentation.memberships VALUES (4, 1, true, '2026-11-27 00:08:30.704635+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:08:30.704635+00', NULL);
+INSERT INTO segmentation.memberships VALUES (5, 1, true, '2026-11-27 00:08:30.704635+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:08:30.704635+00', NULL);
+INSERT INTO segmentation.memberships VALUES (6, 1, true, '2026-11-27 00:08:30.704635+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:08:30.704635+00', NULL);
+INSERT INTO segmentation.memberships VALUES (7, 1, true, '2026-11-27 00:08:30.704635+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:08:30.704635+00', NULL);
+INSERT INTO segmentation.memberships VALUES (8, 1, true, '2026-11-27 00:08:30.704635+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:08:30.704635+00', NULL);
+INSERT INTO segmentation.memberships VALUES (9, 1, true, '2026-11-27 00:08:30.704635+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:08:30.704635+00', NULL);
+INSERT INTO segmentation.memberships VALUES (10, 1, true, '2026-11-27 00:08:30.704635+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:08:30.704635+00', NULL);
+INSERT INTO segmentation.memberships VALUES (11, 1, true, '2026-11-27 00:08:30.704635+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:08:30.704635+00', NULL);
+INSERT INTO segmentation.memberships VALUES (12, 1, true, '2026-11-27 00:08:30.704635+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:08:30.704635+00', NULL);
+INSERT INTO segmentation.memberships VALUES (13, 1, true, '2026-11-27 00:08:30.704635+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:08:30.704635+00', NULL);
+INSERT INTO segmentation.memberships VALUES (14, 1, true, '2026-11-27 00:08:30.704635+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:08:30.704635+00', NULL);
+INSERT INTO segmentation.memberships VALUES (15, 1, true, '2026-11-27 00:08:30.704635+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:08:30.704635+00', NULL);
+INSERT INTO segmentation.memberships VALUES (16, 1, true, '2026-11-27 00:08:30.704635+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:08:30.704635+00', NULL);
+INSERT INTO segmentation.memberships VALUES (17, 1, true, '2026-11-27 00:08:30.704635+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:08:30.704635+00', NULL);
+INSERT INTO segmentation.memberships VALUES (18, 1, true, '2026-11-27 00:08:30.704635+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:08:30.704635+00', NULL);
+INSERT INTO segmentation.memberships VALUES (19, 1, true, '2026-11-27 00:08:30.704635+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:08:30.704635+00', NULL);
+INSERT INTO segmentation.memberships VALUES (20, 1, true, '2026-11-27 00:08:30.704635+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:08:30.704635+00', NULL);
+INSERT INTO segmentation.memberships VALUES (1, 1, true, '2026-11-27 00:08:30.769999+00', '2098-01-01 00:00:00+00', 'postgres', NULL, 'postgres', NULL, '2026-11-27 00:08:30.769999+00', NULL);
+INSERT INTO segmentation.memberships VALUES (2, 2, false, '2026-11-27 00:08:30.803978+00', 'infinity', 'postgres', NULL, NULL, NULL, '2026-11-27 00:08:30.803978+00', NULL);
+INSERT INTO segmentation.memberships VALUES (4, 2, true, '2097-01-01 00:00:00+00', 'infinity', 'postgres', NULL, NULL, NULL, '2026-11-27 00:08:30.825404+00', NULL);
 
-INSERT INTO segmentation.report_links VALUES ('\x027aa290696960e70540c757f67acea566a0e8353d0bbdf96672c8281510f2fd', '2026-11', 1, '2026-11-26 23:01:08.682393+00', '2026-11-27 23:01:08.68148+00', 'postgres');
+INSERT INTO segmentation.report_links VALUES ('\x6a11d04e4127c903812654c71adba077ac788ab3eb43987a41130bcb92c28dea', '2026-11', 1, '2026-11-27 00:08:30.857903+00', '2026-11-28 00:08:30.856622+00', 'postgres');
 
 INSERT INTO segmentation.retention VALUES ('-infinity', true);
 
-INSERT INTO segmentation.rollouts VALUES (2, 1223742175455848100, 40, DEFAULT, '2026-11-26 23:01:08.596252+00', '2026-11-26 23:01:08.607773+00', 'postgres', NULL, '2026-11-26 23:01:08.607773+00', NULL, NULL);
-INSERT INTO segmentation.rollouts VALUES (2, 1223742175455848100, 80, DEFAULT, '2099-01-01 00:00:00+00', 'infinity', 'postgres', NULL, '2026-11-26 23:01:08.612142+00', NULL, NULL);
-INSERT INTO segmentation.rollouts VALUES (2, 1223742175455848100, 60, DEFAULT, '2026-11-26 23:01:08.607773+00', '2099-01-01 00:00:00+00', 'postgres', NULL, '2026-11-26 23:01:08.607773+00', NULL, NULL);
-INSERT INTO segmentation.rollouts VALUES (3, -8002746138555002213, 20, DEFAULT, '2026-11-26 23:01:08.602785+00', '2026-11-26 23:01:08.674814+00', 'postgres', NULL, '2026-11-26 23:01:08.674814+00', NULL, NULL);
+INSERT INTO segmentation.rollouts VALUES (2, 8053719371570665804, 40, DEFAULT, '2026-11-27 00:08:30.597127+00', '2026-11-27 00:08:30.67876+00', 'postgres', NULL, '2026-11-27 00:08:30.67876+00', NULL, NULL);
+INSERT INTO segmentation.rollouts VALUES (2, 8053719371570665804, 80, DEFAULT, '2099-01-01 00:00:00+00', 'infinity', 'postgres', NULL, '2026-11-27 00:08:30.68743+00', NULL, NULL);
+INSERT INTO segmentation.rollouts VALUES (2, 8053719371570665804, 60, DEFAULT, '2026-11-27 00:08:30.67876+00', '2099-01-01 00:00:00+00', 'postgres', NULL, '2026-11-27 00:08:30.67876+00', NULL, NULL);
+INSERT INTO segmentation.rollouts VALUES (3, 927999881528195340, 20, DEFAULT, '2026-11-27 00:08:30.674381+00', '2026-11-27 00:08:30.830234+00', 'postgres', NULL, '2026-11-27 00:08:30.830234+00', NULL, NULL);
 
-INSERT INTO segmentation.segment_history VALUES (1, '2026-11-26 23:01:08.5888+00', 'create', 'by hand', NULL, NULL, 'postgres', NULL);
-INSERT INTO segmentation.segment_history VALUES (2, '2026-11-26 23:01:08.596252+00', 'create', NULL, NULL, NULL, 'postgres', NULL);
-INSERT INTO segmentation.segment_history VALUES (2, '2026-11-26 23:01:08.599307+00', 'set_rollout', NULL, 40, '2026-11-26 23:01:08.596252+00', 'postgres', NULL);
-INSERT INTO segmentation.segment_history VALUES (3, '2026-11-26 23:01:08.602785+00', 'create', NULL, NULL, NULL, 'postgres', NULL);
-INSERT INTO segmentation.segment_history VALUES (3, '2026-11-26 23:01:08.605367+00', 'set_rollout', NULL, 20, '2026-11-26 23:01:08.602785+00', 'postgres', NULL);
-INSERT INTO segmentation.segment_history VALUES (2, '2026-11-26 23:01:08.609099+00', 'set_rollout', NULL, 60, '2026-11-26 23:01:08.607773+00', 'postgres', NULL);
-INSERT INTO segmentation.segment_history VALUES (2, '2026-11-26 23:01:08.613248+00', 'set_rollout', NULL, 80, '2099-01-01 00:00:00+00', 'postgres', NULL);
-INSERT INTO segmentation.segment_history VALUES (3, '2026-11-26 23:01:08.674814+00', 'delete', NULL, NULL, NULL, 'postgres', 'over');
+INSERT INTO segmentation.segment_history VALUES (1, '2026-11-27 00:08:30.439439+00', 'create', 'by hand', NULL, NULL, 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (2, '2026-11-27 00:08:30.597127+00', 'create', NULL, NULL, NULL, 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (2, '2026-11-27 00:08:30.6661+00', 'set_rollout', NULL, 40, '2026-11-27 00:08:30.597127+00', 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (3, '2026-11-27 00:08:30.674381+00', 'create', NULL, NULL, NULL, 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (3, '2026-11-27 00:08:30.67646+00', 'set_rollout', NULL, 20, '2026-11-27 00:08:30.674381+00', 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (2, '2026-11-27 00:08:30.680849+00', 'set_rollout', NULL, 60, '2026-11-27 00:08:30.67876+00', 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (2, '2026-11-27 00:08:30.68835+00', 'set_rollout', NULL, 80, '2099-01-01 00:00:00+00', 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (3, '2026-11-27 00:08:30.830234+00', 'delete', NULL, NULL, NULL, 'postgres', 'over');
 
-INSERT INTO segmentation.segments OVERRIDING SYSTEM VALUE VALUES (1, 'A', 'by hand', 4947873259071189507, '2026-11-26 23:01:08.5888+00', 'infinity', false, NULL);
-INSERT INTO segmentation.segments OVERRIDING SYSTEM VALUE VALUES (2, 'B', '', 1223742175455848100, '2026-11-26 23:01:08.596252+00', 'infinity', false, NULL);
-INSERT INTO segmentation.segments OVERRIDING SYSTEM VALUE VALUES (3, 'GONE', '', -8002746138555002213, '2026-11-26 23:01:08.602785+00', '2026-11-26 23:01:08.674814+00', true, NULL);
+INSERT INTO segmentation.segments OVERRIDING SYSTEM VALUE VALUES (1, 'A', 'by hand', -533825136803813391, '2026-11-27 00:08:30.439439+00', 'infinity', false, NULL);
+INSERT INTO segmentation.segments OVERRIDING SYSTEM VALUE VALUES (2, 'B', '', 8053719371570665804, '2026-11-27 00:08:30.597127+00', 'infinity', false, NULL);
+INSERT INTO segmentation.segments OVERRIDING SYSTEM VALUE VALUES (3, 'GONE', '', 927999881528195340, '2026-11-27 00:08:30.674381+00', '2026-11-27 00:08:30.830234+00', true, NULL);
 
-INSERT INTO segmentation.upkeep VALUES ('sweep', '2026-11-26 23:01:08.439453+00', 0);
+INSERT INTO segmentation.upkeep VALUES ('sweep', '2026-11-27 00:08:29.351275+00', 0);
 
-INSERT INTO segmentation.users VALUES (1, '2026-11-26 23:01:08.61597+00');
-INSERT INTO segmentation.users VALUES (2, '2026-11-26 23:01:08.61608+00');
-INSERT INTO segmentation.users VALUES (3, '2026-11-26 23:01:08.616125+00');
-INSERT INTO segmentation.users VALUES (4, '2026-11-26 23:01:08.616131+00');
-INSERT INTO segmentation.users VALUES (5, '2026-11-26 23:01:08.616136+00');
-INSERT INTO segmentation.users VALUES (6, '2026-11-26 23:01:08.61614+00');
-INSERT INTO segmentation.users VALUES (7, '2026-11-26 23:01:08.616144+00');
-INSERT INTO segmentation.users VALUES (8, '2026-11-26 23:01:08.616149+00');
-INSERT INTO segmentation.users VALUES (9, '2026-11-26 23:01:08.616153+00');
-INSERT INTO segmentation.users VALUES (10, '2026-11-26 23:01:08.616157+00');
-INSERT INTO segmentation.users VALUES (11, '2026-11-26 23:01:08.616162+00');
-INSERT INTO segmentation.users VALUES (12, '2026-11-26 23:01:08.616166+00');
-INSERT INTO segmentation.users VALUES (13, '2026-11-26 23:01:08.616171+00');
-INSERT INTO segmentation.users VALUES (14, '2026-11-26 23:01:08.616176+00');
-INSERT INTO segmentation.users VALUES (15, '2026-11-26 23:01:08.616209+00');
-INSERT INTO segmentation.users VALUES (16, '2026-11-26 23:01:08.616214+00');
-INSERT INTO segmentation.users VALUES (17, '2026-11-26 23:01:08.616218+00');
-INSERT INTO segmentation.users VALUES (18, '2026-11-26 23:01:08.616222+00');
-INSERT INTO segmentation.users VALUES (19, '2026-11-26 23:01:08.61623+00');
-INSERT INTO segmentation.users VALUES (20, '2026-11-26 23:01:08.616235+00');
-INSERT INTO segmentation.users VALUES (21, '2026-11-26 23:01:08.616239+00');
-INSERT INTO segmentation.users VALUES (22, '2026-11-26 23:01:08.616243+00');
-INSERT INTO segmentation.users VALUES (23, '2026-11-26 23:01:08.616247+00');
-INSERT INTO segmentation.users VALUES (24, '2026-11-26 23:01:08.616252+00');
-INSERT INTO segmentation.users VALUES (25, '2026-11-26 23:01:08.616256+00');
-INSERT INTO segmentation.users VALUES (26, '2026-11-26 23:01:08.61626+00');
-INSERT INTO segmentation.users VALUES (27, '2026-11-26 23:01:08.616264+00');
-INSERT INTO segmentation.users VALUES (28, '2026-11-26 23:01:08.616268+00');
-INSERT INTO segmentation.users VALUES (29, '2026-11-26 23:01:08.616272+00');
-INSERT INTO segmentation.users VALUES (30, '2026-11-26 23:01:08.616277+00');
-INSERT INTO segmentation.users VALUES (31, '2026-11-26 23:01:08.616282+00');
-INSERT INTO segmentation.users VALUES (32, '2026-11-26 23:01:08.616286+00');
-INSERT INTO segmentation.users VALUES (33, '2026-11-26 23:01:08.61629+00');
-INSERT INTO segmentation.users VALUES (34, '2026-11-26 23:01:08.616294+00');
-INSERT INTO segmentation.users VALUES (35, '2026-11-26 23:01:08.616301+00');
-INSERT INTO segmentation.users VALUES (36, '2026-11-26 23:01:08.616306+00');
-INSERT INTO segmentation.users VALUES (37, '2026-11-26 23:01:08.61631+00');
-INSERT INTO segmentation.users VALUES (38, '2026-11-26 23:01:08.616314+00');
-INSERT INTO segmentation.users VALUES (39, '2026-11-26 23:01:08.616319+00');
-INSERT INTO segmentation.users VALUES (40, '2026-11-26 23:01:08.616323+00');
+INSERT INTO segmentation.users VALUES (1, '2026-11-27 00:08:30.698596+00');
+INSERT INTO segmentation.users VALUES (2, '2026-11-27 00:08:30.698694+00');
+INSERT INTO segmentation.users VALUES (3, '2026-11-27 00:08:30.698723+00');
+INSERT INTO segmentation.users VALUES (4, '2026-11-27 00:08:30.698727+00');
+INSERT INTO segmentation.users VALUES (5, '2026-11-27 00:08:30.698731+00');
+INSERT INTO segmentation.users VALUES (6, '2026-11-27 00:08:30.698734+00');
+INSERT INTO segmentation.users VALUES (7, '2026-11-27 00:08:30.698738+00');
+INSERT INTO segmentation.users VALUES (8, '2026-11-27 00:08:30.698741+00');
+INSERT INTO segmentation.users VALUES (9, '2026-11-27 00:08:30.698748+00');
+INSERT INTO segmentation.users VALUES (10, '2026-11-27 00:08:30.698751+00');
+INSERT INTO segmentation.users VALUES (11, '2026-11-27 00:08:30.698754+00');
+INSERT INTO segmentation.users VALUES (12, '2026-11-27 00:08:30.698758+00');
+INSERT INTO segmentation.users VALUES (13, '2026-11-27 00:08:30.698761+00');
+INSERT INTO segmentation.users VALUES (14, '2026-11-27 00:08:30.698764+00');
+INSERT INTO segmentation.users VALUES (15, '2026-11-27 00:08:30.698767+00');
+INSERT INTO segmentation.users VALUES (16, '2026-11-27 00:08:30.698771+00');
+INSERT INTO segmentation.users VALUES (17, '2026-11-27 00:08:30.698774+00');
+INSERT INTO segmentation.users VALUES (18, '2026-11-27 00:08:30.698778+00');
+INSERT INTO segmentation.users VALUES (19, '2026-11-27 00:08:30.698781+00');
+INSERT INTO segmentation.users VALUES (20, '2026-11-27 00:08:30.698784+00');
+INSERT INTO segmentation.users VALUES (21, '2026-11-27 00:08:30.698787+00');
+INSERT INTO segmentation.users VALUES (22, '2026-11-27 00:08:30.69879+00');
+INSERT INTO segmentation.users VALUES (23, '2026-11-27 00:08:30.698793+00');
+INSERT INTO segmentation.users VALUES (24, '2026-11-27 00:08:30.698796+00');
+INSERT INTO segmentation.users VALUES (25, '2026-11-27 00:08:30.698802+00');
+INSERT INTO segmentation.users VALUES (26, '2026-11-27 00:08:30.698805+00');
+INSERT INTO segmentation.users VALUES (27, '2026-11-27 00:08:30.698808+00');
+INSERT INTO segmentation.users VALUES (28, '2026-11-27 00:08:30.698811+00');
+INSERT INTO segmentation.users VALUES (29, '2026-11-27 00:08:30.698814+00');
+INSERT INTO segmentation.users VALUES (30, '2026-11-27 00:08:30.698817+00');
+INSERT INTO segmentation.users VALUES (31, '2026-11-27 00:08:30.69882+00');
+INSERT INTO segmentation.users VALUES (32, '2026-11-27 00:08:30.698824+00');
+INSERT INTO segmentation.users VALUES (33, '2026-11-27 00:08:30.698827+00');
+INSERT INTO segmentation.users VALUES (34, '2026-11-27 00:08:30.69883+00');
+INSERT INTO segmentation.users VALUES (35, '2026-11-27 00:08:30.698833+00');
+INSERT INTO segmentation.users VALUES (36, '2026-11-27 00:08:30.698836+00');
+INSERT INTO segmentation.users VALUES (37, '2026-11-27 00:08:30.698839+00');
+INSERT INTO segmentation.users VALUES (38, '2026-11-27 00:08:30.698842+00');
+INSERT INTO segmentation.users VALUES (39, '2026-11-27 00:08:30.698845+00');
+INSERT INTO segmentation.users VALUES (40, '2026-11-27 00:08:30.698848+00');
 
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('43c69afe-e9ed-11f1-adfe-02fc00000001', '442a06599ffbff06cb195975273c5e4ce55091201b67e2808420b5edc55f6d75', '0001_roles_and_schema', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 23:01:07.883158');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('43c98944-e9ed-11f1-adfe-02fc00000001', 'b672f77c494960abe76a90bfb2efc9692e396e2e60f7a1400c8c9c4403b64dd0', '0002_segments_and_users', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 23:01:07.900014');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('43ca90dc-e9ed-11f1-adfe-02fc00000001', 'dcb7f91ab8126d9cb9cf4c00551d5557a26a7ddd54f18767b12aab17e5e4acdd', '0003_memberships', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 23:01:07.906775');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('43cc20b4-e9ed-11f1-adfe-02fc00000001', '09930831877f5eb7aed1449a5149eb995ce89de405b924adcc748721cb5a8edc', '0004_keys_and_upkeep', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 23:01:07.917031');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('43cce3b4-e9ed-11f1-adfe-02fc00000001', '255c1982e9e51e02cdca5ae7a1b77fee92bb89ae27660943abae2f41bae2434e', '0005_idempotency', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 23:01:07.921984');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('43cd6ab4-e9ed-11f1-adfe-02fc00000001', '8d9102650985a619cdb395f0645c89935a1143c18b6bc10537ceb211f45a06c4', '0006_columns_of_memberships', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 23:01:07.925399');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('43ce1e3c-e9ed-11f1-adfe-02fc00000001', '44ecece361ee732aa4026b4168febef5305781668d43a2d6b069c30a607a7244', '0007_evaluator', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 23:01:07.929997');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('43cea4ba-e9ed-11f1-adfe-02fc00000001', 'd8d49d40af91fd566734e7e5d6e81e4e8a3b69c627a6d97bdb606e9168e90543', '0008_idempotency_user', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 23:01:07.933431');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('43cf22c8-e9ed-11f1-adfe-02fc00000001', '6e13bb94bff2aa697a1ebe7e662aea2eba8502c0442d70bb97cd8b69b6b5c7aa', '0009_idempotency_user_of_old_answers', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 23:01:07.936644');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('43cfc82c-e9ed-11f1-adfe-02fc00000001', 'fcc1943c0b93d76e5af12defe475260503433bc607d5278464cd37389823fb5c', '0010_deploys', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 23:01:07.940902');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('43d14058-e9ed-11f1-adfe-02fc00000001', '0ead86235f4c0674f18423f83ab50fc5fd3863da9a3583b1f7240ab0b287de76', '0011_layers', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 23:01:07.950552');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('43d1c65e-e9ed-11f1-adfe-02fc00000001', 'ed8afa85f884fea594b04d3953a75f18b50a8a474902baacbc33b61392479d8c', '0012_one_assignment_in_layer', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 23:01:07.953955');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('43d237d8-e9ed-11f1-adfe-02fc00000001', 'be7dfd9891b2574fc9f8dc33558a32c79c2db24a5a19cd0cdcc409c47d6ebea8', '0013_told_until', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 23:01:07.956846');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('43d30438-e9ed-11f1-adfe-02fc00000001', 'be7e1860dd952694ff2a20f215333c08265d0b8d0dbf1a3979dffd1aebcb1123', '0014_changes_by_time', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 23:01:07.962077');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('43d455a4-e9ed-11f1-adfe-02fc00000001', '5bb7c7ed5fce0c8e4796a12b9ce943a65380357b4e5b328b2c16740bd8738942', '0015_columns_of_rollouts', 'apply', 'migrate', 'localhost', NULL, '2026-11-26 23:01:07.970804');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('ab996842-e9f6-11f1-9b5e-02fc00000001', '442a06599ffbff06cb195975273c5e4ce55091201b67e2808420b5edc55f6d75', '0001_roles_and_schema', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:08:27.539317');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('aba33c50-e9f6-11f1-9b5e-02fc00000001', 'b672f77c494960abe76a90bfb2efc9692e396e2e60f7a1400c8c9c4403b64dd0', '0002_segments_and_users', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:08:27.602565');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('aba56926-e9f6-11f1-9b5e-02fc00000001', 'dcb7f91ab8126d9cb9cf4c00551d5557a26a7ddd54f18767b12aab17e5e4acdd', '0003_memberships', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:08:27.616813');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('aba7c0b8-e9f6-11f1-9b5e-02fc00000001', '09930831877f5eb7aed1449a5149eb995ce89de405b924adcc748721cb5a8edc', '0004_keys_and_upkeep', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:08:27.632168');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('aba8cf58-e9f6-11f1-9b5e-02fc00000001', '255c1982e9e51e02cdca5ae7a1b77fee92bb89ae27660943abae2f41bae2434e', '0005_idempotency', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:08:27.63909');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('ababb704-e9f6-11f1-9b5e-02fc00000001', '8d9102650985a619cdb395f0645c89935a1143c18b6bc10537ceb211f45a06c4', '0006_columns_of_memberships', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:08:27.658174');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('abad1496-e9f6-11f1-9b5e-02fc00000001', '44ecece361ee732aa4026b4168febef5305781668d43a2d6b069c30a607a7244', '0007_evaluator', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:08:27.667077');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('abaeda60-e9f6-11f1-9b5e-02fc00000001', 'd8d49d40af91fd566734e7e5d6e81e4e8a3b69c627a6d97bdb606e9168e90543', '0008_idempotency_user', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:08:27.678692');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('abaf7bd2-e9f6-11f1-9b5e-02fc00000001', '6e13bb94bff2aa697a1ebe7e662aea2eba8502c0442d70bb97cd8b69b6b5c7aa', '0009_idempotency_user_of_old_answers', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:08:27.682808');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('abb16f00-e9f6-11f1-9b5e-02fc00000001', 'fcc1943c0b93d76e5af12defe475260503433bc607d5278464cd37389823fb5c', '0010_deploys', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:08:27.695599');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('abb4f4ea-e9f6-11f1-9b5e-02fc00000001', '0ead86235f4c0674f18423f83ab50fc5fd3863da9a3583b1f7240ab0b287de76', '0011_layers', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:08:27.718699');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('abb56ad8-e9f6-11f1-9b5e-02fc00000001', 'ed8afa85f884fea594b04d3953a75f18b50a8a474902baacbc33b61392479d8c', '0012_one_assignment_in_layer', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:08:27.721689');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('abb7f24e-e9f6-11f1-9b5e-02fc00000001', 'be7dfd9891b2574fc9f8dc33558a32c79c2db24a5a19cd0cdcc409c47d6ebea8', '0013_told_until', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:08:27.738286');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('abb8caf2-e9f6-11f1-9b5e-02fc00000001', 'be7e1860dd952694ff2a20f215333c08265d0b8d0dbf1a3979dffd1aebcb1123', '0014_changes_by_time', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:08:27.743826');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('abbdfdd8-e9f6-11f1-9b5e-02fc00000001', '5bb7c7ed5fce0c8e4796a12b9ce943a65380357b4e5b328b2c16740bd8738942', '0015_columns_of_rollouts', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:08:27.777921');
 
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('442a06599ffbff06cb195975273c5e4ce55091201b67e2808420b5edc55f6d75', '0001_roles_and_schema', '2026-11-26 23:01:07.884345');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('b672f77c494960abe76a90bfb2efc9692e396e2e60f7a1400c8c9c4403b64dd0', '0002_segments_and_users', '2026-11-26 23:01:07.900533');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('dcb7f91ab8126d9cb9cf4c00551d5557a26a7ddd54f18767b12aab17e5e4acdd', '0003_memberships', '2026-11-26 23:01:07.90724');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('09930831877f5eb7aed1449a5149eb995ce89de405b924adcc748721cb5a8edc', '0004_keys_and_upkeep', '2026-11-26 23:01:07.917556');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('255c1982e9e51e02cdca5ae7a1b77fee92bb89ae27660943abae2f41bae2434e', '0005_idempotency', '2026-11-26 23:01:07.922473');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('8d9102650985a619cdb395f0645c89935a1143c18b6bc10537ceb211f45a06c4', '0006_columns_of_memberships', '2026-11-26 23:01:07.925864');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('44ecece361ee732aa4026b4168febef5305781668d43a2d6b069c30a607a7244', '0007_evaluator', '2026-11-26 23:01:07.93044');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('d8d49d40af91fd566734e7e5d6e81e4e8a3b69c627a6d97bdb606e9168e90543', '0008_idempotency_user', '2026-11-26 23:01:07.9338');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('6e13bb94bff2aa697a1ebe7e662aea2eba8502c0442d70bb97cd8b69b6b5c7aa', '0009_idempotency_user_of_old_answers', '2026-11-26 23:01:07.93701');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('fcc1943c0b93d76e5af12defe475260503433bc607d5278464cd37389823fb5c', '0010_deploys', '2026-11-26 23:01:07.941337');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('0ead86235f4c0674f18423f83ab50fc5fd3863da9a3583b1f7240ab0b287de76', '0011_layers', '2026-11-26 23:01:07.951008');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('ed8afa85f884fea594b04d3953a75f18b50a8a474902baacbc33b61392479d8c', '0012_one_assignment_in_layer', '2026-11-26 23:01:07.954504');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('be7dfd9891b2574fc9f8dc33558a32c79c2db24a5a19cd0cdcc409c47d6ebea8', '0013_told_until', '2026-11-26 23:01:07.957246');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('be7e1860dd952694ff2a20f215333c08265d0b8d0dbf1a3979dffd1aebcb1123', '0014_changes_by_time', '2026-11-26 23:01:07.962474');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('5bb7c7ed5fce0c8e4796a12b9ce943a65380357b4e5b328b2c16740bd8738942', '0015_columns_of_rollouts', '2026-11-26 23:01:07.971288');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('442a06599ffbff06cb195975273c5e4ce55091201b67e2808420b5edc55f6d75', '0001_roles_and_schema', '2026-11-27 00:08:27.540807');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('b672f77c494960abe76a90bfb2efc9692e396e2e60f7a1400c8c9c4403b64dd0', '0002_segments_and_users', '2026-11-27 00:08:27.602917');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('dcb7f91ab8126d9cb9cf4c00551d5557a26a7ddd54f18767b12aab17e5e4acdd', '0003_memberships', '2026-11-27 00:08:27.617123');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('09930831877f5eb7aed1449a5149eb995ce89de405b924adcc748721cb5a8edc', '0004_keys_and_upkeep', '2026-11-27 00:08:27.63247');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('255c1982e9e51e02cdca5ae7a1b77fee92bb89ae27660943abae2f41bae2434e', '0005_idempotency', '2026-11-27 00:08:27.63941');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('8d9102650985a619cdb395f0645c89935a1143c18b6bc10537ceb211f45a06c4', '0006_columns_of_memberships', '2026-11-27 00:08:27.658791');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('44ecece361ee732aa4026b4168febef5305781668d43a2d6b069c30a607a7244', '0007_evaluator', '2026-11-27 00:08:27.667393');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('d8d49d40af91fd566734e7e5d6e81e4e8a3b69c627a6d97bdb606e9168e90543', '0008_idempotency_user', '2026-11-27 00:08:27.67919');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('6e13bb94bff2aa697a1ebe7e662aea2eba8502c0442d70bb97cd8b69b6b5c7aa', '0009_idempotency_user_of_old_answers', '2026-11-27 00:08:27.685295');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('fcc1943c0b93d76e5af12defe475260503433bc607d5278464cd37389823fb5c', '0010_deploys', '2026-11-27 00:08:27.695933');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('0ead86235f4c0674f18423f83ab50fc5fd3863da9a3583b1f7240ab0b287de76', '0011_layers', '2026-11-27 00:08:27.719155');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('ed8afa85f884fea594b04d3953a75f18b50a8a474902baacbc33b61392479d8c', '0012_one_assignment_in_layer', '2026-11-27 00:08:27.723344');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('be7dfd9891b2574fc9f8dc33558a32c79c2db24a5a19cd0cdcc409c47d6ebea8', '0013_told_until', '2026-11-27 00:08:27.738728');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('be7e1860dd952694ff2a20f215333c08265d0b8d0dbf1a3979dffd1aebcb1123', '0014_changes_by_time', '2026-11-27 00:08:27.74414');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('5bb7c7ed5fce0c8e4796a12b9ce943a65380357b4e5b328b2c16740bd8738942', '0015_columns_of_rollouts', '2026-11-27 00:08:27.779605');
 
-INSERT INTO segmentation_migrations._yoyo_version VALUES (2, '2026-11-26 23:01:07.76359');
+INSERT INTO segmentation_migrations._yoyo_version VALUES (2, '2026-11-27 00:08:27.219823');
 
 SELECT pg_catalog.setval('segmentation.deploys_deploy_seq', 1, true);
 
@@ -8106,6 +8136,8 @@ REVOKE ALL ON FUNCTION segmentation.source(assigned boolean, overridden boolean,
 REVOKE ALL ON FUNCTION segmentation.stamp(bound timestamp with time zone) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION segmentation.stamp_tolerance() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION segmentation.standby_lag() FROM PUBLIC;
 
 REVOKE ALL ON PROCEDURE segmentation.sweep(IN batch_rows integer, IN max_seconds integer) FROM PUBLIC;
 GRANT ALL ON PROCEDURE segmentation.sweep(IN batch_rows integer, IN max_seconds integer) TO segmentation_admin;
