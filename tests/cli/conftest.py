@@ -1,8 +1,13 @@
-"""The command line as people run it: a process of its own, on this test's database."""
+"""The command line as people run it, on this test's database.
+
+command() and what stands on it run a command in a fork of this process, which has imported already what python -m
+service would import anew each time. start() runs python itself: for signals, terminals and memory.
+"""
 
 import os
 import subprocess
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,6 +15,10 @@ from typing import Any
 
 import pytest
 
+# All that commands import, some of it only when they need it.
+from service import migrate  # noqa: F401
+from service.__main__ import command as run_command
+from service.cli import commands, session  # noqa: F401
 from tests.conftest import SERVER, Database
 
 ROOT = Path(__file__).parents[2]
@@ -22,6 +31,52 @@ def environment(database_url: str | None) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "COLUMNS")}
     return {**kept, "COLUMNS": "120", "PYTHONPATH": str(ROOT)} | (
         {} if database_url is None else {"DATABASE_URL": database_url}
+    )
+
+
+def run_forked(
+    program: Callable[[], object],
+    *arguments: str,
+    url: str | None,
+    stdin: str | bytes = b"",
+    umask: int = -1,
+) -> subprocess.CompletedProcess[str]:
+    """Run a program's main function to its end, in a fork of this process with files of its own."""
+    settings = environment(url)
+
+    def run() -> None:
+        """Do this in the place of executing a file."""
+        # subprocess waits until the fork has closed these.
+        os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+        os.environ.clear()
+        os.environ.update(settings)
+        sys.argv = list(arguments)
+        sys.stdin, sys.stdout, sys.stderr = (os.fdopen(n, "rww"[n], closefd=False) for n in range(3))
+        status: Any = 1
+        try:
+            status = program()
+        except SystemExit as end:
+            status = end.code
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status or 0)
+
+    done = subprocess.run(
+        arguments,
+        preexec_fn=run,
+        # Python ignores SIGPIPE, and so it is to stay.
+        restore_signals=False,
+        input=stdin.encode() if isinstance(stdin, str) else stdin,
+        capture_output=True,
+        timeout=60,
+        cwd=ROOT,
+        umask=umask,
+    )
+    return subprocess.CompletedProcess(
+        arguments, done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode()
     )
 
 
@@ -47,16 +102,11 @@ def start(database_url: str) -> Iterator[Start]:
 
 
 @pytest.fixture
-def command(start: Start) -> Command:
+def command(database_url: str) -> Command:
     """Run a command to its end: command("members", "import", "A", stdin="1\n")."""
 
-    def command_(*arguments: str, stdin: str | bytes = b"", **options: Any) -> Any:
-        process = start(*arguments, **options)
-        given = stdin.encode() if isinstance(stdin, str) else stdin
-        out, err = process.communicate(given, timeout=60)
-        return subprocess.CompletedProcess(
-            arguments, process.returncode, out.decode(errors="replace"), err.decode()
-        )
+    def command_(*arguments: str, url: str | None = database_url, **options: Any) -> Any:
+        return run_forked(run_command, "service", *arguments, url=url, **options)
 
     return command_
 

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import click
 import pytest
+from litestar.__main__ import run_cli
 
 from service import __version__
 from service.cli.commands import commands
-from tests.cli.conftest import ROOT, Command, environment
+from tests.cli.conftest import ROOT, Command, environment, run_forked
 from tests.conftest import SERVER, Clock, Database
 from tests.readmes import block
 
@@ -97,15 +98,7 @@ def test_a_wrong_url_is_told(fails: Callable[..., str], words: list[str], url: s
 
 def litestar(url: str | None, *words: str) -> subprocess.CompletedProcess[str]:
     """Run Litestar's own command line on the app."""
-    program = shutil.which("litestar", path=str(Path(sys.executable).parent))
-    assert program
-    return subprocess.run(
-        [program, "--app", "service.app:create_app", *words],
-        env=environment(url),
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
+    return run_forked(run_cli, "litestar", "--app", "service.app:create_app", *words, url=url)
 
 
 @pytest.mark.parametrize("url", [None, "nonsense", "postgresql://user:secret@db:port/x"])
@@ -119,7 +112,15 @@ def test_litestars_own_command_line_says_what_is_wrong_with_the_url(url: str | N
 
 
 def test_litestars_own_command_line_has_the_same_commands(db: Database, database_url: str) -> None:
-    told = litestar(NOBODY, "--help").stdout
+    program = shutil.which("litestar", path=str(Path(sys.executable).parent))
+    assert program
+    told = subprocess.run(
+        [program, "--app", "service.app:create_app", "--help"],
+        env=environment(NOBODY),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    ).stdout
     for name in ("migrate", "status", "keys", "segments", "members", "report"):
         assert f" {name} " in told
     assert "Create, list and revoke API keys" in litestar(NOBODY, "keys", "--help").stdout

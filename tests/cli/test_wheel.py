@@ -23,9 +23,9 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(ROOT / folder, source / folder)
     for name in ("pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
-    subprocess.run([*pip, "wheel", "--no-build-isolation", "--no-deps", "-w", work, source], check=True)
-    (wheel,) = work.glob("*.whl")
-    subprocess.run([*pip, "install", "--no-deps", "--target", work / "installed", wheel], check=True)
+    # pip makes a wheel of it, and installs that.
+    options = ["--no-build-isolation", "--no-deps", "--target", str(work / "installed")]
+    subprocess.run([*pip, "install", *options, source], check=True)
     return work / "installed"
 
 
