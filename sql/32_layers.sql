@@ -190,15 +190,20 @@ comment on function segmentation.delete_layer(text, text, text) is
 
 -- Buckets -------------------------------------------------------------------------------------------
 
+-- PL/pgSQL keeps the plan; this is asked often in each deal.
 create or replace function segmentation.bucket_count (
   buckets int4multirange
 )
   returns integer
-  language sql
+  language plpgsql
   immutable
   parallel safe
   set search_path = pg_catalog, pg_temp
-as $$ select coalesce(sum(upper(run) - lower(run)), 0)::integer from unnest(bucket_count.buckets) as run $$;
+as $$
+begin
+  return (select coalesce(sum(upper(run) - lower(run)), 0) from unnest(bucket_count.buckets) as run);
+end
+$$;
 
 -- So many of these buckets, or all if there are fewer: cells of 100 (0.1 %) at random; the last one may be cut. The
 -- rest of a cell that the segment holds in part goes first, and what is left of other divided cells last, so that few
@@ -483,16 +488,24 @@ begin
 end
 $$;
 
--- So many stretches of a layer are written ahead at most: each is a row of 4 KB that every hot read looks through.
+-- So many stretches of a layer are written ahead at most: each is a row that every hot read looks at.
 create or replace function segmentation.most_stretches () returns integer
   language sql
   immutable
   parallel safe
 as $$ select 16 $$;
 
+-- Cells of which the steps must be asked, all of them.
+create or replace function segmentation.cells_to_ask () returns bytea
+  language sql
+  immutable
+  parallel safe
+as $$ select decode(repeat('ff', 1000), 'hex') $$;
+
 -- Writes anew who holds each cell of a layer, for the hot read: a row per stretch between two moments at which a step
 -- begins or ends. A step that was set and not planned holds at any moment of the clock (rule 2 in sql/10_clock.sql).
--- Where the clock goes back behind the present stretch, or comes to one that is too far ahead, the steps must be asked.
+-- Where the clock goes back behind the present stretch, or comes to one that is too far ahead, the steps must be asked;
+-- and for a cell that is divided, or held by a segment beyond the 254th of the layer.
 create or replace function segmentation.derive_layer_cells (
   layer_id integer
 )
@@ -502,18 +515,25 @@ create or replace function segmentation.derive_layer_cells (
 as $$
 declare
   moment timestamptz := segmentation.clock();
+  segment_ids integer[];
+  slugs text[];
+  written timestamptz[];
 begin
-  delete from segmentation.layer_cells as c where c.layer_id = derive_layer_cells.layer_id;
-  insert into segmentation.layer_cells (layer_id, salt, starts_at, ends_at, segment_ids, decided_at)
+  select
+    coalesce(array_agg(s.segment_id order by s.segment_id), '{}'),
+    coalesce(array_agg(s.slug order by s.segment_id), '{}')
+  into segment_ids, slugs
+  from segmentation.segments as s
+  where s.layer_id = derive_layer_cells.layer_id and s.deleted_at = 'infinity';
   with steps as (
     select
-      r.segment_id, r.buckets, r.ends_at,
+      least(array_position(segment_ids, r.segment_id), 255) as place, r.buckets, r.ends_at,
       case when r.starts_at > r.decided_at then r.starts_at else '-infinity' end as starts_at
     from segmentation.rollouts as r
     where r.layer_id = derive_layer_cells.layer_id and r.decided_at < r.ends_at
   ),
   stretches as (
-    select b.at as starts_at, coalesce(lead(b.at) over stretch, 'infinity') as ends_at, row_number() over stretch as place
+    select b.at as starts_at, coalesce(lead(b.at) over stretch, 'infinity') as ends_at, row_number() over stretch as number
     from (
       select s.starts_at as at from steps as s where s.starts_at > moment
       union
@@ -526,40 +546,60 @@ begin
       select '-infinity'
     ) as b
     window stretch as (order by b.at)
+  ),
+  written_now as (
+    insert into segmentation.layer_cells as c (layer_id, salt, starts_at, ends_at, cells, segment_ids, slugs)
+    select
+      l.layer_id, l.salt, t.starts_at,
+      case when t.number = segmentation.most_stretches() then 'infinity' else t.ends_at end,
+      case
+        when t.number = segmentation.most_stretches() or t.ends_at <= moment then segmentation.cells_to_ask()
+        else (
+          -- Whole cells in runs, then divided ones, each with the gap of free cells before it.
+          select decode(
+            rpad(
+              coalesce(
+                string_agg(
+                  repeat('00', p.first - p.free_from) || repeat(lpad(to_hex(p.place), 2, '0'), p.past - p.first),
+                  '' order by p.first),
+                ''),
+              2000, '0'),
+            'hex')
+          from (
+            select d.*, lag(d.past, 1, 0) over (order by d.first) as free_from
+            from (
+              select (lower(run) + 99) / 100 as first, upper(run) / 100 as past, s.place
+              from steps as s
+              cross join lateral unnest(s.buckets) as run
+              where s.starts_at <= t.starts_at and t.starts_at < s.ends_at
+                and (lower(run) + 99) / 100 < upper(run) / 100
+              union
+              select bound / 100, bound / 100 + 1, 255
+              from steps as s
+              cross join lateral unnest(s.buckets) as run
+              cross join lateral (values (lower(run)), (upper(run))) as b (bound)
+              where s.starts_at <= t.starts_at and t.starts_at < s.ends_at and bound % 100 <> 0
+            ) as d
+          ) as p
+        )
+      end,
+      segment_ids, slugs
+    from segmentation.layers as l
+    cross join stretches as t
+    where l.layer_id = derive_layer_cells.layer_id and l.deleted_at = 'infinity'
+      and t.number <= segmentation.most_stretches()
+    on conflict on constraint layer_cells_pkey do update
+      set ends_at = excluded.ends_at, cells = excluded.cells, segment_ids = excluded.segment_ids, slugs = excluded.slugs
+    returning c.starts_at
   )
-  select
-    l.layer_id, l.salt, t.starts_at,
-    case when t.place = segmentation.most_stretches() then 'infinity' else t.ends_at end,
-    case
-      when t.place = segmentation.most_stretches() or t.ends_at <= moment then array_fill(-1, array[1000])
-      else (
-        select array_agg(coalesce(held.segment_id, 0) order by cell.number)
-        from generate_series(0, 999) as cell (number)
-        left join (
-          select
-            cell,
-            case
-              when bool_and(cell * 100 >= lower(run) and cell * 100 + 100 <= upper(run)) then min(s.segment_id)
-              else -1
-            end as segment_id
-          from steps as s
-          cross join lateral unnest(s.buckets) as run
-          cross join lateral generate_series(lower(run) / 100, (upper(run) - 1) / 100) as cell
-          where s.starts_at <= t.starts_at and t.starts_at < s.ends_at
-          group by cell
-        ) as held on held.cell = cell.number
-      )
-    end,
-    '-infinity'
-  from segmentation.layers as l
-  cross join stretches as t
-  where l.layer_id = derive_layer_cells.layer_id and l.deleted_at = 'infinity'
-    and t.place <= segmentation.most_stretches();
+  select array_agg(w.starts_at) into written from written_now as w;
+  delete from segmentation.layer_cells as c
+  where c.layer_id = derive_layer_cells.layer_id and c.starts_at <> all (coalesce(written, '{}'));
 end
 $$;
 
--- Where some of the stretches written have passed and more are to come, goes on writing; the purge calls it. Until then
--- the steps are asked.
+-- Where some of the stretches written have passed and more are to come, or none is known at present, goes on writing;
+-- the purge calls it. Until then the steps are asked.
 create or replace function segmentation.renew_layer_cells () returns void
   language plpgsql
   set search_path = pg_catalog, pg_temp
@@ -575,7 +615,9 @@ begin
       select c.layer_id
       from segmentation.layer_cells as c
       group by c.layer_id
-      having count(*) = segmentation.most_stretches() and count(*) filter (where c.ends_at <= moment) > 4
+      having (count(*) = segmentation.most_stretches() and count(*) filter (where c.ends_at <= moment) > 4)
+        or bool_or(
+          c.starts_at <= moment and moment < c.ends_at and c.cells = segmentation.cells_to_ask())
     )
     for no key update skip locked
   loop

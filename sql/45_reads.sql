@@ -1,6 +1,6 @@
 -- "Which segments is this user in right now?", and every question about one user after it.
 --
--- current_segments is the hot read: no history, only what is in force at this moment, and a test holds it
+-- current_segments_of is the hot read: no history, only what is in force at this moment, and a test holds it
 -- equal to the algebra. All others are selections from membership_periods and membership_events. A read
 -- makes an unseen user known, where the server lets it write; on a standby such a user simply counts as
 -- registered now.
@@ -34,33 +34,12 @@ begin
 end
 $$;
 
--- The layers in which a user is assigned to a living segment.
-create or replace function segmentation.assigned_layers (
-  user_id bigint,
-  moment  timestamptz
-)
-  returns integer[]
-  language plpgsql
-  stable
-  set search_path = pg_catalog, pg_temp
-as $$
-begin
-  return array(
-    select m.layer_id
-    from segmentation.memberships as m
-    join segmentation.segments as s on s.segment_id = m.segment_id
-    where m.user_id = assigned_layers.user_id and m.included and m.layer_id is not null
-      and s.deleted_at = 'infinity'
-      and segmentation.in_force(m.starts_at, m.ends_at, assigned_layers.moment, m.decided_at)
-  );
-end
-$$;
-
--- The segment of a layer whose rollout holds a user: for cells that are divided.
-create or replace function segmentation.holder_in_layer (
-  user_id  bigint,
-  layer_id integer,
-  moment   timestamptz
+-- The place, among these segments of a layer, of the one whose rollout holds a user, or 0: for cells that are divided.
+create or replace function segmentation.place_in_layer (
+  user_id     bigint,
+  layer_id    integer,
+  segment_ids integer[],
+  moment      timestamptz
 )
   returns integer
   language plpgsql
@@ -68,25 +47,80 @@ create or replace function segmentation.holder_in_layer (
   set search_path = pg_catalog, pg_temp
 as $$
 begin
-  return (
-    select r.segment_id
+  return coalesce((
+    select array_position(place_in_layer.segment_ids, r.segment_id)
     from segmentation.rollouts as r
-    where r.layer_id = holder_in_layer.layer_id
-      and segmentation.in_force(r.starts_at, r.ends_at, holder_in_layer.moment, r.decided_at)
-      and segmentation.holds(r.buckets, r.threshold, segmentation.bucket(holder_in_layer.user_id, r.salt))
+    where r.layer_id = place_in_layer.layer_id
+      and segmentation.in_force(r.starts_at, r.ends_at, place_in_layer.moment, r.decided_at)
+      and segmentation.holds(r.buckets, r.threshold, segmentation.bucket(place_in_layer.user_id, r.salt))
     limit 1
-  );
+  ), 0);
 end
 $$;
 
--- The fast form of the algebra, for many users at one moment: what is assigned, and what the rollout holds
--- unless it is overridden. One scan of a user's overrides serves both: an exclusion is kept as a negative
--- number, which is no segment's. Segments are looked up last and all at once, by array: a join would be
--- planned for one row and scan them for each. Inlined into its caller, which keeps the plan.
+-- The fast form of the algebra, for one user at one moment: what is assigned, and what the rollouts hold unless it is
+-- overridden. Slugs stand beside the steps, so that segments are looked up only for who has overrides. One scan of
+-- these serves all: an exclusion is kept as a negative number, which is no segment's. Inlined into its caller, which
+-- keeps the plan; the executor sets up every part of it at each call, used or not: fewer parts are faster.
 --
--- In a layer one segment at most holds the user. The layer's cell says which, or -1: then its steps are asked. Layers
--- in which the user is assigned are left out: they are looked up once, where there is a layer. What is not always
--- needed is a function of its own, since the executor sets up every part of a statement at each call, used or not.
+-- In a layer one segment at most holds the user. The layer's cell says which, or 255: then its steps are asked. Who is
+-- assigned to a living segment of the layer is in none of its rollouts.
+create or replace function segmentation.current_segments_of (
+  user_id bigint,
+  moment  timestamptz
+)
+  returns table (known boolean, segments text[])
+  language sql
+  stable
+as $$
+  select
+    exists (select from segmentation.users as u where u.user_id = current_segments_of.user_id),
+    array(
+      select r.slug
+      from segmentation.rollouts as r
+      where r.threshold > 0 and r.layer_id is null
+        and segmentation.in_force(r.starts_at, r.ends_at, current_segments_of.moment, r.decided_at)
+        and segmentation.bucket(current_segments_of.user_id, r.salt) < r.threshold
+        and r.segment_id <> all (o.segment_ids) and -r.segment_id <> all (o.segment_ids)
+      union all
+      select h.slugs[h.place]
+      from (
+        select
+          c.segment_ids, c.slugs,
+          coalesce(
+            nullif(get_byte(c.cells, segmentation.bucket(current_segments_of.user_id, c.salt) / 100), 255),
+            segmentation.place_in_layer(
+              current_segments_of.user_id, c.layer_id, c.segment_ids, current_segments_of.moment)) as place
+        from segmentation.layer_cells as c
+        where c.starts_at <= current_segments_of.moment and current_segments_of.moment < c.ends_at
+        -- Otherwise computed anew wherever it is named.
+        offset 0
+      ) as h
+      where h.place > 0
+        and (
+          cardinality(o.segment_ids) = 0
+          or (not h.segment_ids && o.segment_ids and -h.segment_ids[h.place] <> all (o.segment_ids))
+        )
+      union all
+      select s.slug
+      from segmentation.segments as s
+      where cardinality(o.segment_ids) > 0
+        and s.segment_id = any (o.segment_ids) and s.deleted_at = 'infinity'
+      order by 1
+    )
+  from (
+    select array(
+      select case when m.included then m.segment_id else -m.segment_id end
+      from segmentation.memberships as m
+      where m.user_id = current_segments_of.user_id
+        and segmentation.in_force(m.starts_at, m.ends_at, current_segments_of.moment, m.decided_at)
+    )
+    -- Otherwise looked up anew wherever it is named.
+    offset 0
+  ) as o (segment_ids)
+$$;
+
+-- The same for many users. Inlined as well.
 create or replace function segmentation.current_segments (
   user_ids bigint[],
   moment   timestamptz
@@ -95,52 +129,9 @@ create or replace function segmentation.current_segments (
   language sql
   stable
 as $$
-  select
-    asked.place,
-    asked.user_id,
-    exists (select from segmentation.users as u where u.user_id = asked.user_id),
-    array(
-      select s.slug
-      from segmentation.segments as s
-      where s.deleted_at = 'infinity'
-        and s.segment_id = any (o.segment_ids || array(
-          select r.segment_id
-          from segmentation.rollouts as r
-          where r.threshold > 0 and r.layer_id is null
-            and segmentation.in_force(r.starts_at, r.ends_at, current_segments.moment, r.decided_at)
-            and segmentation.bucket(asked.user_id, r.salt) < r.threshold
-            and r.segment_id <> all (o.segment_ids) and -r.segment_id <> all (o.segment_ids)
-        ) || array(
-          select held.segment_id
-          from (
-            select
-              c.layer_id,
-              coalesce(
-                nullif(c.segment_ids[segmentation.bucket(asked.user_id, c.salt) / 100 + 1], -1),
-                segmentation.holder_in_layer(asked.user_id, c.layer_id, current_segments.moment)) as segment_id
-            from segmentation.layer_cells as c
-            where segmentation.in_force(c.starts_at, c.ends_at, current_segments.moment, c.decided_at)
-            offset 0
-          ) as held
-          where held.segment_id <> 0
-            and held.segment_id <> all (o.segment_ids) and -held.segment_id <> all (o.segment_ids)
-            and held.layer_id <> all ((
-              select segmentation.assigned_layers(asked.user_id, current_segments.moment)
-            )::integer[])
-        ))
-      order by s.slug
-    )
+  select asked.place, asked.user_id, c.known, c.segments
   from unnest(current_segments.user_ids) with ordinality as asked (user_id, place)
-  cross join lateral (
-    select array(
-      select case when m.included then m.segment_id else -m.segment_id end
-      from segmentation.memberships as m
-      where m.user_id = asked.user_id
-        and segmentation.in_force(m.starts_at, m.ends_at, current_segments.moment, m.decided_at)
-    )
-    -- Otherwise looked up anew wherever it is named.
-    offset 0
-  ) as o (segment_ids)
+  cross join lateral segmentation.current_segments_of(asked.user_id, current_segments.moment) as c
 $$;
 
 -- Put together by hand, because at this rate it is felt. Inlined.
@@ -174,8 +165,8 @@ begin
       from segmentation.user_segments(http_user_segments.user_id, http_user_segments.at) as s
     ));
   end if;
-  select segmentation.segments_json(c.user_id, c.segments), c.known into answer, is_known
-  from segmentation.current_segments(array[http_user_segments.user_id], moment) as c;
+  select segmentation.segments_json(http_user_segments.user_id, c.segments), c.known into answer, is_known
+  from segmentation.current_segments_of(http_user_segments.user_id, moment) as c;
   if not is_known then
     perform segmentation.register_unknown_users(array[http_user_segments.user_id]);
   end if;

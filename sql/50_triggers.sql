@@ -429,13 +429,15 @@ create or replace trigger rollouts_name_the_login
   for each row when (current_user <> 'segmentation_owner' and pg_trigger_depth() = 0)
   execute function segmentation.rollouts_name_the_login();
 
--- Layer and buckets are derived: from the segment, and by deal_buckets alone.
+-- Layer, slug and buckets are derived: from the segment, and by deal_buckets alone.
 create or replace function segmentation.rollouts_take_the_layer () returns trigger
   language plpgsql
   set search_path = pg_catalog, pg_temp
 as $$
 begin
-  new.layer_id := (select s.layer_id from segmentation.segments as s where s.segment_id = new.segment_id);
+  select s.layer_id, s.slug into new.layer_id, new.slug
+  from segmentation.segments as s
+  where s.segment_id = new.segment_id;
   -- 1 is this trigger alone.
   if new.layer_id is null or pg_trigger_depth() = 1 then
     new.buckets := case when tg_op = 'UPDATE' and new.layer_id is not null then old.buckets end;
@@ -636,6 +638,9 @@ begin
     n.segment_id, n.created_at, 'create', nullif(n.description, ''),
     segmentation.actor(), segmentation.actor_reason()
   from new_rows as n;
+  perform segmentation.derive_layer_cells(n.layer_id)
+  from new_rows as n
+  where n.layer_id is not null;
   return null;
 end
 $$;

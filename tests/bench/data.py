@@ -27,9 +27,9 @@ LOAD = """
       'SEGMENT_' || to_char(number, 'FM0000'), hashtextextended('salt', number),
       date_trunc('month', now()) - interval '1 year'
     from generate_series(1, %(segments)s) as number;
-    insert into rollouts (segment_id, salt, percent, starts_at)
+    insert into rollouts (segment_id, slug, salt, percent, starts_at)
     select
-      s.segment_id, s.salt, round((s.segment_id - 0.5) * 50 / %(rolling)s, 3),
+      s.segment_id, s.slug, s.salt, round((s.segment_id - 0.5) * 50 / %(rolling)s, 3),
       date_trunc('month', now()) - interval '1 month' + s.segment_id %% 25 * interval '25 hours'
     from segments as s
     where s.segment_id <= %(rolling)s;

@@ -1,4 +1,5 @@
--- Something of everything: living and deleted segments, a ramp, assignments, exclusions, plans, ended ones, keys.
+-- Something of everything: living and deleted segments, a ramp, assignments, exclusions, plans, ended ones, keys, and
+-- layers, of which earlier versions know nothing.
 select create_segment('A', description => 'by hand');
 select create_segment('B', 40);
 select create_segment('GONE', 20);
@@ -15,3 +16,15 @@ select delete_segment('GONE', reason => 'over');
 select expire_memberships(3);
 select create_report_link('2026-11', 1);
 select create_api_key('web-shop', 'reader') is not null;
+select create_layer('LAYER', 'one of three');
+select create_segment('CONTROL', 30, layer => 'LAYER');
+select create_segment('VARIANT', 30.05, layer => 'LAYER');
+select create_segment('EARLIER', 20, layer => 'LAYER');
+select set_rollout('CONTROL', 20);
+select set_rollout('VARIANT', 50, '2099-01-01Z');
+select change_user_segments(5, add => '{VARIANT}', reason => 'tester');
+select change_user_segments(6, add => '{CONTROL}', expires_at => '2098-01-01Z');
+select change_user_segments(7, add => '{EARLIER}');
+select delete_segment('EARLIER');
+select create_layer('OLD_LAYER');
+select delete_layer('OLD_LAYER');

@@ -199,6 +199,7 @@ def test_the_algebra_is_inlined_into_its_caller(db: Database) -> None:
         "membership_events(array[1::bigint], 'infinity')",
         "report_lines('2026-11-01Z', '2026-12-01Z', 'infinity', 0, 100)",
         "current_segments(array[1::bigint], 'infinity')",
+        "current_segments_of(1::bigint, 'infinity')",
     ):
         plan = "\n".join(db.column(f"explain (verbose) select * from segmentation.{call}"))
         assert "Function Scan on segmentation." not in plan, plan
@@ -209,7 +210,7 @@ def test_no_caller_hands_the_algebra_a_volatile_argument(db: Database) -> None:
     """PostgreSQL does not inline a set-returning function that is called with a volatile argument: use a variable."""
     callers = db.column(
         "select oid::regprocedure::text from pg_proc where pronamespace = 'segmentation'::regnamespace"
-        " and prosrc ~ '(current_segments|membership_(periods|events)|report_lines)\\([^;]*?clock\\(\\)'"
+        " and prosrc ~ '(current_segments|current_segments_of|membership_(periods|events)|report_lines)\\([^;]*?clock\\(\\)'"
     )
     assert callers == []
 

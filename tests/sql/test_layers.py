@@ -588,8 +588,8 @@ def cells_agree(db: Database) -> bool:
               from generate_series(0, 999) as cell
               cross join segmentation.layers as l
               left join segmentation.layer_cells as c
-                on c.layer_id = l.layer_id
-                  and segmentation.in_force(c.starts_at, c.ends_at, segmentation.clock(), c.decided_at)
+                on c.layer_id = l.layer_id and c.starts_at <= segmentation.clock() and segmentation.clock() < c.ends_at
+              cross join lateral (select get_byte(c.cells, cell)) as b (place)
               left join lateral (
                 select coalesce(min(r.segment_id), 0) as segment_id, count(*) as segments,
                   bool_and(r.buckets @> int4range(cell * 100, cell * 100 + 100)) as whole
@@ -598,9 +598,9 @@ def cells_agree(db: Database) -> bool:
                   and segmentation.in_force(r.starts_at, r.ends_at, segmentation.clock(), r.decided_at)
                   and r.buckets && int4range(cell * 100, cell * 100 + 100)
               ) as held on true
-              where c.segment_ids[cell + 1] is distinct from -1
+              where b.place is distinct from 255
                 and (
-                  coalesce(c.segment_ids[cell + 1], 0) <> held.segment_id
+                  coalesce(c.segment_ids[b.place], 0) <> held.segment_id
                   or held.segments > 0 and not held.whole
                 )
             )
@@ -643,7 +643,7 @@ def cells_reach(db: Database, at: datetime) -> bool:
     """Whether layer_cells knows who holds what at a moment to come."""
     return bool(
         db.value(
-            "select segment_ids[1] <> -1 from segmentation.layer_cells where starts_at <= %s and ends_at > %s",
+            "select get_byte(cells, 0) <> 255 from segmentation.layer_cells where starts_at <= %s and ends_at > %s",
             at,
             at,
         )

@@ -14,7 +14,7 @@ CREATE SCHEMA segmentation;
 
 ALTER SCHEMA segmentation OWNER TO segmentation_owner;
 
-COMMENT ON SCHEMA segmentation IS 'Dynamic user segmentation, version 2.0.0 (a9d6d76269e6)';
+COMMENT ON SCHEMA segmentation IS 'Dynamic user segmentation, version 2.0.0 (40023965299a)';
 
 CREATE SCHEMA segmentation_migrations;
 
@@ -142,26 +142,6 @@ ALTER FUNCTION segmentation.assert_bucket_vectors() OWNER TO segmentation_owner;
 
 COMMENT ON FUNCTION segmentation.assert_bucket_vectors() IS 'For the service: fails when bucket() does not give its golden values on this server. Example: select assert_bucket_vectors();';
 
-CREATE FUNCTION segmentation.assigned_layers(user_id bigint, moment timestamp with time zone) RETURNS integer[]
-    LANGUAGE plpgsql STABLE
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-begin
-  return array(
-    select m.layer_id
-    from segmentation.memberships as m
-    join segmentation.segments as s on s.segment_id = m.segment_id
-    where m.user_id = assigned_layers.user_id and m.included and m.layer_id is not null
-      and s.deleted_at = 'infinity'
-      and segmentation.in_force(m.starts_at, m.ends_at, assigned_layers.moment, m.decided_at)
-  );
-end
-$$;
-
-ALTER FUNCTION segmentation.assigned_layers(user_id bigint, moment timestamp with time zone) OWNER TO segmentation_owner;
-
-COMMENT ON FUNCTION segmentation.assigned_layers(user_id bigint, moment timestamp with time zone) IS 'Internal: called by other functions of this schema, not by people.';
-
 CREATE FUNCTION segmentation.authenticate_api_key(key_digest bytea) RETURNS TABLE(name text, role text, expires_at timestamp with time zone)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -211,9 +191,13 @@ ALTER FUNCTION segmentation.bucket(user_id bigint, salt bigint) OWNER TO segment
 COMMENT ON FUNCTION segmentation.bucket(user_id bigint, salt bigint) IS 'The bucket, 0 to 99999, of a user under a segment''s salt; the user is in a rollout while bucket < percent * 1000. Never changes. Example: select bucket(1000, 42);';
 
 CREATE FUNCTION segmentation.bucket_count(buckets int4multirange) RETURNS integer
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
     SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$ select coalesce(sum(upper(run) - lower(run)), 0)::integer from unnest(bucket_count.buckets) as run $$;
+    AS $$
+begin
+  return (select coalesce(sum(upper(run) - lower(run)), 0) from unnest(bucket_count.buckets) as run);
+end
+$$;
 
 ALTER FUNCTION segmentation.bucket_count(buckets int4multirange) OWNER TO segmentation_owner;
 
@@ -306,6 +290,14 @@ $$;
 ALTER FUNCTION segmentation.cancel_rollout_step(slug text, starts_at timestamp with time zone, actor text, reason text) OWNER TO segmentation_owner;
 
 COMMENT ON FUNCTION segmentation.cancel_rollout_step(slug text, starts_at timestamp with time zone, actor text, reason text) IS 'Cancel a rollout step to come. Returns all steps. Example: select * from cancel_rollout_step(''AVITO_VOICE_MESSAGES'', ''2027-01-01 00:00Z'');';
+
+CREATE FUNCTION segmentation.cells_to_ask() RETURNS bytea
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    AS $$ select decode(repeat('ff', 1000), 'hex') $$;
+
+ALTER FUNCTION segmentation.cells_to_ask() OWNER TO segmentation_owner;
+
+COMMENT ON FUNCTION segmentation.cells_to_ask() IS 'Internal: called by other functions of this schema, not by people.';
 
 CREATE FUNCTION segmentation.change_overrides(user_ids bigint[], segment_ids integer[], wanted boolean[], expires_at timestamp with time zone, starts_at timestamp with time zone, actor text, reason text) RETURNS TABLE(segment_id integer, change text, users bigint)
     LANGUAGE plpgsql
@@ -971,6 +963,7 @@ CREATE TABLE segmentation.rollouts (
     decided_at timestamp with time zone DEFAULT segmentation.clock() NOT NULL,
     layer_id integer,
     buckets int4multirange,
+    slug text NOT NULL COLLATE pg_catalog."C",
     CONSTRAINT rollouts_buckets_only_in_layer CHECK (((buckets IS NULL) OR (layer_id IS NOT NULL))),
     CONSTRAINT rollouts_buckets_within_bounds CHECK ((buckets <@ '{[0,100000)}'::int4multirange)),
     CONSTRAINT rollouts_percent_between_0_and_100 CHECK (((percent >= (0)::numeric) AND (percent <= (100)::numeric))),
@@ -1176,57 +1169,68 @@ COMMENT ON FUNCTION segmentation.create_segment(slug text, percent numeric, desc
 CREATE FUNCTION segmentation.current_segments(user_ids bigint[], moment timestamp with time zone) RETURNS TABLE(place bigint, user_id bigint, known boolean, segments text[])
     LANGUAGE sql STABLE
     AS $$
+  select asked.place, asked.user_id, c.known, c.segments
+  from unnest(current_segments.user_ids) with ordinality as asked (user_id, place)
+  cross join lateral segmentation.current_segments_of(asked.user_id, current_segments.moment) as c
+$$;
+
+ALTER FUNCTION segmentation.current_segments(user_ids bigint[], moment timestamp with time zone) OWNER TO segmentation_owner;
+
+COMMENT ON FUNCTION segmentation.current_segments(user_ids bigint[], moment timestamp with time zone) IS 'Internal: called by other functions of this schema, not by people.';
+
+CREATE FUNCTION segmentation.current_segments_of(user_id bigint, moment timestamp with time zone) RETURNS TABLE(known boolean, segments text[])
+    LANGUAGE sql STABLE
+    AS $$
   select
-    asked.place,
-    asked.user_id,
-    exists (select from segmentation.users as u where u.user_id = asked.user_id),
+    exists (select from segmentation.users as u where u.user_id = current_segments_of.user_id),
     array(
+      select r.slug
+      from segmentation.rollouts as r
+      where r.threshold > 0 and r.layer_id is null
+        and segmentation.in_force(r.starts_at, r.ends_at, current_segments_of.moment, r.decided_at)
+        and segmentation.bucket(current_segments_of.user_id, r.salt) < r.threshold
+        and r.segment_id <> all (o.segment_ids) and -r.segment_id <> all (o.segment_ids)
+      union all
+      select h.slugs[h.place]
+      from (
+        select
+          c.segment_ids, c.slugs,
+          coalesce(
+            nullif(get_byte(c.cells, segmentation.bucket(current_segments_of.user_id, c.salt) / 100), 255),
+            segmentation.place_in_layer(
+              current_segments_of.user_id, c.layer_id, c.segment_ids, current_segments_of.moment)) as place
+        from segmentation.layer_cells as c
+        where c.starts_at <= current_segments_of.moment and current_segments_of.moment < c.ends_at
+        -- Otherwise computed anew wherever it is named.
+        offset 0
+      ) as h
+      where h.place > 0
+        and (
+          cardinality(o.segment_ids) = 0
+          or (not h.segment_ids && o.segment_ids and -h.segment_ids[h.place] <> all (o.segment_ids))
+        )
+      union all
       select s.slug
       from segmentation.segments as s
-      where s.deleted_at = 'infinity'
-        and s.segment_id = any (o.segment_ids || array(
-          select r.segment_id
-          from segmentation.rollouts as r
-          where r.threshold > 0 and r.layer_id is null
-            and segmentation.in_force(r.starts_at, r.ends_at, current_segments.moment, r.decided_at)
-            and segmentation.bucket(asked.user_id, r.salt) < r.threshold
-            and r.segment_id <> all (o.segment_ids) and -r.segment_id <> all (o.segment_ids)
-        ) || array(
-          select held.segment_id
-          from (
-            select
-              c.layer_id,
-              coalesce(
-                nullif(c.segment_ids[segmentation.bucket(asked.user_id, c.salt) / 100 + 1], -1),
-                segmentation.holder_in_layer(asked.user_id, c.layer_id, current_segments.moment)) as segment_id
-            from segmentation.layer_cells as c
-            where segmentation.in_force(c.starts_at, c.ends_at, current_segments.moment, c.decided_at)
-            offset 0
-          ) as held
-          where held.segment_id <> 0
-            and held.segment_id <> all (o.segment_ids) and -held.segment_id <> all (o.segment_ids)
-            and held.layer_id <> all ((
-              select segmentation.assigned_layers(asked.user_id, current_segments.moment)
-            )::integer[])
-        ))
-      order by s.slug
+      where cardinality(o.segment_ids) > 0
+        and s.segment_id = any (o.segment_ids) and s.deleted_at = 'infinity'
+      order by 1
     )
-  from unnest(current_segments.user_ids) with ordinality as asked (user_id, place)
-  cross join lateral (
+  from (
     select array(
       select case when m.included then m.segment_id else -m.segment_id end
       from segmentation.memberships as m
-      where m.user_id = asked.user_id
-        and segmentation.in_force(m.starts_at, m.ends_at, current_segments.moment, m.decided_at)
+      where m.user_id = current_segments_of.user_id
+        and segmentation.in_force(m.starts_at, m.ends_at, current_segments_of.moment, m.decided_at)
     )
     -- Otherwise looked up anew wherever it is named.
     offset 0
   ) as o (segment_ids)
 $$;
 
-ALTER FUNCTION segmentation.current_segments(user_ids bigint[], moment timestamp with time zone) OWNER TO segmentation_owner;
+ALTER FUNCTION segmentation.current_segments_of(user_id bigint, moment timestamp with time zone) OWNER TO segmentation_owner;
 
-COMMENT ON FUNCTION segmentation.current_segments(user_ids bigint[], moment timestamp with time zone) IS 'Internal: called by other functions of this schema, not by people.';
+COMMENT ON FUNCTION segmentation.current_segments_of(user_id bigint, moment timestamp with time zone) IS 'Internal: called by other functions of this schema, not by people.';
 
 CREATE FUNCTION segmentation.deal_buckets(segment_ids integer[]) RETURNS void
     LANGUAGE plpgsql
@@ -1416,18 +1420,25 @@ CREATE FUNCTION segmentation.derive_layer_cells(layer_id integer) RETURNS void
     AS $$
 declare
   moment timestamptz := segmentation.clock();
+  segment_ids integer[];
+  slugs text[];
+  written timestamptz[];
 begin
-  delete from segmentation.layer_cells as c where c.layer_id = derive_layer_cells.layer_id;
-  insert into segmentation.layer_cells (layer_id, salt, starts_at, ends_at, segment_ids, decided_at)
+  select
+    coalesce(array_agg(s.segment_id order by s.segment_id), '{}'),
+    coalesce(array_agg(s.slug order by s.segment_id), '{}')
+  into segment_ids, slugs
+  from segmentation.segments as s
+  where s.layer_id = derive_layer_cells.layer_id and s.deleted_at = 'infinity';
   with steps as (
     select
-      r.segment_id, r.buckets, r.ends_at,
+      least(array_position(segment_ids, r.segment_id), 255) as place, r.buckets, r.ends_at,
       case when r.starts_at > r.decided_at then r.starts_at else '-infinity' end as starts_at
     from segmentation.rollouts as r
     where r.layer_id = derive_layer_cells.layer_id and r.decided_at < r.ends_at
   ),
   stretches as (
-    select b.at as starts_at, coalesce(lead(b.at) over stretch, 'infinity') as ends_at, row_number() over stretch as place
+    select b.at as starts_at, coalesce(lead(b.at) over stretch, 'infinity') as ends_at, row_number() over stretch as number
     from (
       select s.starts_at as at from steps as s where s.starts_at > moment
       union
@@ -1440,35 +1451,55 @@ begin
       select '-infinity'
     ) as b
     window stretch as (order by b.at)
+  ),
+  written_now as (
+    insert into segmentation.layer_cells as c (layer_id, salt, starts_at, ends_at, cells, segment_ids, slugs)
+    select
+      l.layer_id, l.salt, t.starts_at,
+      case when t.number = segmentation.most_stretches() then 'infinity' else t.ends_at end,
+      case
+        when t.number = segmentation.most_stretches() or t.ends_at <= moment then segmentation.cells_to_ask()
+        else (
+          -- Whole cells in runs, then divided ones, each with the gap of free cells before it.
+          select decode(
+            rpad(
+              coalesce(
+                string_agg(
+                  repeat('00', p.first - p.free_from) || repeat(lpad(to_hex(p.place), 2, '0'), p.past - p.first),
+                  '' order by p.first),
+                ''),
+              2000, '0'),
+            'hex')
+          from (
+            select d.*, lag(d.past, 1, 0) over (order by d.first) as free_from
+            from (
+              select (lower(run) + 99) / 100 as first, upper(run) / 100 as past, s.place
+              from steps as s
+              cross join lateral unnest(s.buckets) as run
+              where s.starts_at <= t.starts_at and t.starts_at < s.ends_at
+                and (lower(run) + 99) / 100 < upper(run) / 100
+              union
+              select bound / 100, bound / 100 + 1, 255
+              from steps as s
+              cross join lateral unnest(s.buckets) as run
+              cross join lateral (values (lower(run)), (upper(run))) as b (bound)
+              where s.starts_at <= t.starts_at and t.starts_at < s.ends_at and bound % 100 <> 0
+            ) as d
+          ) as p
+        )
+      end,
+      segment_ids, slugs
+    from segmentation.layers as l
+    cross join stretches as t
+    where l.layer_id = derive_layer_cells.layer_id and l.deleted_at = 'infinity'
+      and t.number <= segmentation.most_stretches()
+    on conflict on constraint layer_cells_pkey do update
+      set ends_at = excluded.ends_at, cells = excluded.cells, segment_ids = excluded.segment_ids, slugs = excluded.slugs
+    returning c.starts_at
   )
-  select
-    l.layer_id, l.salt, t.starts_at,
-    case when t.place = segmentation.most_stretches() then 'infinity' else t.ends_at end,
-    case
-      when t.place = segmentation.most_stretches() or t.ends_at <= moment then array_fill(-1, array[1000])
-      else (
-        select array_agg(coalesce(held.segment_id, 0) order by cell.number)
-        from generate_series(0, 999) as cell (number)
-        left join (
-          select
-            cell,
-            case
-              when bool_and(cell * 100 >= lower(run) and cell * 100 + 100 <= upper(run)) then min(s.segment_id)
-              else -1
-            end as segment_id
-          from steps as s
-          cross join lateral unnest(s.buckets) as run
-          cross join lateral generate_series(lower(run) / 100, (upper(run) - 1) / 100) as cell
-          where s.starts_at <= t.starts_at and t.starts_at < s.ends_at
-          group by cell
-        ) as held on held.cell = cell.number
-      )
-    end,
-    '-infinity'
-  from segmentation.layers as l
-  cross join stretches as t
-  where l.layer_id = derive_layer_cells.layer_id and l.deleted_at = 'infinity'
-    and t.place <= segmentation.most_stretches();
+  select array_agg(w.starts_at) into written from written_now as w;
+  delete from segmentation.layer_cells as c
+  where c.layer_id = derive_layer_cells.layer_id and c.starts_at <> all (coalesce(written, '{}'));
 end
 $$;
 
@@ -2243,26 +2274,6 @@ ALTER FUNCTION segmentation.hold_writer_key(since timestamp with time zone) OWNE
 
 COMMENT ON FUNCTION segmentation.hold_writer_key(since timestamp with time zone) IS 'Internal: called by other functions of this schema, not by people.';
 
-CREATE FUNCTION segmentation.holder_in_layer(user_id bigint, layer_id integer, moment timestamp with time zone) RETURNS integer
-    LANGUAGE plpgsql STABLE
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-begin
-  return (
-    select r.segment_id
-    from segmentation.rollouts as r
-    where r.layer_id = holder_in_layer.layer_id
-      and segmentation.in_force(r.starts_at, r.ends_at, holder_in_layer.moment, r.decided_at)
-      and segmentation.holds(r.buckets, r.threshold, segmentation.bucket(holder_in_layer.user_id, r.salt))
-    limit 1
-  );
-end
-$$;
-
-ALTER FUNCTION segmentation.holder_in_layer(user_id bigint, layer_id integer, moment timestamp with time zone) OWNER TO segmentation_owner;
-
-COMMENT ON FUNCTION segmentation.holder_in_layer(user_id bigint, layer_id integer, moment timestamp with time zone) IS 'Internal: called by other functions of this schema, not by people.';
-
 CREATE FUNCTION segmentation.holds(buckets int4multirange, threshold integer, bucket integer) RETURNS boolean
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     AS $$ select case when buckets is null then bucket < threshold else bucket <@ buckets end $$;
@@ -2866,8 +2877,8 @@ begin
       from segmentation.user_segments(http_user_segments.user_id, http_user_segments.at) as s
     ));
   end if;
-  select segmentation.segments_json(c.user_id, c.segments), c.known into answer, is_known
-  from segmentation.current_segments(array[http_user_segments.user_id], moment) as c;
+  select segmentation.segments_json(http_user_segments.user_id, c.segments), c.known into answer, is_known
+  from segmentation.current_segments_of(http_user_segments.user_id, moment) as c;
   if not is_known then
     perform segmentation.register_unknown_users(array[http_user_segments.user_id]);
   end if;
@@ -4430,6 +4441,26 @@ ALTER FUNCTION segmentation.periods_window(slug text, from_time timestamp with t
 
 COMMENT ON FUNCTION segmentation.periods_window(slug text, from_time timestamp with time zone, to_time timestamp with time zone) IS 'For the service: the window that segment_periods tells of. Example: select periods_window(''AVITO_VOICE_MESSAGES'', now() - interval ''7 days'', now());';
 
+CREATE FUNCTION segmentation.place_in_layer(user_id bigint, layer_id integer, segment_ids integer[], moment timestamp with time zone) RETURNS integer
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  return coalesce((
+    select array_position(place_in_layer.segment_ids, r.segment_id)
+    from segmentation.rollouts as r
+    where r.layer_id = place_in_layer.layer_id
+      and segmentation.in_force(r.starts_at, r.ends_at, place_in_layer.moment, r.decided_at)
+      and segmentation.holds(r.buckets, r.threshold, segmentation.bucket(place_in_layer.user_id, r.salt))
+    limit 1
+  ), 0);
+end
+$$;
+
+ALTER FUNCTION segmentation.place_in_layer(user_id bigint, layer_id integer, segment_ids integer[], moment timestamp with time zone) OWNER TO segmentation_owner;
+
+COMMENT ON FUNCTION segmentation.place_in_layer(user_id bigint, layer_id integer, segment_ids integer[], moment timestamp with time zone) IS 'Internal: called by other functions of this schema, not by people.';
+
 CREATE FUNCTION segmentation.purge_expired() RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -4749,7 +4780,9 @@ begin
       select c.layer_id
       from segmentation.layer_cells as c
       group by c.layer_id
-      having count(*) = segmentation.most_stretches() and count(*) filter (where c.ends_at <= moment) > 4
+      having (count(*) = segmentation.most_stretches() and count(*) filter (where c.ends_at <= moment) > 4)
+        or bool_or(
+          c.starts_at <= moment and moment < c.ends_at and c.cells = segmentation.cells_to_ask())
     )
     for no key update skip locked
   loop
@@ -5741,7 +5774,9 @@ CREATE FUNCTION segmentation.rollouts_take_the_layer() RETURNS trigger
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
-  new.layer_id := (select s.layer_id from segmentation.segments as s where s.segment_id = new.segment_id);
+  select s.layer_id, s.slug into new.layer_id, new.slug
+  from segmentation.segments as s
+  where s.segment_id = new.segment_id;
   -- 1 is this trigger alone.
   if new.layer_id is null or pg_trigger_depth() = 1 then
     new.buckets := case when tg_op = 'UPDATE' and new.layer_id is not null then old.buckets end;
@@ -6232,6 +6267,9 @@ begin
     n.segment_id, n.created_at, 'create', nullif(n.description, ''),
     segmentation.actor(), segmentation.actor_reason()
   from new_rows as n;
+  perform segmentation.derive_layer_cells(n.layer_id)
+  from new_rows as n
+  where n.layer_id is not null;
   return null;
 end
 $$;
@@ -7021,12 +7059,15 @@ CREATE TABLE segmentation.layer_cells (
     salt bigint NOT NULL,
     starts_at timestamp with time zone NOT NULL,
     ends_at timestamp with time zone NOT NULL,
+    cells bytea NOT NULL,
     segment_ids integer[] NOT NULL,
-    decided_at timestamp with time zone DEFAULT segmentation.clock() NOT NULL,
-    CONSTRAINT layer_cells_are_thousand CHECK ((array_length(segment_ids, 1) = 1000)),
+    slugs text[] NOT NULL COLLATE pg_catalog."C",
+    CONSTRAINT layer_cells_are_thousand CHECK ((length(cells) = 1000)),
+    CONSTRAINT layer_cells_name_each_segment CHECK ((cardinality(segment_ids) = cardinality(slugs))),
     CONSTRAINT layer_cells_start_before_end CHECK ((starts_at < ends_at))
-);
-ALTER TABLE ONLY segmentation.layer_cells ALTER COLUMN segment_ids SET STORAGE PLAIN;
+)
+WITH (fillfactor='50', toast_tuple_target='8160');
+ALTER TABLE ONLY segmentation.layer_cells ALTER COLUMN cells SET STORAGE PLAIN;
 
 ALTER TABLE segmentation.layer_cells OWNER TO segmentation_owner;
 
@@ -7213,141 +7254,169 @@ ALTER TABLE ONLY segmentation.membership_history ATTACH PARTITION segmentation.m
 
 ALTER TABLE ONLY segmentation.membership_history ATTACH PARTITION segmentation.membership_history_2027_02 FOR VALUES FROM ('2027-02-01 00:00:00+00') TO ('2027-03-01 00:00:00+00');
 
-INSERT INTO segmentation.api_keys VALUES ('web-shop', 'reader', '\xbc09be8f3c1a82a8331464a888f5a1d78eb596b13d6b44e344f03464ca9aafb8', '2026-11-27 00:08:30.859077+00', 'infinity', 'infinity');
+INSERT INTO segmentation.api_keys VALUES ('web-shop', 'reader', '\xfb4beb094c99ef93f8cda6c39a3a72a40766d22facdebdf5e0e325fc96d21b29', '2026-11-27 00:21:00.48059+00', 'infinity', 'infinity');
 
-INSERT INTO segmentation.deploys OVERRIDING SYSTEM VALUE VALUES (1, 'a9d6d76269e6', '2.0.0 (a9d6d76269e6)', '2026-11-27 00:08:29.359825+00');
+INSERT INTO segmentation.deploys OVERRIDING SYSTEM VALUE VALUES (1, '40023965299a', '2.0.0 (40023965299a)', '2026-11-27 00:20:59.910565+00');
 
-INSERT INTO segmentation.membership_history_2026_11 VALUES (1, 1, true, '2026-11-27 00:08:30.704635+00', '2026-11-27 00:08:30.762192+00', 'postgres', 'import', 'removed', 'postgres', 'ticket');
-INSERT INTO segmentation.membership_history_2026_11 VALUES (2, 1, true, '2026-11-27 00:08:30.704635+00', '2026-11-27 00:08:30.803978+00', 'postgres', 'import', 'removed', 'postgres', NULL);
-INSERT INTO segmentation.membership_history_2026_11 VALUES (1, 3, true, '2026-11-27 00:08:30.769999+00', '2026-11-27 00:08:30.830234+00', 'postgres', NULL, 'segment_deleted', 'postgres', 'over');
-INSERT INTO segmentation.membership_history_2026_11 VALUES (3, 3, true, '2026-11-27 00:08:30.817716+00', '2026-11-27 00:08:30.830234+00', 'postgres', NULL, 'segment_deleted', 'postgres', 'over');
+INSERT INTO segmentation.layer_cells VALUES (1, 9123368185752856026, '-infinity', '2099-01-01 00:00:00+00', '\x000100000200000200020102000002000101000200000200000000020000000201010201000000020101000100020001020000000102000100020000020100000001020002000100000000000102000200000000010101000000000000000201010002000002010200020102000100020100010101020000000001000000020200010000000202000100020100000000000000020002000001000202020201000200020000000000000002020101010102020002000002000200000001010001000002000202000000020100ff020200000102010000020000020100020200000201000102020202020200000001020000000002020202000102010102010100020002020102020200020101010100000000000101020000000202000002020000020000020202000001020000000200010202010102000000010100000202020000010200020000000201020000020000000000010102010202000001010100020000000100020200020000010001020200020202010000000200010200000200010000020000020100000200000002000200020201010000000001000200010000000200020201020202020002000000010202000002000100000101020000020001000000000200020000020002020002010002000201010002020200020000020100020202000000000200000000000101000000000201000002000102000200020201010100020200010001020002020102020001000000000101000000020001010200020000000000020101000200000102020000000202000202000100010102000100010002000001020200020002010200000001000000000202000000010202000000000000000200000002020200010002000202020100000002020000010200000000000200000000000000000002000200000001020102000000010000020002000101020002000101020200020201010002010200010000000002000102000002010000010002000201010002000000010200000200000001000201000000020202000202000000020200020000000200000001000100000101000001000001010000020000000100000102020200010200020100000001000001000000020102000102000000000100020000020002010102000102000001000202000102000200000100000102020100000000000202010002000002010201000002000002010001000002020200000101020200010002020000000002020200020001020202020000000000020102020101000200000001010101000100020002000001000000000100010200020002000000020200000100020100010102020000010001010000000200020002020002000000020002010000010100000202000100000200', '{4,5}', '{CONTROL,VARIANT}');
+INSERT INTO segmentation.layer_cells VALUES (1, 9123368185752856026, '2099-01-01 00:00:00+00', 'infinity', '\x02010002020000020202010200000200010100020002020002000002000000020101020100020002010102010202000102020200010202010002000202010200000102020202010000020200010200020000000001010100000200020000020101000200020201020202010200010002010001010102020200000100000002020001000202020200010202010002000200000002020200000102020202020100020002000002000200000202010101010202000202000200020202000101020102020200020202000002010002020200020102010202020202020100020200000201000102020202020200000201020000020202020202020102010102010100020202020102020202020101010100000202000101020200020202020002020000020002020202000201020200000200010202010102020000010102020202020202010200020002020201020002020002000000010102010202000201010102020202020100020200020000010001020202020202010200000202010202000200010202020000020102020200020002000200020201010000000201020200010200020202020201020202020202000002010202000202000102020101020202020001000000020202020000020202020002010202000201010002020202020000020100020202000000020200000002000101000200000201000002020102000200020201010100020200010201020002020102020001000200020101020000020201010200020200000000020101020200020102020000000202020202000102010102000100010202000001020200020002010202000201020000000202020002010202020002000200020202000202020202010002000202020100000002020200010200020200000200020000020002000002000200000201020102020000010000020002000101020002020101020202020201010202010202010200000202000102000002010002010202020201010202020000010200020202000201000201020000020202000202020002020200020002020202000201000102000101000001020201010202020000000100000102020202010200020100000201020201020002020102000102000002000100020200020002010102020102000201020202000102020202000102020102020100020200000202010202000202010201020002000202010001020002020202000101020202010002020000020002020202020001020202020002000000020102020101000200020001010101020102020002000201000002000100010202020202020002020200000102020100010102020002010001010200000202020002020002000000020002010000010100000202000100000200', '{4,5}', '{CONTROL,VARIANT}');
 
-INSERT INTO segmentation.memberships VALUES (3, 1, true, '2026-11-27 00:08:30.704635+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:08:30.704635+00', NULL);
-INSERT INTO segmentation.memberships VALUES (4, 1, true, '2026-11-27 00:08:30.704635+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:08:30.704635+00', NULL);
-INSERT INTO segmentation.memberships VALUES (5, 1, true, '2026-11-27 00:08:30.704635+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:08:30.704635+00', NULL);
-INSERT INTO segmentation.memberships VALUES (6, 1, true, '2026-11-27 00:08:30.704635+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:08:30.704635+00', NULL);
-INSERT INTO segmentation.memberships VALUES (7, 1, true, '2026-11-27 00:08:30.704635+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:08:30.704635+00', NULL);
-INSERT INTO segmentation.memberships VALUES (8, 1, true, '2026-11-27 00:08:30.704635+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:08:30.704635+00', NULL);
-INSERT INTO segmentation.memberships VALUES (9, 1, true, '2026-11-27 00:08:30.704635+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:08:30.704635+00', NULL);
-INSERT INTO segmentation.memberships VALUES (10, 1, true, '2026-11-27 00:08:30.704635+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:08:30.704635+00', NULL);
-INSERT INTO segmentation.memberships VALUES (11, 1, true, '2026-11-27 00:08:30.704635+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:08:30.704635+00', NULL);
-INSERT INTO segmentation.memberships VALUES (12, 1, true, '2026-11-27 00:08:30.704635+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:08:30.704635+00', NULL);
-INSERT INTO segmentation.memberships VALUES (13, 1, true, '2026-11-27 00:08:30.704635+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:08:30.704635+00', NULL);
-INSERT INTO segmentation.memberships VALUES (14, 1, true, '2026-11-27 00:08:30.704635+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:08:30.704635+00', NULL);
-INSERT INTO segmentation.memberships VALUES (15, 1, true, '2026-11-27 00:08:30.704635+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:08:30.704635+00', NULL);
-INSERT INTO segmentation.memberships VALUES (16, 1, true, '2026-11-27 00:08:30.704635+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:08:30.704635+00', NULL);
-INSERT INTO segmentation.memberships VALUES (17, 1, true, '2026-11-27 00:08:30.704635+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:08:30.704635+00', NULL);
-INSERT INTO segmentation.memberships VALUES (18, 1, true, '2026-11-27 00:08:30.704635+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:08:30.704635+00', NULL);
-INSERT INTO segmentation.memberships VALUES (19, 1, true, '2026-11-27 00:08:30.704635+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:08:30.704635+00', NULL);
-INSERT INTO segmentation.memberships VALUES (20, 1, true, '2026-11-27 00:08:30.704635+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:08:30.704635+00', NULL);
-INSERT INTO segmentation.memberships VALUES (1, 1, true, '2026-11-27 00:08:30.769999+00', '2098-01-01 00:00:00+00', 'postgres', NULL, 'postgres', NULL, '2026-11-27 00:08:30.769999+00', NULL);
-INSERT INTO segmentation.memberships VALUES (2, 2, false, '2026-11-27 00:08:30.803978+00', 'infinity', 'postgres', NULL, NULL, NULL, '2026-11-27 00:08:30.803978+00', NULL);
-INSERT INTO segmentation.memberships VALUES (4, 2, true, '2097-01-01 00:00:00+00', 'infinity', 'postgres', NULL, NULL, NULL, '2026-11-27 00:08:30.825404+00', NULL);
+INSERT INTO segmentation.layers OVERRIDING SYSTEM VALUE VALUES (1, 'LAYER', 'one of three', 9123368185752856026, '2026-11-27 00:21:00.481571+00', 'infinity', 'postgres', NULL, NULL, NULL);
+INSERT INTO segmentation.layers OVERRIDING SYSTEM VALUE VALUES (2, 'OLD_LAYER', '', 1833667332289435752, '2026-11-27 00:21:00.590789+00', '2026-11-27 00:21:00.595211+00', 'postgres', NULL, 'postgres', NULL);
 
-INSERT INTO segmentation.report_links VALUES ('\x6a11d04e4127c903812654c71adba077ac788ab3eb43987a41130bcb92c28dea', '2026-11', 1, '2026-11-27 00:08:30.857903+00', '2026-11-28 00:08:30.856622+00', 'postgres');
+INSERT INTO segmentation.membership_history_2026_11 VALUES (1, 1, true, '2026-11-27 00:21:00.39814+00', '2026-11-27 00:21:00.415584+00', 'postgres', 'import', 'removed', 'postgres', 'ticket');
+INSERT INTO segmentation.membership_history_2026_11 VALUES (2, 1, true, '2026-11-27 00:21:00.39814+00', '2026-11-27 00:21:00.434095+00', 'postgres', 'import', 'removed', 'postgres', NULL);
+INSERT INTO segmentation.membership_history_2026_11 VALUES (1, 3, true, '2026-11-27 00:21:00.426742+00', '2026-11-27 00:21:00.467795+00', 'postgres', NULL, 'segment_deleted', 'postgres', 'over');
+INSERT INTO segmentation.membership_history_2026_11 VALUES (3, 3, true, '2026-11-27 00:21:00.447222+00', '2026-11-27 00:21:00.467795+00', 'postgres', NULL, 'segment_deleted', 'postgres', 'over');
+
+INSERT INTO segmentation.memberships VALUES (3, 1, true, '2026-11-27 00:21:00.39814+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:21:00.39814+00', NULL);
+INSERT INTO segmentation.memberships VALUES (4, 1, true, '2026-11-27 00:21:00.39814+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:21:00.39814+00', NULL);
+INSERT INTO segmentation.memberships VALUES (5, 1, true, '2026-11-27 00:21:00.39814+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:21:00.39814+00', NULL);
+INSERT INTO segmentation.memberships VALUES (6, 1, true, '2026-11-27 00:21:00.39814+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:21:00.39814+00', NULL);
+INSERT INTO segmentation.memberships VALUES (7, 1, true, '2026-11-27 00:21:00.39814+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:21:00.39814+00', NULL);
+INSERT INTO segmentation.memberships VALUES (8, 1, true, '2026-11-27 00:21:00.39814+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:21:00.39814+00', NULL);
+INSERT INTO segmentation.memberships VALUES (9, 1, true, '2026-11-27 00:21:00.39814+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:21:00.39814+00', NULL);
+INSERT INTO segmentation.memberships VALUES (10, 1, true, '2026-11-27 00:21:00.39814+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:21:00.39814+00', NULL);
+INSERT INTO segmentation.memberships VALUES (11, 1, true, '2026-11-27 00:21:00.39814+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:21:00.39814+00', NULL);
+INSERT INTO segmentation.memberships VALUES (12, 1, true, '2026-11-27 00:21:00.39814+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:21:00.39814+00', NULL);
+INSERT INTO segmentation.memberships VALUES (13, 1, true, '2026-11-27 00:21:00.39814+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:21:00.39814+00', NULL);
+INSERT INTO segmentation.memberships VALUES (14, 1, true, '2026-11-27 00:21:00.39814+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:21:00.39814+00', NULL);
+INSERT INTO segmentation.memberships VALUES (15, 1, true, '2026-11-27 00:21:00.39814+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:21:00.39814+00', NULL);
+INSERT INTO segmentation.memberships VALUES (16, 1, true, '2026-11-27 00:21:00.39814+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:21:00.39814+00', NULL);
+INSERT INTO segmentation.memberships VALUES (17, 1, true, '2026-11-27 00:21:00.39814+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:21:00.39814+00', NULL);
+INSERT INTO segmentation.memberships VALUES (18, 1, true, '2026-11-27 00:21:00.39814+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:21:00.39814+00', NULL);
+INSERT INTO segmentation.memberships VALUES (19, 1, true, '2026-11-27 00:21:00.39814+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:21:00.39814+00', NULL);
+INSERT INTO segmentation.memberships VALUES (20, 1, true, '2026-11-27 00:21:00.39814+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:21:00.39814+00', NULL);
+INSERT INTO segmentation.memberships VALUES (1, 1, true, '2026-11-27 00:21:00.426742+00', '2098-01-01 00:00:00+00', 'postgres', NULL, 'postgres', NULL, '2026-11-27 00:21:00.426742+00', NULL);
+INSERT INTO segmentation.memberships VALUES (2, 2, false, '2026-11-27 00:21:00.434095+00', 'infinity', 'postgres', NULL, NULL, NULL, '2026-11-27 00:21:00.434095+00', NULL);
+INSERT INTO segmentation.memberships VALUES (4, 2, true, '2097-01-01 00:00:00+00', 'infinity', 'postgres', NULL, NULL, NULL, '2026-11-27 00:21:00.455537+00', NULL);
+INSERT INTO segmentation.memberships VALUES (5, 5, true, '2026-11-27 00:21:00.558872+00', 'infinity', 'postgres', 'tester', NULL, NULL, '2026-11-27 00:21:00.558872+00', 1);
+INSERT INTO segmentation.memberships VALUES (6, 4, true, '2026-11-27 00:21:00.562033+00', '2098-01-01 00:00:00+00', 'postgres', NULL, 'postgres', NULL, '2026-11-27 00:21:00.562033+00', 1);
+INSERT INTO segmentation.memberships VALUES (7, 6, true, '2026-11-27 00:21:00.564629+00', 'infinity', 'postgres', NULL, NULL, NULL, '2026-11-27 00:21:00.564629+00', 1);
+
+INSERT INTO segmentation.report_links VALUES ('\x98ba1ecb7eddd50e742756618211316692649f7df2ae825c7224663c0bd5d8c9', '2026-11', 1, '2026-11-27 00:21:00.478569+00', '2026-11-28 00:21:00.477843+00', 'postgres');
 
 INSERT INTO segmentation.retention VALUES ('-infinity', true);
 
-INSERT INTO segmentation.rollouts VALUES (2, 8053719371570665804, 40, DEFAULT, '2026-11-27 00:08:30.597127+00', '2026-11-27 00:08:30.67876+00', 'postgres', NULL, '2026-11-27 00:08:30.67876+00', NULL, NULL);
-INSERT INTO segmentation.rollouts VALUES (2, 8053719371570665804, 80, DEFAULT, '2099-01-01 00:00:00+00', 'infinity', 'postgres', NULL, '2026-11-27 00:08:30.68743+00', NULL, NULL);
-INSERT INTO segmentation.rollouts VALUES (2, 8053719371570665804, 60, DEFAULT, '2026-11-27 00:08:30.67876+00', '2099-01-01 00:00:00+00', 'postgres', NULL, '2026-11-27 00:08:30.67876+00', NULL, NULL);
-INSERT INTO segmentation.rollouts VALUES (3, 927999881528195340, 20, DEFAULT, '2026-11-27 00:08:30.674381+00', '2026-11-27 00:08:30.830234+00', 'postgres', NULL, '2026-11-27 00:08:30.830234+00', NULL, NULL);
+INSERT INTO segmentation.rollouts VALUES (2, 7092142356635735691, 40, DEFAULT, '2026-11-27 00:21:00.326691+00', '2026-11-27 00:21:00.366185+00', 'postgres', NULL, '2026-11-27 00:21:00.366185+00', NULL, NULL, 'B');
+INSERT INTO segmentation.rollouts VALUES (2, 7092142356635735691, 80, DEFAULT, '2099-01-01 00:00:00+00', 'infinity', 'postgres', NULL, '2026-11-27 00:21:00.379579+00', NULL, NULL, 'B');
+INSERT INTO segmentation.rollouts VALUES (2, 7092142356635735691, 60, DEFAULT, '2026-11-27 00:21:00.366185+00', '2099-01-01 00:00:00+00', 'postgres', NULL, '2026-11-27 00:21:00.366185+00', NULL, NULL, 'B');
+INSERT INTO segmentation.rollouts VALUES (3, -8311008320566582005, 20, DEFAULT, '2026-11-27 00:21:00.349461+00', '2026-11-27 00:21:00.467795+00', 'postgres', NULL, '2026-11-27 00:21:00.467795+00', NULL, NULL, 'GONE');
+INSERT INTO segmentation.rollouts VALUES (4, 9123368185752856026, 30, DEFAULT, '2026-11-27 00:21:00.484571+00', '2026-11-27 00:21:00.533953+00', 'postgres', NULL, '2026-11-27 00:21:00.533953+00', 1, '{[100,200),[1000,1100),[1600,1800),[2500,2600),[3200,3400),[3500,3700),[4000,4400),[4700,4800),[4900,5000),[5200,5300),[5500,5600),[6100,6300),[6500,6600),[6700,6800),[6900,7100),[7600,7700),[8000,8100),[8300,8700),[9500,9800),[10000,10100),[10200,10300),[10400,10500),[10600,10700),[10800,11000),[11200,11700),[11900,12000),[12200,12300),[12800,13000),[13500,13800),[13900,14000),[15200,15300),[15800,15900),[17200,17600),[18500,18600),[18800,19200),[20200,20300),[20900,21000),[21100,21300),[21500,21700),[21800,21900),[22500,22600),[22700,22800),[23600,23800),[24800,24900),[25000,25200),[25300,25500),[26000,26100),[26600,27000),[27200,27300),[27500,27700),[27800,27900),[29500,29800),[30400,30500),[30700,30900),[31100,31200),[31300,31500),[32000,32100),[32200,32300),[32700,32800),[33000,33100),[33300,33400),[33600,33700),[34000,34200),[34300,34400),[34700,35100),[35500,35700),[36400,36500),[36600,36700),[37300,37400),[37900,38000),[38500,38600),[39200,39400),[40000,40100),[40500,40700),[40800,40900),[41100,41200),[41500,41600),[41800,41900),[42300,42400),[43300,43400),[43600,43800),[43900,44100),[44200,44500),[45000,45100),[45900,46000),[46600,46700),[47100,47300),[47700,47800),[48200,48300),[49000,49100),[49700,49900),[50200,50300),[50400,50500),[50900,51000),[51600,51900),[52300,52400),[52500,52600),[53000,53100),[53400,53700),[53800,54100),[54300,54400),[54600,54800),[55200,55300),[55700,55900),[56200,56400),[57100,57200),[57500,57900),[58100,58200),[58300,58500),[58600,58700),[58800,58900),[59500,59600),[60000,60300),[60700,60800),[61000,61100),[61300,61400),[61700,61800),[61900,62000),[62200,62400),[62800,62900),[63500,63600),[63700,63800),[64300,64400),[64700,64800),[65500,65600),[66400,66500),[66600,66700),[66800,66900),[67200,67400),[67700,67800),[68000,68200),[68600,68800),[69300,69500),[69700,69800),[69900,70100),[70200,70300),[70400,70500),[70700,70800),[71200,71300),[71500,71700),[72000,72200),[72700,72800),[73000,73100),[73500,73600),[73800,73900),[75000,75100),[76200,76300),[76400,76500),[76600,77000),[77100,77300),[77400,77600),[78200,78300),[78500,78600),[78900,79100),[79400,79500),[79800,80000),[80100,80200),[80600,80700),[80900,81000),[81400,81600),[82100,82200),[82300,82500),[82700,82800),[83000,83200),[83600,83700),[84000,84300),[84500,84600),[84800,84900),[85600,85800),[86000,86100),[86200,86300),[86400,86600),[87100,87200),[87300,87400),[88100,88300),[88600,88700),[89200,89300),[90000,90100),[91100,91200),[91400,91600),[91800,91900),[92100,92500),[92600,92700),[93200,93400),[93600,93900),[94000,94100),[94800,94900),[95100,95200),[95300,95400),[95600,95700),[95800,96000),[96400,96500),[96600,96900),[97200,97300),[98500,98700),[98800,99000),[99500,99600)}', 'CONTROL');
+INSERT INTO segmentation.rollouts VALUES (4, 9123368185752856026, 20, DEFAULT, '2026-11-27 00:21:00.533953+00', 'infinity', 'postgres', NULL, '2026-11-27 00:21:00.533953+00', 1, '{[100,200),[1000,1100),[1600,1800),[3200,3400),[3500,3600),[4000,4200),[4300,4400),[4700,4800),[5200,5300),[5500,5600),[6100,6200),[6500,6600),[7000,7100),[7600,7700),[8400,8700),[9500,9700),[10200,10300),[10600,10700),[10900,11000),[11200,11300),[11400,11700),[12200,12300),[12900,13000),[13600,13700),[13900,14000),[15200,15300),[15800,15900),[17200,17600),[18800,19000),[19100,19200),[20200,20300),[20900,21000),[21100,21200),[21800,21900),[22500,22600),[22700,22800),[23700,23800),[24800,24900),[25000,25200),[25300,25500),[26000,26100),[26600,27000),[27500,27700),[29700,29800),[30400,30500),[30700,30900),[31300,31500),[32200,32300),[33000,33100),[34000,34200),[34300,34400),[34800,35100),[35600,35700),[36400,36500),[36600,36700),[37300,37400),[37900,38000),[38500,38600),[39200,39300),[40500,40700),[41100,41200),[41500,41600),[42300,42400),[43300,43400),[44000,44100),[44300,44500),[45000,45100),[46600,46700),[47100,47300),[48200,48300),[49700,49900),[50400,50500),[50900,51000),[51600,51900),[52300,52400),[52500,52600),[53000,53100),[53400,53500),[53900,54100),[54600,54800),[55700,55900),[56300,56400),[57500,57600),[57700,57900),[58100,58200),[58300,58400),[58800,58900),[59500,59600),[60000,60100),[61000,61100),[62800,62900),[63500,63600),[64300,64400),[66600,66700),[66800,66900),[67300,67400),[68000,68200),[68600,68800),[69300,69500),[69700,69800),[70000,70100),[70700,70800),[71200,71300),[71500,71600),[72000,72200),[72700,72800),[73500,73600),[73800,73900),[76200,76300),[76400,76500),[76700,76900),[77100,77200),[77400,77600),[78200,78300),[78500,78600),[79000,79100),[79400,79500),[79800,79900),[80100,80200),[80600,80700),[80900,81000),[81500,81600),[82300,82500),[82700,82800),[83100,83200),[83600,83700),[84200,84300),[84500,84600),[84800,84900),[85600,85700),[86200,86300),[86400,86500),[87100,87200),[87300,87400),[88100,88300),[88600,88700),[90000,90100),[91100,91200),[91400,91600),[92100,92500),[92600,92700),[93300,93400),[93800,93900),[94000,94100),[95300,95400),[95600,95700),[95800,96000),[96400,96500),[96600,96800),[98500,98600),[98800,99000),[99500,99600)}', 'CONTROL');
+INSERT INTO segmentation.rollouts VALUES (5, 9123368185752856026, 30.05, DEFAULT, '2026-11-27 00:21:00.505962+00', '2099-01-01 00:00:00+00', 'postgres', NULL, '2026-11-27 00:21:00.505962+00', 1, '{[400,500),[700,800),[900,1000),[1100,1200),[1400,1500),[1900,2000),[2200,2300),[2700,2800),[3100,3200),[3400,3500),[3900,4000),[4500,4600),[4800,4900),[5300,5400),[5700,5800),[6000,6100),[6600,6700),[6800,6900),[7700,7800),[7900,8000),[9400,9500),[9800,9900),[10100,10200),[10300,10400),[10500,10600),[10700,10800),[11100,11200),[11700,11800),[12600,12800),[13300,13500),[13800,13900),[14700,14800),[14900,15000),[15400,15800),[16000,16100),[16200,16300),[17000,17200),[17600,17800),[17900,18000),[18200,18300),[18400,18500),[19400,19500),[19600,19800),[20100,20200),[20400,20450),[20500,20700),[21000,21100),[21400,21500),[21700,21800),[22000,22200),[22400,22500),[22800,23400),[23800,23900),[24300,24700),[24900,25000),[25200,25300),[25600,25700),[25800,26000),[26100,26400),[26500,26600),[27700,27800),[28100,28300),[28500,28700),[28900,29000),[29200,29500),[29800,29900),[30200,30300),[30500,30700),[30900,31000),[31700,32000),[32300,32400),[32500,32600),[32900,33000),[33100,33200),[33400,33500),[34200,34300),[34400,34600),[35200,35300),[35800,36000),[36100,36200),[36700,36900),[37000,37300),[37700,37800),[38000,38100),[38300,38400),[38800,38900),[39100,39200),[39500,39600),[39900,40000),[40100,40200),[40300,40500),[41300,41400),[41900,42000),[42100,42300),[42400,42800),[42900,43000),[43400,43600),[43800,43900),[44500,44600),[44800,44900),[45500,45600),[45700,45800),[46000,46100),[46200,46400),[46500,46600),[46800,46900),[47000,47100),[47400,47700),[47800,47900),[48100,48200),[48400,48700),[49100,49200),[50300,50400),[50700,50800),[51000,51100),[51200,51300),[51400,51600),[52000,52200),[52600,52700),[52800,53000),[53100,53300),[54400,54500),[54800,54900),[55000,55100),[55600,55700),[56000,56100),[56400,56600),[56900,57100),[57200,57400),[57900,58000),[58500,58600),[58900,59100),[59200,59300),[59400,59500),[59600,59700),[60500,60700),[61100,61300),[62000,62100),[62400,62700),[63000,63100),[63200,63500),[63900,64100),[64400,64500),[65000,65100),[66000,66100),[66200,66300),[66700,66800),[66900,67000),[67600,67700),[67800,67900),[68200,68300),[68400,68500),[68800,69000),[69100,69300),[69600,69700),[69800,69900),[70500,70600),[70800,70900),[71100,71200),[71700,71800),[71900,72000),[72300,72400),[72800,72900),[73100,73200),[73700,73800),[74200,74500),[74600,74800),[75100,75300),[75400,75500),[75800,75900),[77800,77900),[78600,78900),[79100,79200),[79300,79400),[80500,80600),[80700,80800),[81000,81100),[81700,81800),[82000,82100),[82200,82300),[82500,82600),[82800,82900),[83300,83500),[83700,83800),[83900,84000),[84600,84800),[85400,85600),[85800,85900),[86100,86200),[86300,86400),[86700,86800),[87000,87100),[87600,87900),[88300,88500),[88800,89000),[89400,89700),[89800,89900),[90100,90500),[91000,91100),[91200,91400),[91700,91800),[92800,92900),[93000,93100),[94100,94200),[94300,94400),[94500,94600),[94900,95100),[95500,95600),[96000,96200),[97100,97200),[97300,97400),[97500,97700),[97800,97900),[98200,98300),[98400,98500),[99200,99400),[99800,99900)}', 'VARIANT');
+INSERT INTO segmentation.rollouts VALUES (5, 9123368185752856026, 50, DEFAULT, '2099-01-01 00:00:00+00', 'infinity', 'postgres', NULL, '2026-11-27 00:21:00.545181+00', 1, '{[0,100),[300,500),[700,1000),[1100,1200),[1400,1500),[1900,2000),[2100,2300),[2400,2500),[2700,2800),[3100,3200),[3400,3500),[3700,3800),[3900,4000),[4200,4300),[4400,4600),[4800,5100),[5300,5500),[5700,5800),[5900,6100),[6200,6300),[6600,7000),[7300,7500),[7700,7800),[7900,8000),[8900,9000),[9100,9200),[9400,9500),[9800,9900),[10000,10200),[10300,10600),[10700,10800),[11100,11200),[11700,12000),[12600,12800),[13100,13500),[13700,13900),[14100,14200),[14300,14400),[14700,15000),[15300,15800),[16000,16100),[16200,16300),[16500,16600),[16700,16800),[17000,17200),[17600,17800),[17900,18100),[18200,18300),[18400,18700),[19000,19100),[19200,19500),[19600,19900),[20100,20200),[20400,20700),[20800,20900),[21000,21100),[21200,21800),[22000,22200),[22400,22500),[22800,23400),[23600,23700),[23800,23900),[24100,24800),[24900,25000),[25200,25300),[25600,26000),[26100,26600),[27200,27400),[27700,27900),[28000,28400),[28500,28700),[28900,29000),[29100,29500),[29600,29700),[29800,30000),[30200,30300),[30500,30700),[30900,31100),[31500,32200),[32300,32400),[32500,32600),[32700,33000),[33100,33200),[33300,33500),[33600,33700),[34200,34300),[34400,34600),[34700,34800),[35100,35600),[35800,36000),[36100,36200),[36700,37300),[37400,37500),[37700,37900),[38000,38200),[38300,38400),[38600,38900),[39100,39200),[39300,39600),[39700,39800),[39900,40000),[40100,40200),[40300,40500),[41000,41100),[41200,41400),[41600,41700),[41800,42300),[42400,43000),[43200,43300),[43400,43600),[43700,43900),[44100,44300),[44500,44900),[45400,45800),[46000,46400),[46500,46600),[46700,46900),[47000,47100),[47400,47900),[48100,48200),[48400,48700),[49000,49200),[49500,49600),[50000,50100),[50300,50400),[50700,50900),[51000,51100),[51200,51300),[51400,51600),[52000,52200),[52400,52500),[52600,52700),[52800,53000),[53100,53300),[53600,53700),[53800,53900),[54100,54200),[54400,54600),[54800,54900),[55000,55200),[55600,55700),[55900,56100),[56200,56300),[56400,56600),[56900,57400),[57600,57700),[57900,58000),[58400,58600),[58900,59100),[59200,59300),[59400,59500),[59600,59800),[59900,60000),[60100,60200),[60500,60800),[60900,61000),[61100,61400),[61500,61600),[61700,61800),[61900,62200),[62300,62800),[63000,63100),[63200,63500),[63900,64200),[64400,64500),[64600,64800),[65000,65100),[65200,65300),[65500,65600),[65700,65800),[66000,66100),[66200,66300),[66500,66600),[66700,66800),[66900,67100),[67600,67700),[67800,67900),[68200,68300),[68400,68600),[68800,69300),[69500,69700),[69800,70000),[70100,70200),[70400,70600),[70800,70900),[71100,71200),[71400,71500),[71600,72000),[72200,72500),[72800,72900),[73000,73300),[73400,73500),[73700,73800),[73900,74000),[74200,74500),[74600,74900),[75000,75300),[75400,75500),[75600,76000),[76100,76200),[76500,76600),[77200,77400),[77600,77900),[78600,79000),[79100,79200),[79300,79400),[79700,79800),[79900,80100),[80200,80300),[80400,80600),[80700,80800),[81000,81100),[81300,81400),[81700,81900),[82000,82100),[82200,82300),[82500,82700),[82800,82900),[83000,83100),[83200,83500),[83700,84100),[84300,84500),[84600,84800),[85000,85200),[85400,85600),[85700,85900),[86000,86200),[86300,86400),[86500,86600),[86700,86800),[86900,87100),[87400,87500),[87600,88000),[88300,88600),[88800,89000),[89200,89300),[89400,89900),[90100,90500),[90600,90700),[91000,91100),[91200,91400),[91700,91800),[91900,92000),[92500,92600),[92700,92900),[93000,93100),[93200,93300),[93600,93700),[94100,94700),[94800,95100),[95400,95600),[96000,96200),[96300,96400),[96800,96900),[97100,97400),[97500,97700),[97800,97900),[98200,98300),[98400,98500),[99200,99400),[99800,99900)}', 'VARIANT');
+INSERT INTO segmentation.rollouts VALUES (6, 9123368185752856026, 20, DEFAULT, '2026-11-27 00:21:00.517673+00', '2026-11-27 00:21:00.579657+00', 'postgres', NULL, '2026-11-27 00:21:00.579657+00', 1, '{[200,300),[500,700),[1200,1400),[1500,1600),[1800,1900),[2000,2100),[2300,2400),[2600,2700),[2800,3000),[3800,3900),[4600,4700),[5100,5200),[5600,5700),[5800,5900),[6400,6500),[7100,7300),[8100,8300),[8700,8900),[9200,9300),[9900,10000),[12100,12200),[12400,12600),[14400,14600),[15000,15200),[15900,16000),[16100,16200),[16300,16400),[16800,17000),[17800,17900),[18100,18200),[18300,18400),[18700,18800),[19500,19600),[19900,20100),[20300,20400),[20700,20800),[21900,22000),[22200,22400),[22600,22700),[23400,23500),[23900,24100),[25500,25600),[27100,27200),[27400,27500),[28400,28500),[28700,28900),[29000,29100),[30000,30200),[30300,30400),[31200,31300),[32400,32500),[32600,32700),[33500,33600),[33800,34000),[36000,36100),[36500,36600),[37600,37700),[38900,39000),[39800,39900),[40200,40300),[40700,40800),[40900,41000),[41700,41800),[44900,45000),[45100,45400),[47300,47400),[48000,48100),[48300,48400),[48700,49000),[49200,49500),[49600,49700),[49900,50000),[50100,50200),[50500,50700),[51100,51200),[51300,51400),[51900,52000),[52200,52300),[52700,52800),[53300,53400),[53700,53800),[54200,54300),[54900,55000),[55300,55600),[56100,56200),[56600,56900),[58000,58100),[58200,58300),[60300,60500),[60800,60900),[61600,61700),[62900,63000),[63100,63200),[63600,63700),[63800,63900),[64200,64300),[64900,65000),[65100,65200),[65300,65500),[65600,65700),[65800,65900),[66100,66200),[66300,66400),[67400,67600),[67900,68000),[70900,71100),[71300,71400),[72500,72700),[72900,73000),[73300,73400),[73600,73700),[74000,74100),[74500,74600),[74900,75000),[75300,75400),[75500,75600),[76000,76100),[77000,77100),[77900,78000),[78100,78200),[78300,78500),[79200,79300),[79500,79700),[80300,80400),[80800,80900),[81100,81300),[81600,81700),[81900,82000),[82900,83000),[83500,83600),[84900,85000),[85200,85400),[85900,86000),[86600,86700),[86800,86900),[87200,87300),[87500,87600),[88000,88100),[88700,88800),[89000,89100),[89300,89400),[90500,90600),[90700,91000),[91600,91700),[92900,93000),[93400,93600),[93900,94000),[94700,94800),[95200,95300),[95700,95800),[96200,96300),[96500,96600),[96900,97100),[97400,97500),[97900,98000),[98700,98800),[99000,99100),[99400,99500),[99700,99800),[99900,100000)}', 'EARLIER');
 
-INSERT INTO segmentation.segment_history VALUES (1, '2026-11-27 00:08:30.439439+00', 'create', 'by hand', NULL, NULL, 'postgres', NULL);
-INSERT INTO segmentation.segment_history VALUES (2, '2026-11-27 00:08:30.597127+00', 'create', NULL, NULL, NULL, 'postgres', NULL);
-INSERT INTO segmentation.segment_history VALUES (2, '2026-11-27 00:08:30.6661+00', 'set_rollout', NULL, 40, '2026-11-27 00:08:30.597127+00', 'postgres', NULL);
-INSERT INTO segmentation.segment_history VALUES (3, '2026-11-27 00:08:30.674381+00', 'create', NULL, NULL, NULL, 'postgres', NULL);
-INSERT INTO segmentation.segment_history VALUES (3, '2026-11-27 00:08:30.67646+00', 'set_rollout', NULL, 20, '2026-11-27 00:08:30.674381+00', 'postgres', NULL);
-INSERT INTO segmentation.segment_history VALUES (2, '2026-11-27 00:08:30.680849+00', 'set_rollout', NULL, 60, '2026-11-27 00:08:30.67876+00', 'postgres', NULL);
-INSERT INTO segmentation.segment_history VALUES (2, '2026-11-27 00:08:30.68835+00', 'set_rollout', NULL, 80, '2099-01-01 00:00:00+00', 'postgres', NULL);
-INSERT INTO segmentation.segment_history VALUES (3, '2026-11-27 00:08:30.830234+00', 'delete', NULL, NULL, NULL, 'postgres', 'over');
+INSERT INTO segmentation.segment_history VALUES (1, '2026-11-27 00:21:00.306561+00', 'create', 'by hand', NULL, NULL, 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (2, '2026-11-27 00:21:00.326691+00', 'create', NULL, NULL, NULL, 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (2, '2026-11-27 00:21:00.337755+00', 'set_rollout', NULL, 40, '2026-11-27 00:21:00.326691+00', 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (3, '2026-11-27 00:21:00.349461+00', 'create', NULL, NULL, NULL, 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (3, '2026-11-27 00:21:00.351728+00', 'set_rollout', NULL, 20, '2026-11-27 00:21:00.349461+00', 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (2, '2026-11-27 00:21:00.367397+00', 'set_rollout', NULL, 60, '2026-11-27 00:21:00.366185+00', 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (2, '2026-11-27 00:21:00.384828+00', 'set_rollout', NULL, 80, '2099-01-01 00:00:00+00', 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (3, '2026-11-27 00:21:00.467795+00', 'delete', NULL, NULL, NULL, 'postgres', 'over');
+INSERT INTO segmentation.segment_history VALUES (4, '2026-11-27 00:21:00.484571+00', 'create', NULL, NULL, NULL, 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (4, '2026-11-27 00:21:00.491462+00', 'set_rollout', NULL, 30, '2026-11-27 00:21:00.484571+00', 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (5, '2026-11-27 00:21:00.505962+00', 'create', NULL, NULL, NULL, 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (5, '2026-11-27 00:21:00.508458+00', 'set_rollout', NULL, 30.05, '2026-11-27 00:21:00.505962+00', 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (6, '2026-11-27 00:21:00.517673+00', 'create', NULL, NULL, NULL, 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (6, '2026-11-27 00:21:00.52019+00', 'set_rollout', NULL, 20, '2026-11-27 00:21:00.517673+00', 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (4, '2026-11-27 00:21:00.536422+00', 'set_rollout', NULL, 20, '2026-11-27 00:21:00.533953+00', 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (5, '2026-11-27 00:21:00.545994+00', 'set_rollout', NULL, 50, '2099-01-01 00:00:00+00', 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (6, '2026-11-27 00:21:00.579657+00', 'delete', NULL, NULL, NULL, 'postgres', NULL);
 
-INSERT INTO segmentation.segments OVERRIDING SYSTEM VALUE VALUES (1, 'A', 'by hand', -533825136803813391, '2026-11-27 00:08:30.439439+00', 'infinity', false, NULL);
-INSERT INTO segmentation.segments OVERRIDING SYSTEM VALUE VALUES (2, 'B', '', 8053719371570665804, '2026-11-27 00:08:30.597127+00', 'infinity', false, NULL);
-INSERT INTO segmentation.segments OVERRIDING SYSTEM VALUE VALUES (3, 'GONE', '', 927999881528195340, '2026-11-27 00:08:30.674381+00', '2026-11-27 00:08:30.830234+00', true, NULL);
+INSERT INTO segmentation.segments OVERRIDING SYSTEM VALUE VALUES (1, 'A', 'by hand', -6477842691366654509, '2026-11-27 00:21:00.306561+00', 'infinity', false, NULL);
+INSERT INTO segmentation.segments OVERRIDING SYSTEM VALUE VALUES (2, 'B', '', 7092142356635735691, '2026-11-27 00:21:00.326691+00', 'infinity', false, NULL);
+INSERT INTO segmentation.segments OVERRIDING SYSTEM VALUE VALUES (3, 'GONE', '', -8311008320566582005, '2026-11-27 00:21:00.349461+00', '2026-11-27 00:21:00.467795+00', true, NULL);
+INSERT INTO segmentation.segments OVERRIDING SYSTEM VALUE VALUES (4, 'CONTROL', '', 9123368185752856026, '2026-11-27 00:21:00.484571+00', 'infinity', false, 1);
+INSERT INTO segmentation.segments OVERRIDING SYSTEM VALUE VALUES (5, 'VARIANT', '', 9123368185752856026, '2026-11-27 00:21:00.505962+00', 'infinity', false, 1);
+INSERT INTO segmentation.segments OVERRIDING SYSTEM VALUE VALUES (6, 'EARLIER', '', 9123368185752856026, '2026-11-27 00:21:00.517673+00', '2026-11-27 00:21:00.579657+00', false, 1);
 
-INSERT INTO segmentation.upkeep VALUES ('sweep', '2026-11-27 00:08:29.351275+00', 0);
+INSERT INTO segmentation.upkeep VALUES ('sweep', '2026-11-27 00:20:59.896308+00', 0);
 
-INSERT INTO segmentation.users VALUES (1, '2026-11-27 00:08:30.698596+00');
-INSERT INTO segmentation.users VALUES (2, '2026-11-27 00:08:30.698694+00');
-INSERT INTO segmentation.users VALUES (3, '2026-11-27 00:08:30.698723+00');
-INSERT INTO segmentation.users VALUES (4, '2026-11-27 00:08:30.698727+00');
-INSERT INTO segmentation.users VALUES (5, '2026-11-27 00:08:30.698731+00');
-INSERT INTO segmentation.users VALUES (6, '2026-11-27 00:08:30.698734+00');
-INSERT INTO segmentation.users VALUES (7, '2026-11-27 00:08:30.698738+00');
-INSERT INTO segmentation.users VALUES (8, '2026-11-27 00:08:30.698741+00');
-INSERT INTO segmentation.users VALUES (9, '2026-11-27 00:08:30.698748+00');
-INSERT INTO segmentation.users VALUES (10, '2026-11-27 00:08:30.698751+00');
-INSERT INTO segmentation.users VALUES (11, '2026-11-27 00:08:30.698754+00');
-INSERT INTO segmentation.users VALUES (12, '2026-11-27 00:08:30.698758+00');
-INSERT INTO segmentation.users VALUES (13, '2026-11-27 00:08:30.698761+00');
-INSERT INTO segmentation.users VALUES (14, '2026-11-27 00:08:30.698764+00');
-INSERT INTO segmentation.users VALUES (15, '2026-11-27 00:08:30.698767+00');
-INSERT INTO segmentation.users VALUES (16, '2026-11-27 00:08:30.698771+00');
-INSERT INTO segmentation.users VALUES (17, '2026-11-27 00:08:30.698774+00');
-INSERT INTO segmentation.users VALUES (18, '2026-11-27 00:08:30.698778+00');
-INSERT INTO segmentation.users VALUES (19, '2026-11-27 00:08:30.698781+00');
-INSERT INTO segmentation.users VALUES (20, '2026-11-27 00:08:30.698784+00');
-INSERT INTO segmentation.users VALUES (21, '2026-11-27 00:08:30.698787+00');
-INSERT INTO segmentation.users VALUES (22, '2026-11-27 00:08:30.69879+00');
-INSERT INTO segmentation.users VALUES (23, '2026-11-27 00:08:30.698793+00');
-INSERT INTO segmentation.users VALUES (24, '2026-11-27 00:08:30.698796+00');
-INSERT INTO segmentation.users VALUES (25, '2026-11-27 00:08:30.698802+00');
-INSERT INTO segmentation.users VALUES (26, '2026-11-27 00:08:30.698805+00');
-INSERT INTO segmentation.users VALUES (27, '2026-11-27 00:08:30.698808+00');
-INSERT INTO segmentation.users VALUES (28, '2026-11-27 00:08:30.698811+00');
-INSERT INTO segmentation.users VALUES (29, '2026-11-27 00:08:30.698814+00');
-INSERT INTO segmentation.users VALUES (30, '2026-11-27 00:08:30.698817+00');
-INSERT INTO segmentation.users VALUES (31, '2026-11-27 00:08:30.69882+00');
-INSERT INTO segmentation.users VALUES (32, '2026-11-27 00:08:30.698824+00');
-INSERT INTO segmentation.users VALUES (33, '2026-11-27 00:08:30.698827+00');
-INSERT INTO segmentation.users VALUES (34, '2026-11-27 00:08:30.69883+00');
-INSERT INTO segmentation.users VALUES (35, '2026-11-27 00:08:30.698833+00');
-INSERT INTO segmentation.users VALUES (36, '2026-11-27 00:08:30.698836+00');
-INSERT INTO segmentation.users VALUES (37, '2026-11-27 00:08:30.698839+00');
-INSERT INTO segmentation.users VALUES (38, '2026-11-27 00:08:30.698842+00');
-INSERT INTO segmentation.users VALUES (39, '2026-11-27 00:08:30.698845+00');
-INSERT INTO segmentation.users VALUES (40, '2026-11-27 00:08:30.698848+00');
+INSERT INTO segmentation.users VALUES (1, '2026-11-27 00:21:00.390327+00');
+INSERT INTO segmentation.users VALUES (2, '2026-11-27 00:21:00.391067+00');
+INSERT INTO segmentation.users VALUES (3, '2026-11-27 00:21:00.391105+00');
+INSERT INTO segmentation.users VALUES (4, '2026-11-27 00:21:00.391113+00');
+INSERT INTO segmentation.users VALUES (5, '2026-11-27 00:21:00.391117+00');
+INSERT INTO segmentation.users VALUES (6, '2026-11-27 00:21:00.391121+00');
+INSERT INTO segmentation.users VALUES (7, '2026-11-27 00:21:00.391124+00');
+INSERT INTO segmentation.users VALUES (8, '2026-11-27 00:21:00.391128+00');
+INSERT INTO segmentation.users VALUES (9, '2026-11-27 00:21:00.391131+00');
+INSERT INTO segmentation.users VALUES (10, '2026-11-27 00:21:00.391134+00');
+INSERT INTO segmentation.users VALUES (11, '2026-11-27 00:21:00.391137+00');
+INSERT INTO segmentation.users VALUES (12, '2026-11-27 00:21:00.391141+00');
+INSERT INTO segmentation.users VALUES (13, '2026-11-27 00:21:00.391144+00');
+INSERT INTO segmentation.users VALUES (14, '2026-11-27 00:21:00.391147+00');
+INSERT INTO segmentation.users VALUES (15, '2026-11-27 00:21:00.39115+00');
+INSERT INTO segmentation.users VALUES (16, '2026-11-27 00:21:00.391153+00');
+INSERT INTO segmentation.users VALUES (17, '2026-11-27 00:21:00.391157+00');
+INSERT INTO segmentation.users VALUES (18, '2026-11-27 00:21:00.39116+00');
+INSERT INTO segmentation.users VALUES (19, '2026-11-27 00:21:00.391164+00');
+INSERT INTO segmentation.users VALUES (20, '2026-11-27 00:21:00.391169+00');
+INSERT INTO segmentation.users VALUES (21, '2026-11-27 00:21:00.391173+00');
+INSERT INTO segmentation.users VALUES (22, '2026-11-27 00:21:00.391176+00');
+INSERT INTO segmentation.users VALUES (23, '2026-11-27 00:21:00.391179+00');
+INSERT INTO segmentation.users VALUES (24, '2026-11-27 00:21:00.391182+00');
+INSERT INTO segmentation.users VALUES (25, '2026-11-27 00:21:00.391185+00');
+INSERT INTO segmentation.users VALUES (26, '2026-11-27 00:21:00.391189+00');
+INSERT INTO segmentation.users VALUES (27, '2026-11-27 00:21:00.391191+00');
+INSERT INTO segmentation.users VALUES (28, '2026-11-27 00:21:00.391194+00');
+INSERT INTO segmentation.users VALUES (29, '2026-11-27 00:21:00.391197+00');
+INSERT INTO segmentation.users VALUES (30, '2026-11-27 00:21:00.3912+00');
+INSERT INTO segmentation.users VALUES (31, '2026-11-27 00:21:00.391203+00');
+INSERT INTO segmentation.users VALUES (32, '2026-11-27 00:21:00.391207+00');
+INSERT INTO segmentation.users VALUES (33, '2026-11-27 00:21:00.39121+00');
+INSERT INTO segmentation.users VALUES (34, '2026-11-27 00:21:00.391213+00');
+INSERT INTO segmentation.users VALUES (35, '2026-11-27 00:21:00.391216+00');
+INSERT INTO segmentation.users VALUES (36, '2026-11-27 00:21:00.391222+00');
+INSERT INTO segmentation.users VALUES (37, '2026-11-27 00:21:00.391225+00');
+INSERT INTO segmentation.users VALUES (38, '2026-11-27 00:21:00.391228+00');
+INSERT INTO segmentation.users VALUES (39, '2026-11-27 00:21:00.391231+00');
+INSERT INTO segmentation.users VALUES (40, '2026-11-27 00:21:00.391234+00');
 
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('ab996842-e9f6-11f1-9b5e-02fc00000001', '442a06599ffbff06cb195975273c5e4ce55091201b67e2808420b5edc55f6d75', '0001_roles_and_schema', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:08:27.539317');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('aba33c50-e9f6-11f1-9b5e-02fc00000001', 'b672f77c494960abe76a90bfb2efc9692e396e2e60f7a1400c8c9c4403b64dd0', '0002_segments_and_users', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:08:27.602565');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('aba56926-e9f6-11f1-9b5e-02fc00000001', 'dcb7f91ab8126d9cb9cf4c00551d5557a26a7ddd54f18767b12aab17e5e4acdd', '0003_memberships', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:08:27.616813');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('aba7c0b8-e9f6-11f1-9b5e-02fc00000001', '09930831877f5eb7aed1449a5149eb995ce89de405b924adcc748721cb5a8edc', '0004_keys_and_upkeep', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:08:27.632168');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('aba8cf58-e9f6-11f1-9b5e-02fc00000001', '255c1982e9e51e02cdca5ae7a1b77fee92bb89ae27660943abae2f41bae2434e', '0005_idempotency', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:08:27.63909');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('ababb704-e9f6-11f1-9b5e-02fc00000001', '8d9102650985a619cdb395f0645c89935a1143c18b6bc10537ceb211f45a06c4', '0006_columns_of_memberships', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:08:27.658174');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('abad1496-e9f6-11f1-9b5e-02fc00000001', '44ecece361ee732aa4026b4168febef5305781668d43a2d6b069c30a607a7244', '0007_evaluator', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:08:27.667077');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('abaeda60-e9f6-11f1-9b5e-02fc00000001', 'd8d49d40af91fd566734e7e5d6e81e4e8a3b69c627a6d97bdb606e9168e90543', '0008_idempotency_user', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:08:27.678692');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('abaf7bd2-e9f6-11f1-9b5e-02fc00000001', '6e13bb94bff2aa697a1ebe7e662aea2eba8502c0442d70bb97cd8b69b6b5c7aa', '0009_idempotency_user_of_old_answers', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:08:27.682808');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('abb16f00-e9f6-11f1-9b5e-02fc00000001', 'fcc1943c0b93d76e5af12defe475260503433bc607d5278464cd37389823fb5c', '0010_deploys', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:08:27.695599');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('abb4f4ea-e9f6-11f1-9b5e-02fc00000001', '0ead86235f4c0674f18423f83ab50fc5fd3863da9a3583b1f7240ab0b287de76', '0011_layers', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:08:27.718699');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('abb56ad8-e9f6-11f1-9b5e-02fc00000001', 'ed8afa85f884fea594b04d3953a75f18b50a8a474902baacbc33b61392479d8c', '0012_one_assignment_in_layer', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:08:27.721689');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('abb7f24e-e9f6-11f1-9b5e-02fc00000001', 'be7dfd9891b2574fc9f8dc33558a32c79c2db24a5a19cd0cdcc409c47d6ebea8', '0013_told_until', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:08:27.738286');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('abb8caf2-e9f6-11f1-9b5e-02fc00000001', 'be7e1860dd952694ff2a20f215333c08265d0b8d0dbf1a3979dffd1aebcb1123', '0014_changes_by_time', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:08:27.743826');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('abbdfdd8-e9f6-11f1-9b5e-02fc00000001', '5bb7c7ed5fce0c8e4796a12b9ce943a65380357b4e5b328b2c16740bd8738942', '0015_columns_of_rollouts', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:08:27.777921');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('6b4c955a-e9f8-11f1-ac91-02fc00000001', '442a06599ffbff06cb195975273c5e4ce55091201b67e2808420b5edc55f6d75', '0001_roles_and_schema', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:20:58.655144');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('6b532212-e9f8-11f1-ac91-02fc00000001', 'b672f77c494960abe76a90bfb2efc9692e396e2e60f7a1400c8c9c4403b64dd0', '0002_segments_and_users', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:20:58.696894');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('6b562fc0-e9f8-11f1-ac91-02fc00000001', 'dcb7f91ab8126d9cb9cf4c00551d5557a26a7ddd54f18767b12aab17e5e4acdd', '0003_memberships', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:20:58.71765');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('6b59deae-e9f8-11f1-ac91-02fc00000001', '09930831877f5eb7aed1449a5149eb995ce89de405b924adcc748721cb5a8edc', '0004_keys_and_upkeep', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:20:58.741028');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('6b5bc840-e9f8-11f1-ac91-02fc00000001', '255c1982e9e51e02cdca5ae7a1b77fee92bb89ae27660943abae2f41bae2434e', '0005_idempotency', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:20:58.753662');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('6b5cb93a-e9f8-11f1-ac91-02fc00000001', '8d9102650985a619cdb395f0645c89935a1143c18b6bc10537ceb211f45a06c4', '0006_columns_of_memberships', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:20:58.759724');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('6b5e57ea-e9f8-11f1-ac91-02fc00000001', '44ecece361ee732aa4026b4168febef5305781668d43a2d6b069c30a607a7244', '0007_evaluator', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:20:58.770351');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('6b5f8386-e9f8-11f1-ac91-02fc00000001', 'd8d49d40af91fd566734e7e5d6e81e4e8a3b69c627a6d97bdb606e9168e90543', '0008_idempotency_user', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:20:58.778');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('6b6026d8-e9f8-11f1-ac91-02fc00000001', '6e13bb94bff2aa697a1ebe7e662aea2eba8502c0442d70bb97cd8b69b6b5c7aa', '0009_idempotency_user_of_old_answers', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:20:58.782163');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('6b608682-e9f8-11f1-ac91-02fc00000001', 'fcc1943c0b93d76e5af12defe475260503433bc607d5278464cd37389823fb5c', '0010_deploys', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:20:58.784593');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('6b629940-e9f8-11f1-ac91-02fc00000001', '0ead86235f4c0674f18423f83ab50fc5fd3863da9a3583b1f7240ab0b287de76', '0011_layers', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:20:58.798222');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('6b636c44-e9f8-11f1-ac91-02fc00000001', 'ed8afa85f884fea594b04d3953a75f18b50a8a474902baacbc33b61392479d8c', '0012_one_assignment_in_layer', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:20:58.803608');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('6b641efa-e9f8-11f1-ac91-02fc00000001', 'be7dfd9891b2574fc9f8dc33558a32c79c2db24a5a19cd0cdcc409c47d6ebea8', '0013_told_until', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:20:58.808178');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('6b6555fe-e9f8-11f1-ac91-02fc00000001', 'be7e1860dd952694ff2a20f215333c08265d0b8d0dbf1a3979dffd1aebcb1123', '0014_changes_by_time', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:20:58.81615');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('6b681014-e9f8-11f1-ac91-02fc00000001', '5bb7c7ed5fce0c8e4796a12b9ce943a65380357b4e5b328b2c16740bd8738942', '0015_columns_of_rollouts', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:20:58.834036');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('6b6c061a-e9f8-11f1-ac91-02fc00000001', 'f3755a7a950345e928971c3ce03bf1fff26e9a777f707bebc37cc9298a5d84c5', '0016_slugs_of_the_hot_read', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:20:58.859988');
 
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('442a06599ffbff06cb195975273c5e4ce55091201b67e2808420b5edc55f6d75', '0001_roles_and_schema', '2026-11-27 00:08:27.540807');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('b672f77c494960abe76a90bfb2efc9692e396e2e60f7a1400c8c9c4403b64dd0', '0002_segments_and_users', '2026-11-27 00:08:27.602917');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('dcb7f91ab8126d9cb9cf4c00551d5557a26a7ddd54f18767b12aab17e5e4acdd', '0003_memberships', '2026-11-27 00:08:27.617123');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('09930831877f5eb7aed1449a5149eb995ce89de405b924adcc748721cb5a8edc', '0004_keys_and_upkeep', '2026-11-27 00:08:27.63247');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('255c1982e9e51e02cdca5ae7a1b77fee92bb89ae27660943abae2f41bae2434e', '0005_idempotency', '2026-11-27 00:08:27.63941');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('8d9102650985a619cdb395f0645c89935a1143c18b6bc10537ceb211f45a06c4', '0006_columns_of_memberships', '2026-11-27 00:08:27.658791');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('44ecece361ee732aa4026b4168febef5305781668d43a2d6b069c30a607a7244', '0007_evaluator', '2026-11-27 00:08:27.667393');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('d8d49d40af91fd566734e7e5d6e81e4e8a3b69c627a6d97bdb606e9168e90543', '0008_idempotency_user', '2026-11-27 00:08:27.67919');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('6e13bb94bff2aa697a1ebe7e662aea2eba8502c0442d70bb97cd8b69b6b5c7aa', '0009_idempotency_user_of_old_answers', '2026-11-27 00:08:27.685295');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('fcc1943c0b93d76e5af12defe475260503433bc607d5278464cd37389823fb5c', '0010_deploys', '2026-11-27 00:08:27.695933');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('0ead86235f4c0674f18423f83ab50fc5fd3863da9a3583b1f7240ab0b287de76', '0011_layers', '2026-11-27 00:08:27.719155');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('ed8afa85f884fea594b04d3953a75f18b50a8a474902baacbc33b61392479d8c', '0012_one_assignment_in_layer', '2026-11-27 00:08:27.723344');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('be7dfd9891b2574fc9f8dc33558a32c79c2db24a5a19cd0cdcc409c47d6ebea8', '0013_told_until', '2026-11-27 00:08:27.738728');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('be7e1860dd952694ff2a20f215333c08265d0b8d0dbf1a3979dffd1aebcb1123', '0014_changes_by_time', '2026-11-27 00:08:27.74414');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('5bb7c7ed5fce0c8e4796a12b9ce943a65380357b4e5b328b2c16740bd8738942', '0015_columns_of_rollouts', '2026-11-27 00:08:27.779605');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('442a06599ffbff06cb195975273c5e4ce55091201b67e2808420b5edc55f6d75', '0001_roles_and_schema', '2026-11-27 00:20:58.65883');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('b672f77c494960abe76a90bfb2efc9692e396e2e60f7a1400c8c9c4403b64dd0', '0002_segments_and_users', '2026-11-27 00:20:58.697257');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('dcb7f91ab8126d9cb9cf4c00551d5557a26a7ddd54f18767b12aab17e5e4acdd', '0003_memberships', '2026-11-27 00:20:58.71812');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('09930831877f5eb7aed1449a5149eb995ce89de405b924adcc748721cb5a8edc', '0004_keys_and_upkeep', '2026-11-27 00:20:58.741442');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('255c1982e9e51e02cdca5ae7a1b77fee92bb89ae27660943abae2f41bae2434e', '0005_idempotency', '2026-11-27 00:20:58.754141');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('8d9102650985a619cdb395f0645c89935a1143c18b6bc10537ceb211f45a06c4', '0006_columns_of_memberships', '2026-11-27 00:20:58.7602');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('44ecece361ee732aa4026b4168febef5305781668d43a2d6b069c30a607a7244', '0007_evaluator', '2026-11-27 00:20:58.773675');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('d8d49d40af91fd566734e7e5d6e81e4e8a3b69c627a6d97bdb606e9168e90543', '0008_idempotency_user', '2026-11-27 00:20:58.778318');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('6e13bb94bff2aa697a1ebe7e662aea2eba8502c0442d70bb97cd8b69b6b5c7aa', '0009_idempotency_user_of_old_answers', '2026-11-27 00:20:58.782431');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('fcc1943c0b93d76e5af12defe475260503433bc607d5278464cd37389823fb5c', '0010_deploys', '2026-11-27 00:20:58.79001');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('0ead86235f4c0674f18423f83ab50fc5fd3863da9a3583b1f7240ab0b287de76', '0011_layers', '2026-11-27 00:20:58.798531');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('ed8afa85f884fea594b04d3953a75f18b50a8a474902baacbc33b61392479d8c', '0012_one_assignment_in_layer', '2026-11-27 00:20:58.80392');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('be7dfd9891b2574fc9f8dc33558a32c79c2db24a5a19cd0cdcc409c47d6ebea8', '0013_told_until', '2026-11-27 00:20:58.808467');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('be7e1860dd952694ff2a20f215333c08265d0b8d0dbf1a3979dffd1aebcb1123', '0014_changes_by_time', '2026-11-27 00:20:58.816437');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('5bb7c7ed5fce0c8e4796a12b9ce943a65380357b4e5b328b2c16740bd8738942', '0015_columns_of_rollouts', '2026-11-27 00:20:58.834389');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('f3755a7a950345e928971c3ce03bf1fff26e9a777f707bebc37cc9298a5d84c5', '0016_slugs_of_the_hot_read', '2026-11-27 00:20:58.860293');
 
-INSERT INTO segmentation_migrations._yoyo_version VALUES (2, '2026-11-27 00:08:27.219823');
+INSERT INTO segmentation_migrations._yoyo_version VALUES (2, '2026-11-27 00:20:58.502933');
 
 SELECT pg_catalog.setval('segmentation.deploys_deploy_seq', 1, true);
 
-SELECT pg_catalog.setval('segmentation.layers_layer_id_seq', 1, false);
+SELECT pg_catalog.setval('segmentation.layers_layer_id_seq', 2, true);
 
-SELECT pg_catalog.setval('segmentation.segments_segment_id_seq', 3, true);
+SELECT pg_catalog.setval('segmentation.segments_segment_id_seq', 6, true);
 
 SELECT pg_catalog.setval('segmentation.told_until', 0, false);
 
@@ -7465,7 +7534,7 @@ CREATE INDEX memberships_starts_at_idx ON segmentation.memberships USING btree (
 
 CREATE INDEX report_links_expires_at_idx ON segmentation.report_links USING btree (expires_at);
 
-CREATE INDEX rollouts_ends_at_idx ON segmentation.rollouts USING btree (ends_at) INCLUDE (segment_id, salt, threshold, starts_at, decided_at) WHERE ((threshold > 0) AND (layer_id IS NULL));
+CREATE INDEX rollouts_ends_at_idx ON segmentation.rollouts USING btree (ends_at) INCLUDE (segment_id, salt, threshold, starts_at, decided_at, slug) WHERE ((threshold > 0) AND (layer_id IS NULL));
 
 CREATE INDEX segment_history_segment_id_idx ON segmentation.segment_history USING btree (segment_id, changed_at);
 
@@ -7608,8 +7677,6 @@ REVOKE ALL ON FUNCTION segmentation.answers_kept_since() FROM PUBLIC;
 REVOKE ALL ON FUNCTION segmentation.assert_bucket_vectors() FROM PUBLIC;
 GRANT ALL ON FUNCTION segmentation.assert_bucket_vectors() TO segmentation_reader;
 
-REVOKE ALL ON FUNCTION segmentation.assigned_layers(user_id bigint, moment timestamp with time zone) FROM PUBLIC;
-
 REVOKE ALL ON FUNCTION segmentation.authenticate_api_key(key_digest bytea) FROM PUBLIC;
 GRANT ALL ON FUNCTION segmentation.authenticate_api_key(key_digest bytea) TO segmentation_reader;
 
@@ -7628,6 +7695,8 @@ REVOKE ALL ON FUNCTION segmentation.buckets_taken_last(segment_id integer, befor
 
 REVOKE ALL ON FUNCTION segmentation.cancel_rollout_step(slug text, starts_at timestamp with time zone, actor text, reason text) FROM PUBLIC;
 GRANT ALL ON FUNCTION segmentation.cancel_rollout_step(slug text, starts_at timestamp with time zone, actor text, reason text) TO segmentation_admin;
+
+REVOKE ALL ON FUNCTION segmentation.cells_to_ask() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION segmentation.change_overrides(user_ids bigint[], segment_ids integer[], wanted boolean[], expires_at timestamp with time zone, starts_at timestamp with time zone, actor text, reason text) FROM PUBLIC;
 
@@ -7670,6 +7739,8 @@ REVOKE ALL ON FUNCTION segmentation.create_segment(slug text, percent numeric, d
 GRANT ALL ON FUNCTION segmentation.create_segment(slug text, percent numeric, description text, actor text, reason text, layer text) TO segmentation_admin;
 
 REVOKE ALL ON FUNCTION segmentation.current_segments(user_ids bigint[], moment timestamp with time zone) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION segmentation.current_segments_of(user_id bigint, moment timestamp with time zone) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION segmentation.deal_buckets(segment_ids integer[]) FROM PUBLIC;
 
@@ -7737,8 +7808,6 @@ REVOKE ALL ON FUNCTION segmentation.history_report(period text, user_id bigint) 
 GRANT ALL ON FUNCTION segmentation.history_report(period text, user_id bigint) TO segmentation_editor;
 
 REVOKE ALL ON FUNCTION segmentation.hold_writer_key(since timestamp with time zone) FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION segmentation.holder_in_layer(user_id bigint, layer_id integer, moment timestamp with time zone) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION segmentation.holds(buckets int4multirange, threshold integer, bucket integer) FROM PUBLIC;
 
@@ -7962,6 +8031,8 @@ GRANT ALL ON FUNCTION segmentation.periods_page(slug text, in_window tstzrange, 
 
 REVOKE ALL ON FUNCTION segmentation.periods_window(slug text, from_time timestamp with time zone, to_time timestamp with time zone) FROM PUBLIC;
 GRANT ALL ON FUNCTION segmentation.periods_window(slug text, from_time timestamp with time zone, to_time timestamp with time zone) TO segmentation_editor;
+
+REVOKE ALL ON FUNCTION segmentation.place_in_layer(user_id bigint, layer_id integer, segment_ids integer[], moment timestamp with time zone) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION segmentation.purge_expired() FROM PUBLIC;
 GRANT ALL ON FUNCTION segmentation.purge_expired() TO segmentation_admin;
