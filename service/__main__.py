@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 def command() -> None:
     """Serve, or do what the arguments say."""
-    if len(sys.argv) == 1:
+    # By the variable a shell asks what completes a command: see "Command line" in README.md.
+    if len(sys.argv) == 1 and "_SEGMENTATION_COMPLETE" not in os.environ:
         main()
         return
     # Ctrl-C ends the process at once and without a traceback, until a command handles it.

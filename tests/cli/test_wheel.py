@@ -52,6 +52,15 @@ def test_a_wheel_migrates_and_answers(installed: Path, empty: str, tmp_path: Pat
         "created_at",
         "layer",
     ]
+    # A shell asks for what completes a command.
+    settings |= {"_SEGMENTATION_COMPLETE": "bash_source"}
+    assert "complete -o nosort -F" in segmentation()
+    settings |= {
+        "_SEGMENTATION_COMPLETE": "bash_complete",
+        "COMP_WORDS": "segmentation keys cr",
+        "COMP_CWORD": "2",
+    }
+    assert segmentation() == "plain,create\n"
     assert os.listdir(tmp_path) == []
     asked = "import service.docs.openapi as docs; print(len(docs.FILES), docs.__file__)"
     done = subprocess.run(
