@@ -16,7 +16,7 @@ from service.docs import openapi
 from service.errors import answer_problem
 from service.http.answers import with_options
 from service.http.auth import ApiKeys, Authentication
-from service.http.bodies import ApiRequest, Limits
+from service.http.bodies import ApiRequest
 from service.http.connections import Connections
 from service.http.logs import log_request
 from service.http.metrics import count_request
@@ -25,6 +25,7 @@ from service.http.problems import malformed
 from service.http.proxies import behind_proxies
 from service.http.rate_limit import RateLimit
 from service.http.requests import EveryRequest
+from service.http.transfers import Limits
 from service.settings import Settings, SettingsError, is_traced, read_settings
 from service.shared_reads import SharedReads
 

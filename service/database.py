@@ -5,7 +5,7 @@ import hashlib
 import logging
 import re
 from base64 import urlsafe_b64encode
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC
 from functools import cache, partial
@@ -14,8 +14,6 @@ from weakref import WeakValueDictionary
 
 import asyncpg
 
-from service.errors import CONNECTION_LOST
-from service.http.idempotency import Kept
 from service.http.problems import Problem
 from service.http.requests import REQUEST_ID
 from service.settings import Settings
@@ -27,6 +25,14 @@ T = TypeVar("T")
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 PooledConnection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 AnyConnection: TypeAlias = "Connection | PooledConnection"
+
+# Errors of a connection that is lost. The second is what asyncpg raises for a call on a connection that
+# PostgreSQL has just ended, before its end is noticed.
+CONNECTION_LOST = (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
+# Errors of a connection that cannot be made: the URL leads nowhere, or names no address at all.
+CANNOT_CONNECT = (asyncpg.InterfaceError, OSError, ValueError, OverflowError)
+# The hint if the schema, a function or a role is missing in the database.
+NEXT_STEP = "Is it migrated? Run python -m service migrate."
 
 # A pool for each role of API keys, and one for each kind of work that must not wait behind another.
 ROLES = ("evaluator", "reader", "editor", "admin")
@@ -342,12 +348,12 @@ class Caller(NamedTuple):
 
         return await (attempt() if bulk else self.database.in_turns(self.role, attempt))
 
-    async def claim(self, key: str, fingerprint: bytes | None) -> Kept | None:
+    async def claim(self, key: str, fingerprint: bytes | None) -> asyncpg.Record | None:
         """Hold an Idempotency-Key until the end of the transaction; the answer kept for it, if there is one."""
         claim = self.connection.fetch if self.connection else partial(self.database.fetch, self.role)
-        return next((Kept(*row) for row in await claim(CLAIM, self.name, key, fingerprint)), None)
+        return next(iter(await claim(CLAIM, self.name, key, fingerprint)), None)
 
-    async def keep(self, key: str, fingerprint: bytes, path: str, kept: Kept) -> None:
+    async def keep(self, key: str, fingerprint: bytes, path: str, kept: Iterable[Any]) -> None:
         """Keep the answer of a write for whoever repeats it."""
         assert self.connection
         await self.connection.execute(KEEP, self.name, key, fingerprint, path, *kept)

@@ -8,18 +8,12 @@ import msgspec
 from litestar import Request, Response
 from litestar.exceptions import HTTPException
 
+from service.database import CONNECTION_LOST
 from service.http.problems import Problem, malformed_at
 
 log = logging.getLogger(__name__)
 
-# Errors of a connection that is lost. The second is what asyncpg raises for a call on a connection that
-# PostgreSQL has just ended, before its end is noticed.
-CONNECTION_LOST = (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
-# Errors of a connection that cannot be made: the URL leads nowhere, or names no address at all.
-CANNOT_CONNECT = (asyncpg.InterfaceError, OSError, ValueError, OverflowError)
 PROBLEM_JSON = "application/problem+json"
-# The hint if the schema, a function or a role is missing in the database.
-NEXT_STEP = "Is it migrated? Run python -m service migrate."
 
 
 class Kind(NamedTuple):

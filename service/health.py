@@ -11,9 +11,8 @@ from litestar.openapi import ResponseSpec
 from litestar.openapi.spec import Example
 
 from service import __version__, versions
-from service.database import STATUS, Database, connect
+from service.database import CANNOT_CONNECT, CONNECTION_LOST, NEXT_STEP, STATUS, Database, connect
 from service.docs.openapi import problems
-from service.errors import CANNOT_CONNECT, CONNECTION_LOST, NEXT_STEP
 from service.http.answers import Json
 from service.http.auth import OPEN
 from service.http.bodies import ApiRequest

@@ -19,12 +19,13 @@ from litestar.params import HeaderParameter, QueryParameter
 
 from service.docs.openapi import csv_rows
 from service.http.answers import Csv, Json
-from service.http.bodies import ApiRequest, is_zipped
+from service.http.bodies import ApiRequest
 from service.http.connections import while_connected
 from service.http.idempotency import idempotent
 from service.http.negotiation import GZIP, preferred_type
 from service.http.parameters import Digits, Moment
 from service.http.problems import Problem
+from service.http.transfers import is_zipped
 from service.schemas import NO_ID, PAGE, At, Imported, Members, ReasonInQuery, SlugInPath
 from service.uploads import copy_in
 

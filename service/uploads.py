@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 import asyncpg
 
 from service.database import AnyConnection
-from service.http.bodies import Limits, Pace, unzipped
 from service.http.problems import Problem
+from service.http.transfers import Limits, Pace, unzipped
 
 # Bytes. No id is as long: of a longer line, only a mark is kept that makes COPY refuse it.
 LONGEST_LINE = 200

@@ -13,10 +13,9 @@ import click
 import msgspec
 
 from service.cli.files import Failed, Upload, file_to_read, file_to_write, print_bytes, progress, say, size_of
-from service.database import Connection, Database, connect
-from service.errors import CANNOT_CONNECT, NEXT_STEP
-from service.http.bodies import Limits
+from service.database import CANNOT_CONNECT, NEXT_STEP, Connection, Database, connect
 from service.http.problems import Problem
+from service.http.transfers import Limits
 from service.settings import MAX_ROWS, SettingsError, read_settings
 from service.uploads import copy_in
 

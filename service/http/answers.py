@@ -9,9 +9,9 @@ from litestar.handlers import HTTPRouteHandler, route
 from litestar.types import Message, Receive, Scope, Send
 
 from service.http.auth import OPEN
-from service.http.bodies import Pace
 from service.http.connections import is_head, while_connected
 from service.http.metrics import TRANSFER_BYTES
+from service.http.transfers import Pace
 
 T = TypeVar("T")
 

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 from cryptography.fernet import Fernet
 
 from service.http.answers import Json
-from service.http.bodies import ApiRequest, Limits
+from service.http.bodies import ApiRequest
 from service.http.problems import Problem, late_body, malformed
+from service.http.transfers import Limits
 
 # As in the IETF draft, a string in quotes; or bare, as most clients send it.
 KEY = re.compile(r'"([!#-\[\]-~ ]{1,255})"|([!#-~]{1,255})')
@@ -87,7 +88,7 @@ class _Write:
     async def _attempt(self, within: Any) -> Any:
         kept = await within.claim(self._key, None if self._upload else await self._fingerprint())
         if kept:
-            return kept
+            return Kept(*kept)
         self._refuse_if_running()
         self._is_running = True
         self._running.add((self._caller.name, self._key))

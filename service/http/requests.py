@@ -5,10 +5,11 @@ from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from random import getrandbits
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from litestar.enums import ScopeType
-from litestar.types import ASGIApp, Message, Receive, Scope, Send
+if TYPE_CHECKING:
+    # Commands name their sessions by the id as well, and do without Litestar.
+    from litestar.types import ASGIApp, Message, Receive, Send
 
 REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="-")
 VALID_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
@@ -32,13 +33,13 @@ def _with_head(name: bytes, value: bytes) -> tuple[bytes, bytes]:
 class EveryRequest:
     """Wraps the whole app, so that requests for unknown paths are observed too."""
 
-    def __init__(self, app: ASGIApp, observers: Sequence[Observer] = ()) -> None:
+    def __init__(self, app: "ASGIApp", observers: Sequence[Observer] = ()) -> None:
         self._app = app
         self._observers = observers
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Any, receive: "Receive", send: "Send") -> None:
         """Pass a request on under its id: its own X-Request-ID if that is a good one."""
-        if scope["type"] != ScopeType.HTTP:
+        if scope["type"] != "http":
             return await self._app(scope, receive, send)
         request_id = b""
         for name, value in scope["headers"]:
@@ -49,7 +50,7 @@ class EveryRequest:
         REQUEST_ID.set(request_id.decode())
         status = 500
 
-        async def send_on(message: Message) -> None:
+        async def send_on(message: "Message") -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
