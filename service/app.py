@@ -94,7 +94,8 @@ def create_app(settings: Settings | None = None, tracing: "Tracing | None" = Non
         cors_config=ofrep.cors(settings.cors_origins, settings.cors_headers),
         logging_config=None,
     )
-    asgi: ASGIApp = Connections(app.asgi_handler, refuse)
+    with_cors = app.asgi_handler
+    asgi: ASGIApp = Connections(ofrep.nothing_else(with_cors) if app.cors_config else with_cors, refuse)
     asgi = EveryRequest(
         tracing.requests(asgi) if tracing else asgi,
         [count_request, *([log_request] if settings.access_log else [])],

@@ -5,9 +5,11 @@ from typing import Annotated, Any
 
 from litestar import Request, Response, post
 from litestar.config.cors import CORSConfig
+from litestar.enums import ScopeType
 from litestar.openapi import ResponseSpec
 from litestar.openapi.spec import Example
 from litestar.params import Body, HeaderParameter, PathParameter
+from litestar.types import ASGIApp, Receive, Scope, Send
 from msgspec import UnsetType
 
 from service.docs.openapi import header
@@ -166,3 +168,13 @@ def cors(origins: str, headers: str) -> CORSConfig | None:
         ],
         expose_headers=["ETag", "Retry-After", "X-Request-ID"],
     )
+
+
+def nothing_else(with_cors: Any) -> ASGIApp:
+    """Let browsers of other origins evaluate flags only: Litestar's middleware lets them call whatever there is."""
+
+    async def choose(scope: Scope, receive: Receive, send: Send) -> None:
+        is_ofrep = scope["type"] == ScopeType.HTTP and scope["path"].startswith("/ofrep/")
+        await (with_cors if is_ofrep else with_cors.app)(scope, receive, send)
+
+    return choose

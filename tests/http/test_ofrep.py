@@ -243,6 +243,10 @@ def test_browsers_of_the_origins_that_are_set_may_ask(serve: Callable[..., Servi
         refused = service.client.options(path, headers={**preflight, "Origin": "https://evil.example"})
         assert refused.status_code == 400
         assert "access-control-allow-origin" not in refused.headers
+    # They may do that and nothing else.
+    assert (
+        "access-control-allow-origin" not in service.client.options("/v1/reports", headers=preflight).headers
+    )
     answer = service.as_role("reader").send(
         "POST", FLAGS, json=context(), headers={"Origin": "https://app.example"}
     )

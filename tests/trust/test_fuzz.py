@@ -49,6 +49,10 @@ def test_every_call_keeps_to_its_description_whatever_is_sent(
     options = [
         "--checks",
         "all",
+        # An Idempotency-Key that is used again gives the answer of the first time, whatever was created or deleted
+        # since; and the past of a deleted segment can be asked for.
+        "--exclude-checks",
+        "ensure_resource_availability,use_after_free",
         "--max-examples",
         str(EXAMPLES),
         "--workers",
