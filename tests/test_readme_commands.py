@@ -197,7 +197,8 @@ class Checkout:
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
     """What a newcomer has after make run; taken down with make stop and make clean."""
-    path = tmp_path_factory.mktemp("readme") / "segmentation"
+    # A path may hold what means something to a shell.
+    path = tmp_path_factory.mktemp("readme") / """segmentation's "best" $HOME"""
     shutil.copytree(
         ROOT,
         path,
