@@ -178,6 +178,16 @@ def set_clock(db: Database) -> Callable[[datetime | None], datetime | None]:
 
 
 @pytest.fixture
+def server_log(db: Database) -> Callable[[], str]:
+    """What PostgreSQL has logged since the test began."""
+    log = Path(f"/proc/{db.value('select pg_backend_pid()')}/fd/2")
+    if "%a" not in db.value("show log_line_prefix") or not log.is_file():
+        pytest.skip("this server's log is not at hand")
+    begin = len(log.read_bytes())
+    return lambda: log.read_bytes()[begin:].decode()
+
+
+@pytest.fixture
 def run_server(database_url: str) -> Iterator[Callable[..., Server]]:
     """Run the service on this test's database, as a process of its own: run_server(WORKERS="2", …)."""
     with ExitStack() as running:

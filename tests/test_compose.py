@@ -9,7 +9,7 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -190,7 +190,9 @@ def test_passwords_are_made_once_each_for_its_reader_only(volume: Path) -> None:
     assert {file.name: file.read_text().strip() for file in volume.iterdir()} == made
 
 
-def test_its_scripts_migrate_and_serve(volume: Path, database_url: str) -> None:
+def test_its_scripts_migrate_and_serve(
+    volume: Path, database_url: str, server_log: Callable[[], str]
+) -> None:
     run("secrets", volume)
     at = database_url.rpartition("@")[2]
     (volume / "migrate.url").write_text(database_url)
@@ -216,4 +218,6 @@ def test_its_scripts_migrate_and_serve(volume: Path, database_url: str) -> None:
         subprocess.run(check, check=True)
     finally:
         server.stop()
+    # A start is no news in PostgreSQL's log.
+    assert not re.search("ERROR|FATAL|WARNING", server_log())
     assert subprocess.run(check, stderr=subprocess.DEVNULL).returncode != 0

@@ -6,7 +6,6 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -90,16 +89,6 @@ def test_neither_key_nor_body_nor_link_is_logged(
     assert "987654321" not in text
     assert "5ec2e7" not in text
     assert "/v1/reports/{file_name}" in text
-
-
-@pytest.fixture
-def server_log(db: Database) -> Callable[[], str]:
-    """What PostgreSQL has logged since the test began."""
-    log = Path(f"/proc/{db.value('select pg_backend_pid()')}/fd/2")
-    if "%a" not in db.value("show log_line_prefix") or not log.is_file():
-        pytest.skip("this server's log is not at hand")
-    begin = len(log.read_bytes())
-    return lambda: log.read_bytes()[begin:].decode()
 
 
 def test_postgresql_logs_what_fails_and_what_is_slow_under_the_id(
