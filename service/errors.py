@@ -33,8 +33,8 @@ KINDS = [Kind(*row) for row in (
     (401, "unauthorized", "", "A valid API key is needed",
         "Send the header Authorization: Bearer KEY, with a key that is neither revoked nor expired."),
     (403, "forbidden", "42501", "The key's role may not do this",
-        "PostgreSQL refused the call to the role of this key. A reader asks, an editor also changes users, an"
-        " admin also changes segments and erases."),
+        "PostgreSQL refused the call to the role of this key. An evaluator asks what one user is in right now, a reader"
+        " asks anything, an editor also changes users, an admin also changes segments and erases users."),
     (404, "not_found", "P0002", "There is no such thing",
         "What the path names does not exist, or no longer. Slugs are case-sensitive."),
     (404, "route_not_found", "", "There is no such path", "See /docs for the paths there are."),
@@ -171,7 +171,7 @@ def _of_postgresql(request: Request[Any, Any, Any], error: asyncpg.PostgresError
             code,
             f"The API key {caller.name} has the role {caller.role}, which may not"
             f" {request.method} {request.scope['path_template']}.",
-            hint="Use a key with a higher role: reader < editor < admin.",
+            hint="Use a key with a higher role: evaluator < reader < editor < admin.",
             role=caller.role,
         )
     # DETAIL may name a kind of its own.

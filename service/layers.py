@@ -66,6 +66,6 @@ async def get_layer_stats(request: ApiRequest, slug: LayerInPath) -> Json[LayerS
 async def delete_layer(request: ApiRequest, slug: LayerInPath, reason: ReasonInQuery = None) -> None:
     """Delete a layer.
 
-    Only one that has no segments any more. The slug may be used again, for a new layer. Role: admin.
+    Only a layer that has no segments can be deleted. The slug may be used again, for a new layer. Role: admin.
     """
     await request.auth.change("delete_layer", slug=slug, reason=reason)

@@ -120,8 +120,8 @@ async def set_rollout(
 ) -> Json[Rollout]:
     """Roll out to a percentage.
 
-    From starts_at on, or now. Raising it only adds users, lowering it only removes the last added. Steps ahead
-    make a ramp: each holds until the next. Role: admin.
+    From starts_at on, or now. Raising it only adds users, lowering it only removes the last added. Planned
+    steps make a ramp: each holds until the next one starts. Role: admin.
     """
     return Json(await request.auth.change("http_set_rollout", slug=slug, **asdict(data)))
 
@@ -145,7 +145,7 @@ async def cancel_rollout_step(
 ) -> Json[Rollout]:
     """Cancel a planned step of a rollout.
 
-    Only a step ahead: what was, was. Role: admin.
+    Only a step that has not begun can be cancelled. Role: admin.
     """
     return Json(
         await request.auth.change("http_cancel_rollout_step", slug=slug, starts_at=starts_at, reason=reason)
@@ -159,7 +159,7 @@ async def cancel_rollout_step(
 async def get_segment_stats(request: ApiRequest, slug: SlugInPath) -> Json[SegmentStats]:
     """Count a segment's members.
 
-    Exact, over all known users: by hand, out by hand, by percentage, in all. Role: reader.
+    Exact counts over all known users: assigned, excluded, in by percentage, and all members. Role: reader.
     """
     return Json(await request.auth.call_heavy("http_segment_stats", slug=slug))
 
@@ -197,8 +197,8 @@ async def get_segment_growth(
 ) -> Json[SegmentGrowth]:
     """How a segment grew, and a rollout's plan against reality.
 
-    Exact counts at `from` and each step after it, up to `to`: at most 10,000. A moment to come counts what is
-    planned for the users known now.
+    Exact counts at `from` and each step after it, up to `to`: at most 10,000. For a moment in the future it
+    counts what is planned for the users known now.
 
     ![A ramp from 10 to 100 %, with testers put in by hand for three weeks](docs/growth.svg)
 
@@ -215,6 +215,6 @@ async def get_segment_growth(
 async def get_segment_history(request: ApiRequest, slug: SlugInPath) -> Json[SegmentHistory]:
     """What was done to a segment.
 
-    Created, described, ramped, deleted: by whom and why; earlier segments of this slug included. Role: reader.
+    Created, described, rolled out, deleted: by whom and why; earlier segments of this slug included. Role: reader.
     """
     return Json(await request.auth.call_heavy("http_segment_history", slug=slug))

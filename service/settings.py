@@ -92,7 +92,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_upload_rows: Annotated[int, Meta(ge=1, le=MAX_ROWS)] = MAX_ROWS
     """Most user ids of one import, before 413"""
     public_url: str = ""
-    """Where clients reach the service, for links; empty: as the request came"""
+    """Where clients reach the service, for links; empty: as the Host of each request says"""
     root_path: Annotated[str, Meta(pattern=r"^(/[A-Za-z0-9._~-]+)*$")] = ""
     """Path under which a proxy serves it, such as /segmentation; empty: none"""
     trusted_proxies: str = ""

@@ -62,7 +62,7 @@ def commands() -> None:
 @commands.command()
 @click.option("--quiet", is_flag=True, help="Say only where it ended.")
 def migrate(quiet: bool) -> None:
-    """Bring the database up to date; again is harmless. By a login that may create roles."""
+    """Bring the database up to date; run again, it changes nothing. The login must be allowed to create roles."""
     from service.migrate import MigrationError
     from service.migrate import migrate as bring_up_to_date
     from service.settings import SettingsError, read_settings
@@ -97,7 +97,7 @@ def keys() -> None:
 @click.argument("role")
 @click.option("--expires-at", metavar="TIME", help=f"When it ends, {MOMENT} None: never.")
 def create_key(name: str, role: str, expires_at: str | None) -> None:
-    """Create a key with the role reader, editor or admin, and print it, this once."""
+    """Create a key with the role evaluator, reader, editor or admin, and print it, this once."""
     click.echo(session().value_of("admin", NEW_KEY, name, role, expires_at))
     say(f"This is the key {name}, with the role {role}. It is shown this once.")
 
@@ -175,7 +175,7 @@ def show_layer(slug: str, as_csv: bool) -> None:
 @SLUG
 @REASON
 def delete_layer(slug: str, reason: str | None) -> None:
-    """Delete the layer SLUG, which has no segments any more. Role: admin."""
+    """Delete the layer SLUG, which must have no segments. Role: admin."""
     session().value_of("admin", "select segmentation.delete_layer($1, reason => $2)", slug, reason)
     say(f"The layer {slug} is deleted.")
 

@@ -42,7 +42,10 @@ TAGS = [
         name="OpenFeature",
         description="Segments as boolean flags, layers as string flags, for OpenFeature clients (OFREP 0.3)",
     ),
-    Tag(name="Deletion", description="Of a segment, of a user and all that is known of them; try these last"),
+    Tag(
+        name="Deletion",
+        description="Of a segment, a layer, a report's link, a user and all that is known of them; try these last",
+    ),
     Tag(name="Health", description="For load balancers and alarms"),
 ]
 # By this policy browsers load nothing from elsewhere.
@@ -163,7 +166,7 @@ CONFIG = OpenAPIConfig(
             "apiKey": SecurityScheme(
                 type="http",
                 scheme="bearer",
-                description="An API key: reader asks, editor changes users, admin all",
+                description="An API key. Its role is one of evaluator < reader < editor < admin",
             )
         }
     ),

@@ -16,7 +16,7 @@ from service.settings import SettingsError, read_settings
     "--wait", default=300.0, show_default=True, help="Seconds to try again while somebody else is in the way."
 )
 def main(existing: bool, wait: float) -> None:
-    """Bring the database DATABASE_URL up to date; again is harmless. By a login that may create roles."""
+    """Bring the database DATABASE_URL up to date; run again, it changes nothing. The login must be allowed to create roles."""
     try:
         migrate(read_settings().database_url, print, patience=wait, existing=existing)
     except (SettingsError, MigrationError) as failure:
