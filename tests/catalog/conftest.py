@@ -12,7 +12,7 @@ import pytest
 
 from service import project_path, versions
 from service.migrate import migrate
-from tests.conftest import SERVER, url_of
+from tests.conftest import SERVER, drop_database, url_of
 
 NAMES = count(1)
 
@@ -25,7 +25,7 @@ def databases() -> Iterator[Callable[..., str]]:
         def make(template: str = "template1") -> str:
             name = f"segmentation_test_{os.getpid()}_{next(NAMES)}"
             server.execute(f"create database {name} template {template}".encode())
-            made.callback(server.execute, f"drop database {name} with (force)".encode())
+            made.callback(drop_database, server, name)
             return url_of(name)
 
         yield make

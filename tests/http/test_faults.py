@@ -50,7 +50,9 @@ STATUS_OF_SQLSTATE = [
 ]
 
 
-def test_each_sqlstate_has_its_status(reader: Api, db: Database) -> None:
+def test_each_sqlstate_has_its_status(serve: Callable[..., Service], db: Database) -> None:
+    # What is locked is tried again until then.
+    reader = serve(lock_timeout=0.1).as_role("reader")
     for sqlstate, status, code in STATUS_OF_SQLSTATE:
         replace_list(
             db,

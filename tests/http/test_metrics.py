@@ -136,12 +136,13 @@ def test_metrics_need_a_key(service: Service) -> None:
 def test_all_workers_are_counted_together(run_server: Callable[..., Server], db: Database) -> None:
     server = run_server(WORKERS="2")
     key = db.value("select create_api_key('prometheus', 'reader')")
-    headers = {"Authorization": f"Bearer {key}"}
     # Each request is a new connection, which either worker accepts.
-    for _ in range(40):
-        assert httpx.get(f"{server.url}/v1/users/1/segments", headers=headers).status_code == 200
-    for _ in range(5):
-        text = httpx.get(f"{server.url}/metrics", headers=headers).text
+    headers = {"Authorization": f"Bearer {key}", "Connection": "close"}
+    with httpx.Client(base_url=server.url, headers=headers) as client:
+        for _ in range(40):
+            assert client.get("/v1/users/1/segments").status_code == 200
+        told = [client.get("/metrics").text for _ in range(5)]
+    for text in told:
         samples = [s for family in text_string_to_metric_families(text) for s in family.samples]
         (counted,) = (s.value for s in samples if s.name == "segmentation_shared_reads_total")
         assert counted == 40

@@ -192,7 +192,11 @@ def test_the_key_comes_in_either_header(service: Service) -> None:
     assert nobody.send("GET", "/v1/segments", headers={"X-API-Key": key}).status_code == 200
 
 
-def test_what_passes_by_itself_is_a_500_with_whole_seconds(reader: Api, db: Database) -> None:
+def test_what_passes_by_itself_is_a_500_with_whole_seconds(
+    serve: Callable[..., Service], db: Database
+) -> None:
+    # What is locked is tried again until then.
+    reader = serve(lock_timeout=0.1).as_role("reader")
     for sqlstate in ("40001", "55P03", "57014", "08006", "XX000"):
         db.rows(
             "create or replace function segmentation.ofrep_evaluations(user_id bigint, slugs text[])"
@@ -318,28 +322,28 @@ def test_the_provider_from_pypi_reads_segments(run_server: Callable[..., Server]
         api.clear_providers()
 
 
-def test_the_provider_from_pypi_sees_a_rollout_over_a_million_users_as_sql_does(
+def test_the_provider_from_pypi_sees_a_rollout_over_many_users_as_sql_does(
     run_server: Callable[..., Server], db: Database
 ) -> None:
     server = run_server()
     key = db.value("select create_api_key('shop', 'reader')")
-    db.rows("select register_users(array(select generate_series(1, 1000000)))")
+    db.rows("select register_users(array(select generate_series(1, 100000)))")
     # One URL, one key; nothing else is set.
     provider = OFREPProvider(server.url, headers_factory=lambda: {"Authorization": f"Bearer {key}"})
     api.set_provider(provider)
     try:
         client = api.get_client()
         before: set[int] = set()
-        for percent, deviation in ((30, 458), (60, 490)):
+        for percent, deviation in ((30, 145), (60, 155)):
             db.rows("select set_rollout('ROLLING', %s::numeric)", percent)
             members = set(db.column("select user_id from segment_members('ROLLING')"))
             # Five standard deviations of the binomial distribution.
-            assert abs(len(members) - percent * 10_000) < 5 * deviation
+            assert abs(len(members) - percent * 1_000) < 5 * deviation
             # Raising a rollout only adds users.
             assert before <= members
             before = members
-            sample = range(percent, 1_000_001, 3331)
-            assert len(sample) > 300
+            sample = range(percent, 100_001, 333)
+            assert len(sample) >= 300
             found = {
                 user_id: client.get_boolean_details(
                     "ROLLING", user_id not in members, EvaluationContext(targeting_key=str(user_id))

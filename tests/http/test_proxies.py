@@ -44,9 +44,13 @@ class Proxy:
         return httpx.Client(base_url=self.url, headers=headers, verify=False, timeout=120, **kwargs)
 
     def stop(self) -> None:
-        """End it."""
+        """End it; one that still waits for somebody is not waited for."""
         self._process.terminate()
-        self._process.wait(timeout=30)
+        try:
+            self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
         self._log.close()
 
 
