@@ -36,8 +36,10 @@ as $$
   end
 $$;
 
+-- A list that is cut short is noticed: an empty one, or one that would remove more users than allowed.
 create or replace function segmentation.require_few_removed (
   slug        text,
+  listed      bigint,
   removed     bigint,
   max_removed bigint
 )
@@ -47,6 +49,15 @@ create or replace function segmentation.require_few_removed (
   set search_path = pg_catalog, pg_temp
 as $$
 begin
+  if require_few_removed.listed = 0 then
+    raise exception 'the list is empty: % users would be removed from segment "%"',
+      require_few_removed.removed, require_few_removed.slug
+      using
+        errcode = 'object_not_in_prerequisite_state',
+        detail = json_build_object(
+          'code', 'too_many_removed', 'segment', require_few_removed.slug, 'removed', require_few_removed.removed),
+        hint = 'Is the list whole? To end these assignments, send the users with the operation remove.';
+  end if;
   if require_few_removed.removed > require_few_removed.max_removed then
     raise exception '% users would be removed from segment "%", more than %',
       require_few_removed.removed, require_few_removed.slug, require_few_removed.max_removed
@@ -112,17 +123,8 @@ begin
     ) as m on m.user_id = asked.user_id
   ) as c
   where c.change <> 'unchanged';
-  if cardinality(replace_assignments.user_ids) = 0 then
-    raise exception 'the list is empty: % users would be removed from segment "%"',
-      removed, replace_assignments.slug
-      using
-        errcode = 'object_not_in_prerequisite_state',
-        detail = json_build_object(
-          'code', 'too_many_removed', 'segment', replace_assignments.slug, 'removed', removed),
-        hint = 'Is the list whole? To end these assignments, send the users with the operation remove.';
-  end if;
   perform segmentation.require_few_removed(
-    replace_assignments.slug, removed, replace_assignments.max_removed);
+    replace_assignments.slug, cardinality(replace_assignments.user_ids), removed, replace_assignments.max_removed);
   if last_start >= replace_assignments.expires_at then
     raise exception 'expires_at % is not after % when an assignment on the list is planned to start',
       replace_assignments.expires_at, last_start
@@ -291,7 +293,7 @@ begin
         change_segment_members.expires_at, change_segment_members.starts_at,
         change_segment_members.actor, change_segment_members.reason) as c;
       perform segmentation.require_few_removed(
-        change_segment_members.slug, removed, change_segment_members.max_removed);
+        change_segment_members.slug, received, removed, change_segment_members.max_removed);
     end if;
     -- What was done is undone, the counts stay: an error inside a block with an EXCEPTION clause takes back what the
     -- block wrote and locked, and no variable. SG002 is that error.

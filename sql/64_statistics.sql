@@ -139,6 +139,7 @@ $$;
 create or replace function segmentation.rollout_mismatch (
   segment_id integer,
   rolled_out bigint,
+  population bigint,
   now        timestamptz
 )
   returns table (planned_percent numeric, actual_percent numeric, srm_p_value double precision)
@@ -147,15 +148,63 @@ create or replace function segmentation.rollout_mismatch (
   set search_path = pg_catalog, pg_temp
 as $$
   select
-    r.percent, segmentation.rounded_percent(rollout_mismatch.rolled_out, p.users),
-    segmentation.mismatch_p_value(array[rollout_mismatch.rolled_out], array[r.percent], p.users)
+    r.percent, segmentation.rounded_percent(rollout_mismatch.rolled_out, rollout_mismatch.population),
+    segmentation.mismatch_p_value(
+      array[rollout_mismatch.rolled_out], array[r.percent], rollout_mismatch.population)
   from (
     select trim_scale(coalesce(max(s.percent), 0))
     from segmentation.rollouts as s
     where s.segment_id = rollout_mismatch.segment_id
       and segmentation.in_force(s.starts_at, s.ends_at, rollout_mismatch.now, s.decided_at)
   ) as r (percent)
-  cross join segmentation.rollout_population(rollout_mismatch.segment_id, rollout_mismatch.now) as p (users)
+$$;
+
+-- What is counted of a layer as a whole: its users by hand, those who are overridden in none of its segments, and how
+-- many of these each rollout in force holds. Counts of disjoint sets of users add up.
+create or replace function segmentation.layer_counts (
+  slug text
+)
+  returns table (assigned bigint, excluded bigint, users bigint, segment_ids integer[], held bigint[])
+  language plpgsql
+  stable
+  security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  now timestamptz := segmentation.clock();
+  living integer[] := array(
+    select s.segment_id
+    from segmentation.segments as s
+    where s.layer_id = segmentation.layer_id_of(layer_counts.slug) and s.deleted_at = 'infinity'
+  );
+begin
+  -- One pass over the users.
+  select array_agg(g.segment_id order by g.segment_id), array_agg(g.held order by g.segment_id)
+  into segment_ids, held
+  from (
+    select r.segment_id, count(u.user_id) as held
+    from segmentation.rollouts as r
+    left join segmentation.users as u
+      on segmentation.holds(r.buckets, r.threshold, segmentation.bucket(u.user_id, r.salt))
+        and not exists (
+          select
+          from segmentation.memberships as m
+          where m.user_id = u.user_id and m.segment_id = any (living)
+            and segmentation.in_force(m.starts_at, m.ends_at, now, m.decided_at)
+        )
+    where r.segment_id = any (living)
+      and segmentation.in_force(r.starts_at, r.ends_at, now, r.decided_at)
+    group by r.segment_id
+  ) as g;
+  select
+    count(distinct m.user_id) filter (where m.included), count(distinct m.user_id) filter (where not m.included),
+    (select count(*) from segmentation.users) - count(distinct m.user_id)
+  into assigned, excluded, users
+  from segmentation.memberships as m
+  where m.segment_id = any (living)
+    and segmentation.in_force(m.starts_at, m.ends_at, now, m.decided_at);
+  return next;
+end
 $$;
 
 create or replace function segmentation.layer_stats (
@@ -173,50 +222,34 @@ as $$
 declare
   found_id integer := segmentation.layer_id_of(layer_stats.slug);
   now timestamptz := segmentation.clock();
-  segment_ids integer[] := array(
-    select s.segment_id from segmentation.segments as s where s.layer_id = found_id and s.deleted_at = 'infinity');
-  users bigint := (select count(*) from segmentation.users);
   whole record;
 begin
   return query
   select s.slug::text, t.*
   from segmentation.segments as s
   cross join lateral segmentation.segment_stats(s.slug) as t
-  where s.segment_id = any (segment_ids)
+  where s.layer_id = found_id and s.deleted_at = 'infinity'
   order by s.slug;
-  -- The layer as a whole: one pass over the users who are overridden in none of its segments.
   select
-    array_agg(g.held order by g.segment_id) as held, array_agg(g.percent order by g.segment_id) as percents,
-    coalesce(sum(g.held), 0)::bigint as all_held, coalesce(sum(g.percent), 0) as percent
+    c.assigned, c.excluded, c.users, c.held, coalesce(p.all_held, 0)::bigint as all_held,
+    p.percents, coalesce(p.percent, 0) as percent
   into whole
-  from (
-    select r.segment_id, r.percent, count(u.user_id) as held
-    from segmentation.rollouts as r
-    left join segmentation.users as u
-      on segmentation.holds(r.buckets, r.threshold, segmentation.bucket(u.user_id, r.salt))
-        and not exists (
-          select
-          from segmentation.memberships as m
-          where m.user_id = u.user_id and m.segment_id = any (segment_ids)
-            and segmentation.in_force(m.starts_at, m.ends_at, now, m.decided_at)
-        )
-    where r.segment_id = any (segment_ids)
-      and segmentation.in_force(r.starts_at, r.ends_at, now, r.decided_at)
-    group by r.segment_id, r.percent
-  ) as g;
-  select
-    count(distinct m.user_id) filter (where m.included), count(distinct m.user_id) filter (where not m.included),
-    users - count(distinct m.user_id)
-  into assigned, excluded, users
-  from segmentation.memberships as m
-  where m.segment_id = any (segment_ids)
-    and segmentation.in_force(m.starts_at, m.ends_at, now, m.decided_at);
+  from segmentation.layer_counts(layer_stats.slug) as c
+  cross join lateral (
+    select
+      array_agg(r.percent order by r.segment_id) as percents, sum(r.percent) as percent, sum(h.held) as all_held
+    from unnest(c.segment_ids, c.held) as h (segment_id, held)
+    join segmentation.rollouts as r on r.segment_id = h.segment_id
+    where segmentation.in_force(r.starts_at, r.ends_at, now, r.decided_at)
+  ) as p;
   segment := null;
+  assigned := whole.assigned;
+  excluded := whole.excluded;
   rolled_out := whole.all_held;
   members := assigned + rolled_out;
   planned_percent := trim_scale(whole.percent);
-  actual_percent := segmentation.rounded_percent(rolled_out, users);
-  srm_p_value := segmentation.mismatch_p_value(whole.held, whole.percents, users);
+  actual_percent := segmentation.rounded_percent(rolled_out, whole.users);
+  srm_p_value := segmentation.mismatch_p_value(whole.held, whole.percents, whole.users);
   return next;
 end
 $$;

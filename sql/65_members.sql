@@ -116,27 +116,24 @@ $$;
 comment on function segmentation.segment_members(text, timestamptz, bigint, integer) is
   'The known users in a segment, now or at a moment, by user id: by what, since when, until when; give the last id seen as after. Example: select * from segment_members(''AVITO_VOICE_MESSAGES'', max_rows => 100);';
 
-create or replace function segmentation.segment_stats (
+-- What is counted of a segment; population: the users whom its rollout may hold. Counts of disjoint sets of users add
+-- up.
+create or replace function segmentation.segment_counts (
   slug text
 )
-  returns table (
-    assigned bigint, excluded bigint, rolled_out bigint, members bigint,
-    planned_percent numeric, actual_percent numeric, srm_p_value double precision
-  )
+  returns table (assigned bigint, excluded bigint, rolled_out bigint, population bigint)
   language plpgsql
   stable
   security definer
   set search_path = pg_catalog, pg_temp
 as $$
 declare
-  found_id integer := segmentation.segment_id_of(segment_stats.slug);
+  found_id integer := segmentation.segment_id_of(segment_counts.slug);
   others integer[] := segmentation.other_segments_of_layer(found_id);
   now timestamptz := segmentation.clock();
 begin
   return query
-  select
-    o.assigned, o.excluded, r.rolled_out, o.assigned + r.rolled_out,
-    t.planned_percent, t.actual_percent, t.srm_p_value
+  select o.assigned, o.excluded, r.rolled_out, segmentation.rollout_population(found_id, now)
   from (
     select count(*) filter (where m.included), count(*) filter (where not m.included)
     from segmentation.memberships as m
@@ -156,8 +153,32 @@ begin
           and m.segment_id = any (found_id || others) and (m.included or m.segment_id = found_id)
           and segmentation.in_force(m.starts_at, m.ends_at, now, m.decided_at)
       )
-  ) as r (rolled_out)
-  cross join lateral segmentation.rollout_mismatch(found_id, r.rolled_out, now) as t;
+  ) as r (rolled_out);
+end
+$$;
+
+create or replace function segmentation.segment_stats (
+  slug text
+)
+  returns table (
+    assigned bigint, excluded bigint, rolled_out bigint, members bigint,
+    planned_percent numeric, actual_percent numeric, srm_p_value double precision
+  )
+  language plpgsql
+  stable
+  security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  found_id integer := segmentation.segment_id_of(segment_stats.slug);
+  now timestamptz := segmentation.clock();
+begin
+  return query
+  select
+    c.assigned, c.excluded, c.rolled_out, c.assigned + c.rolled_out,
+    t.planned_percent, t.actual_percent, t.srm_p_value
+  from segmentation.segment_counts(segment_stats.slug) as c
+  cross join lateral segmentation.rollout_mismatch(found_id, c.rolled_out, c.population, now) as t;
 end
 $$;
 

@@ -122,6 +122,7 @@ grant execute on function
   segmentation.http_create_segment(text, numeric, text, text, text, text),
   segmentation.http_set_rollout(text, numeric, timestamptz, text, text),
   segmentation.http_update_segment(text, text, text, text),
+  segmentation.jobs(),
   segmentation.list_api_keys(),
   segmentation.note_upkeep(text, bigint),
   segmentation.purge_expired(),
