@@ -5,21 +5,28 @@ from pathlib import Path
 
 from service import __version__, project_path
 
+# What a database is, beside others. All have the files of the first; the others have a folder of their own besides.
+KINDS = ("single", "router", "shard")
 
-def migration_files() -> list[Path]:
+
+def migration_files(kind: str = "single") -> list[Path]:
     """The migrations in their order, without the ways back."""
-    files = project_path("migrations").glob("*.sql")
-    return [file for file in sorted(files) if ".rollback." not in file.name]
+    return [file for file in _files("migrations", "*.sql", kind) if ".rollback." not in file.name]
 
 
-def schema_files() -> list[Path]:
+def schema_files(kind: str = "single") -> list[Path]:
     """What the schema holds: routines, views, triggers, comments, grants."""
-    return sorted(project_path("sql").glob("*.sql"))
+    return _files("sql", "*.sql", kind)
 
 
-def server_files() -> list[Path]:
+def server_files(kind: str = "single") -> list[Path]:
     """What stands around the schema: roles, settings of the database, jobs."""
-    return sorted(project_path("sql").glob("server/*.sql"))
+    return _files("sql", "server/*.sql", kind)
+
+
+def _files(folder: str, pattern: str, kind: str) -> list[Path]:
+    here = project_path(folder)
+    return [*sorted(here.glob(pattern)), *sorted((here / kind).glob(pattern))]
 
 
 def name_of(file: Path) -> str:
@@ -30,13 +37,14 @@ def name_of(file: Path) -> str:
 def digest() -> str:
     """What tells one state of these files from every other."""
     told = hashlib.sha256()
-    for files in (migration_files(), schema_files(), server_files()):
-        if not files:
-            raise FileNotFoundError(
-                "migrations or sql hold no *.sql file: this copy of segmentation is not whole"
-            )
-        for file in files:
-            told.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
+    for kind in KINDS:
+        for files in (migration_files(kind), schema_files(kind), server_files(kind)):
+            if not files:
+                raise FileNotFoundError(
+                    "migrations or sql hold no *.sql file: this copy of segmentation is not whole"
+                )
+            for file in files:
+                told.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
     return told.hexdigest()[:12]
 
 

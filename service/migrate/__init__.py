@@ -4,6 +4,9 @@ sql/ is the truth about routines, views, triggers, comments and grants. What dif
 that is rolled back: there the schema gets another name, and all of migrations/ and sql/ make a new, empty one in its
 place. The catalog describes both, and just the differences are executed, in one transaction. Nobody else ever sees
 the new one, and what is as it should be is not touched.
+
+A database is one by itself, or the router of several, or a shard behind it: segmentation.place says which. The last two
+have a folder of their own in migrations/ and sql/, which is applied after the rest, in the same transaction.
 """
 
 import os
@@ -49,6 +52,15 @@ WHAT_IS_THERE = """
             and r.oid <> (select d.datdba from pg_database as d where d.datname = current_database())
       )
 """
+# A database becomes a router or a shard while it has nothing that would be in the wrong place, and stays one.
+BECOME = """
+    update segmentation.place as p set kind = %(kind)s
+    where p.kind = 'single' and not exists (
+      select from segmentation.users
+      union all
+      select from segmentation.segments where %(kind)s = 'shard'
+    )
+"""
 # Each database has months of its own, so they are not compared: they follow their table.
 GUARD_PARTITIONS = """
     select segmentation.guard_history_partition(h.partition) from segmentation.history_partitions() as h
@@ -65,11 +77,18 @@ class MigrationError(Exception):
     """The database was not brought up to date; the message says where it stopped and why."""
 
 
-def migrate(url: str, say: Say = lambda line: None, *, patience: float = 300, existing: bool = False) -> str:
+def migrate(
+    url: str,
+    say: Say = lambda line: None,
+    *,
+    patience: float = 300,
+    existing: bool = False,
+    kind: str | None = None,
+) -> str:
     """Apply what is missing, say each step, return the version; harmless when run again, or twice at once.
 
     Where somebody else is in the way, it tries again for so many seconds. With existing, it makes no new schema: the
-    database is to hold one, such as after a restore.
+    database is to hold one, such as after a restore. With a kind, a new database becomes a router or a shard.
     """
     if not url.startswith(("postgresql://", "postgres://")):
         raise MigrationError("DATABASE_URL is no URL such as postgresql://user@host:5432/database")
@@ -83,8 +102,11 @@ def migrate(url: str, say: Say = lambda line: None, *, patience: float = 300, ex
             connection.execute(LOCK_TIMEOUT)
             is_new = _look(connection, existing, say)
             _apply_migrations(connection, attempts, say)
-            wanted = attempts("what sql/ says", lambda: _wanted(connection))
-            done, told = attempts("sql/", lambda: _apply_sql(connection, wanted))
+            is_a = attempts("its kind", lambda: _kind(connection, kind))
+            if is_a != "single":
+                _apply_migrations(connection, attempts, say, is_a)
+            wanted = attempts("what sql/ says", lambda: _wanted(connection, is_a))
+            done, told = attempts("sql/", lambda: _apply_sql(connection, wanted, is_a))
             attempts("what is outdated", lambda: _drop_outdated(connection))
             for line in [*([f"made {len(done)} things of sql/"] if is_new else done), *told]:
                 say(line)
@@ -113,7 +135,7 @@ def _look(connection: psycopg.Connection, existing: bool, say: Say) -> bool:
         )
     }
     steps = [file.stem for file in versions.migration_files()]
-    unknown = applied - set(steps)
+    unknown = applied - {file.stem for kind in versions.KINDS for file in versions.migration_files(kind)}
     if unknown:
         raise MigrationError(
             f"the database has migrations that this version does not know: {', '.join(sorted(unknown))}. "
@@ -139,13 +161,27 @@ def _look(connection: psycopg.Connection, existing: bool, say: Say) -> bool:
     return not applied
 
 
-def _apply_migrations(connection: psycopg.Connection, attempts: Attempts, say: Say) -> None:
+def _kind(connection: psycopg.Connection, asked: str | None) -> str:
+    """What the database is, or becomes."""
+    ((kind,),) = connection.execute("select kind from segmentation.place").fetchall()
+    if asked in (None, kind):
+        return str(kind)
+    if not connection.execute(BECOME, {"kind": asked}).rowcount:
+        raise MigrationError(
+            f"the database cannot become a {asked}: it is a {kind} and has users or segments. Take a new database"
+        )
+    return str(asked)
+
+
+def _apply_migrations(
+    connection: psycopg.Connection, attempts: Attempts, say: Say, kind: str = "single"
+) -> None:
     # yoyo notes who migrates; in a container the user may have no name.
     os.environ.setdefault("USER", "migrate")
     connection.execute(f"create schema if not exists {bookkeeping.SCHEMA}")
     kept = Bookkeeping(connection)
-    for migration in kept.to_apply(read_migrations(str(versions.migration_files()[0].parent))):
-        name = f"migrations/{migration.id}.sql"
+    for migration in kept.to_apply(read_migrations(str(versions.migration_files(kind)[-1].parent))):
+        name = versions.name_of(Path(migration.path))
         try:
             attempts(name, lambda migration=migration: kept.apply(migration))  # type: ignore[misc]
         except psycopg.Error as error:
@@ -153,22 +189,22 @@ def _apply_migrations(connection: psycopg.Connection, attempts: Attempts, say: S
         say(f"applied {name}")
 
 
-def _wanted(connection: psycopg.Connection) -> Catalog:
+def _wanted(connection: psycopg.Connection, kind: str) -> Catalog:
     """What a new database would hold."""
     with connection.transaction(force_rollback=True):
         connection.execute("set local client_min_messages = warning")
         connection.execute("alter schema segmentation rename to segmentation_as_it_is")
-        for file in versions.migration_files():
+        for file in versions.migration_files(kind):
             connection.execute(AS_MIGRATOR)
             # Here it is all one transaction, and the tables are empty.
             _run(connection, file, re.sub(r"(?i)\bconcurrently\b", "", file.read_text()))
-        for file in versions.schema_files():
+        for file in versions.schema_files(kind):
             connection.execute(AS_OWNER)
             _run(connection, file, file.read_text())
         return catalog.read(connection)
 
 
-def _apply_sql(connection: psycopg.Connection, wanted: Catalog) -> tuple[list[str], list[str]]:
+def _apply_sql(connection: psycopg.Connection, wanted: Catalog, kind: str) -> tuple[list[str], list[str]]:
     """All of it or nothing: what was done, and what else is worth a word."""
     told: list[str] = []
     with connection.transaction():
@@ -176,7 +212,9 @@ def _apply_sql(connection: psycopg.Connection, wanted: Catalog) -> tuple[list[st
         connection.execute("set local client_min_messages = warning")
         # They were checked when they were made for comparison, and may be made before what they need.
         connection.execute("set local check_function_bodies = off")
-        done, alone = catalog.make_equal(connection, wanted, lambda: told.extend(_apply_server(connection)))
+        done, alone = catalog.make_equal(
+            connection, wanted, lambda: told.extend(_apply_server(connection, kind))
+        )
         connection.execute(GUARD_PARTITIONS)
         # Who else depends on what is to go shall stop all of it.
         with connection.transaction(force_rollback=True):
@@ -186,12 +224,12 @@ def _apply_sql(connection: psycopg.Connection, wanted: Catalog) -> tuple[list[st
     return done, told
 
 
-def _apply_server(connection: psycopg.Connection) -> list[str]:
+def _apply_server(connection: psycopg.Connection, kind: str) -> list[str]:
     """What stands around the schema, and the version: what these files have to say."""
     told: list[str] = []
     connection.execute("set local client_min_messages = notice")
     connection.add_notice_handler(note := lambda notice: told.append(str(notice.message_primary)))
-    for file in versions.server_files():
+    for file in versions.server_files(kind):
         connection.execute(AS_MIGRATOR)
         _run(connection, file, file.read_text())
     connection.remove_notice_handler(note)

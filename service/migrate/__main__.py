@@ -15,10 +15,15 @@ from service.settings import SettingsError, read_settings
 @click.option(
     "--wait", default=300.0, show_default=True, help="Seconds to try again while somebody else is in the way."
 )
-def main(existing: bool, wait: float) -> None:
+@click.option(
+    "--kind",
+    type=click.Choice(["router", "shard"]),
+    help="Make it the router of several databases, or a shard of one; it stays what it is.",
+)
+def main(existing: bool, wait: float, kind: str | None) -> None:
     """Bring the database DATABASE_URL up to date; run again, it changes nothing. The login must be allowed to create roles."""
     try:
-        migrate(read_settings().database_url, print, patience=wait, existing=existing)
+        migrate(read_settings().database_url, print, patience=wait, existing=existing, kind=kind)
     except (SettingsError, MigrationError) as failure:
         sys.exit(f"error: {failure}")
 

@@ -20,8 +20,10 @@ with
   routines as (
     select
       p.*, p.oid::regprocedure::text as name,
-      case when p.prokind in ('f', 'p') then pg_get_functiondef(p.oid) end as definition
+      case when p.prokind in ('f', 'p') then pg_get_functiondef(p.oid) end as definition,
+      l.lanpltrusted as is_trusted
     from pg_proc as p
+    join pg_language as l on l.oid = p.prolang
     where p.pronamespace = 'segmentation'::regnamespace and p.proname !~ '^outdated_\d+_'
   ),
   views as (
@@ -131,7 +133,11 @@ with
   )
 select
   1 as step, oid, case prokind when 'p' then 'procedure ' else 'function ' end || name as name,
-  concat_ws(' ', proowner::regrole, definition) as state, definition as makes,
+  concat_ws(' ', proowner::regrole, definition) as state,
+  -- Only a superuser makes what is written in a language such as PL/Proxy.
+  case when is_trusted or definition is null then definition else format(
+    'reset role; %s; alter function %s owner to segmentation_owner; set local role segmentation_owner', definition, name)
+  end as makes,
   format('alter routine %s rename to %I', name, left(format('outdated_%s_%s', oid, proname), 63)) as drops
 from routines
 union all
@@ -170,6 +176,8 @@ select 0, 0, format('constraint %I on %s', c.conname, r.name), pg_get_constraint
 from pg_constraint as c
 join relations as r on r.oid = c.conrelid
 where c.contype in ('c', 'f', 'p', 'u', 'x')
+  -- Each shard has slots of its own: sql/shard/.
+  and c.conname !~ '_of_this_shard$'
 union all
 select
   0, 0, 'index ' || i.indexrelid::regclass,

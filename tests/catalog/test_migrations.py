@@ -9,6 +9,7 @@ from pathlib import Path
 import psycopg
 from yoyo import get_backend, read_migrations
 
+from service import versions
 from service.migrate import migrate
 from tests.catalog.shape import differences, shape
 from tests.conftest import Database
@@ -110,8 +111,9 @@ def test_migrations_roll_back_and_apply_again(empty_database: Callable[[], str])
 
 
 def test_each_migration_has_a_rollback() -> None:
-    back = {path.name.removesuffix(".rollback.sql") for path in (ROOT / "migrations").glob("*.rollback.sql")}
-    assert {path.stem for path in forward_migrations()} == back != set()
+    back = {path.name.removesuffix(".rollback.sql") for path in (ROOT / "migrations").rglob("*.rollback.sql")}
+    forward = {path.stem for kind in versions.KINDS for path in versions.migration_files(kind)}
+    assert forward == back != set()
 
 
 def test_migrations_are_numbered_without_a_gap() -> None:
@@ -123,8 +125,9 @@ def test_migrations_are_append_only() -> None:
     """yoyo knows an applied migration by its name alone: an edit would reach new databases only."""
     recorded = {name: digest for digest, name in map(str.split, DIGESTS.read_text().splitlines())}
     present = {
-        f"migrations/{path.name}": hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in forward_migrations()
+        str(path.relative_to(ROOT)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for kind in versions.KINDS
+        for path in versions.migration_files(kind)
     }
     edited = [name for name, digest in recorded.items() if present.get(name) != digest]
     assert edited == [], "migrations are append-only: undo these edits and write a new migration"
