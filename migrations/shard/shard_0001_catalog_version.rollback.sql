@@ -1,0 +1,1 @@
+drop table segmentation.catalog_version cascade;

@@ -1,0 +1,210 @@
+"""Puts shards behind a router: logins, the subscription to the catalog, slots.
+
+All three databases are migrated first, each as what it is (migrate --kind). Run again for the same shards, it changes
+nothing but passwords. Each statement says by itself what it needs: a superuser's login, as PL/Proxy and subscriptions do.
+"""
+
+import secrets
+import time
+from collections.abc import Callable
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
+
+from service.urls import for_psycopg
+
+Say = Callable[[str], None]
+
+CLUSTER = "segmentation_shards"
+# The router logs in by it: to shards, and to itself for decisions, which are transactions of their own.
+ITSELF = "segmentation_router"
+LOGIN = "segmentation_router"
+PUBLICATION = "segmentation_catalog"
+PASSWORD = """
+    select split_part(o, '=', 2)
+    from pg_user_mappings, unnest(umoptions) as o
+    where srvname = %s and o ~ '^password='
+"""
+NAMES = "select shard from segmentation.slots group by shard order by shard"
+OPTIONS = "select split_part(o, '=', 1) from pg_foreign_server, unnest(srvoptions) as o where srvname = %s"
+KIND = "select kind from segmentation.place"
+IS_APPLIED = "select bool_and(srsubstate = 'r') from pg_subscription_rel"
+
+
+class ShardsError(Exception):
+    """Nothing can be done so; the message says why."""
+
+
+def add_shards(router_url: str, shards: dict[str, str], say: Say = lambda line: None) -> None:
+    """Put these databases, by their names, behind a router; the first ones share out all slots."""
+    with _connect(router_url, "router") as router:
+        password = _login(router)
+        _server(router, ITSELF, "dblink_fdw", _place(router_url))
+        _map_user(router, ITSELF, password)
+        for name, url in shards.items():
+            with _connect(url, "shard") as shard:
+                shard.execute(sql.SQL("alter role {} password {}").format(sql.Identifier(LOGIN), password))
+                _server(router, server_of(name), "dblink_fdw", _place(url))
+                _map_user(router, server_of(name), password)
+                _subscribe(router, router_url, shard, name, password)
+                say(f"shard {name} follows the catalog")
+        _wait_for(router, shards)
+        if not router.execute(NAMES).fetchone():
+            deal(router, shards)
+            say(f"256 slots are dealt to {', '.join(shards)}")
+
+
+def deal(router: psycopg.Connection, shards: dict[str, str]) -> None:
+    """Share out all slots among these, who have no users yet."""
+    names = list(shards)
+    expression = router.execute("select prosrc from pg_proc where proname = 'slot_of'").fetchone()
+    assert expression
+    with router.transaction():
+        router.execute(
+            "insert into segmentation.slots select s, (%s::text[])[s * %s / 256 + 1] from generate_series(0, 255) as s",
+            [names, len(names)],
+        )
+        for name in names:
+            slots = router.execute(
+                "select string_agg((shard = %s)::int::text, '' order by slot) from segmentation.slots", [name]
+            ).fetchone()
+            assert slots
+            with _connect(shards[name], "shard") as shard:
+                hold_slots(shard, slots[0], expression[0])
+        point(router)
+
+
+def hold_slots(shard: psycopg.Connection, slots: str, slot: str) -> None:
+    """Let a shard refuse users of other slots than these: 256 digits, of which 1 says that it has the slot."""
+    with shard.transaction():
+        shard.execute("set local role segmentation_owner")
+        for table in ("users", "memberships"):
+            # Not for the rows there are, so that they are not read. Of those, no call makes more.
+            shard.execute(
+                f"""
+                alter table segmentation.{table}
+                  drop constraint if exists {table}_are_of_this_shard,
+                  add constraint {table}_are_of_this_shard check (
+                    pg_catalog.get_bit(B'{slots}', {slot.replace("select", "", 1)}) = 1) not valid
+                """.encode()
+            )
+
+
+def point(router: psycopg.Connection) -> None:
+    """Let PL/Proxy know where each slot is now, within the transaction that the connection is in."""
+    rows = router.execute(
+        """
+        select s.slot, string_agg(o, ' ' order by o) as place
+        from segmentation.slots as s
+        join pg_foreign_server as f on f.srvname = 'segmentation_shard_' || s.shard
+        cross join unnest(f.srvoptions) as o
+        group by s.slot order by s.slot
+        """
+    ).fetchall()
+    _server(router, CLUSTER, "plproxy", {f"p{slot}": place for slot, place in rows})
+    ((password,),) = router.execute(PASSWORD, [ITSELF]).fetchall()
+    _map_user(router, CLUSTER, password)
+
+
+def server_of(name: str) -> str:
+    """What dblink calls a shard."""
+    return f"segmentation_shard_{name}"
+
+
+def _connect(url: str, kind: str) -> psycopg.Connection:
+    connection = psycopg.connect(for_psycopg(url), autocommit=True)
+    found = connection.execute(KIND).fetchone()
+    if found != (kind,):
+        raise ShardsError(
+            f"{connection.info.dbname} on port {connection.info.port} is no {kind}: migrate it with --kind {kind}"
+        )
+    return connection
+
+
+def _login(router: psycopg.Connection) -> str:
+    """The password of the router's login, the same everywhere; made at the first time."""
+    kept = router.execute(PASSWORD, [ITSELF]).fetchone()
+    password = str(kept[0]) if kept else secrets.token_hex(24)
+    router.execute(sql.SQL("alter role {} password {}").format(sql.Identifier(LOGIN), password))
+    return password
+
+
+def _place(url: str) -> dict[str, str]:
+    given = conninfo_to_dict(for_psycopg(url))
+    place = {key: str(given[key]) for key in ("host", "port", "dbname", "sslmode") if given.get(key)}
+    return {**place, "connect_timeout": "2"}
+
+
+def _server(router: psycopg.Connection, name: str, wrapper: str, options: dict[str, str]) -> None:
+    there = router.execute(OPTIONS, [name]).fetchall()
+    told = sql.SQL(", ").join(
+        sql.SQL("{} {} {}").format(
+            sql.SQL(("set" if (key,) in there else "add") if there else ""), sql.Identifier(key), value
+        )
+        for key, value in options.items()
+    )
+    if there:
+        router.execute(sql.SQL("alter server {} options ({})").format(sql.Identifier(name), told))
+        return
+    router.execute(
+        sql.SQL("create server {} foreign data wrapper {} options ({})").format(
+            sql.Identifier(name), sql.Identifier(wrapper), told
+        )
+    )
+    router.execute(sql.SQL("alter server {} owner to segmentation_owner").format(sql.Identifier(name)))
+
+
+def _map_user(router: psycopg.Connection, server: str, password: str) -> None:
+    router.execute(
+        sql.SQL("drop user mapping if exists for segmentation_owner server {}").format(sql.Identifier(server))
+    )
+    router.execute(
+        sql.SQL("create user mapping for segmentation_owner server {} options (user {}, password {})").format(
+            sql.Identifier(server), LOGIN, password
+        )
+    )
+
+
+def _subscribe(
+    router: psycopg.Connection, router_url: str, shard: psycopg.Connection, name: str, password: str
+) -> None:
+    slot = f"segmentation_{name}"
+    connection = " ".join(f"{key}={value}" for key, value in _place(router_url).items())
+    connection += f" user={LOGIN} password={password}"
+    if shard.execute("select 1 from pg_subscription where subname = %s", [slot]).fetchone():
+        shard.execute(sql.SQL("alter subscription {} connection {}").format(sql.Identifier(slot), connection))
+        return
+    # Made apart: on one and the same server, creating a subscription would wait for itself.
+    router.execute("select pg_create_logical_replication_slot(%s, 'pgoutput')", [slot])
+    shard.execute(
+        sql.SQL(
+            "create subscription {} connection {} publication {} with (create_slot = false, slot_name = {})"
+        ).format(
+            sql.Identifier(slot),
+            connection,
+            sql.Identifier(PUBLICATION),
+            slot,
+        )
+    )
+
+
+def _wait_for(router: psycopg.Connection, shards: dict[str, str]) -> None:
+    """Until each has copied the catalog; from then on a change of it waits for all that are there."""
+    for url in shards.values():
+        with _connect(url, "shard") as shard:
+            for _ in range(600):
+                if shard.execute(IS_APPLIED).fetchone() == (True,):
+                    break
+                time.sleep(0.1)
+            else:
+                raise ShardsError("a shard does not get the catalog: see its log")
+    slots = router.execute(
+        "select slot_name from pg_replication_slots where slot_name ~ '^segmentation_' and database = current_database()"
+        " order by 1"
+    ).fetchall()
+    names = ", ".join(name for (name,) in slots)
+    router.execute(f"alter system set synchronous_standby_names = 'ANY {len(slots)} ({names})'".encode())
+    # All else that is committed here waits for nobody.
+    router.execute("alter system set synchronous_commit = local")
+    router.execute("select pg_reload_conf()")

@@ -1,0 +1,201 @@
+-- Upkeep, health and numbers of a router and its shards. Shards sweep, make partitions and purge by themselves, with a
+-- pg_cron of their own; what is called here is done on all of them.
+
+create or replace view segmentation.shards as
+select s.shard, min(s.slot) as slot, count(*) as slots
+from segmentation.slots as s
+group by s.shard;
+
+-- A shard that is away is left out, with a warning: it does its upkeep itself when it is back.
+
+create or replace function segmentation.assert_bucket_vectors () returns void
+  language plpgsql
+  security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  each record;
+begin
+  perform segmentation.here_assert_bucket_vectors();
+  for each in select s.shard, s.slot from segmentation.shards as s order by s.shard loop
+    begin
+      perform segmentation.remote_assert_bucket_vectors(each.slot);
+    exception
+      when connection_failure then
+        raise warning 'shard % does not answer, and is left out', each.shard;
+    end;
+  end loop;
+end
+$$;
+
+create or replace function segmentation.expire_memberships (
+  max_rows integer default 5000
+)
+  returns integer
+  language plpgsql
+  security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  -- Of a deleted segment, here all is swept.
+  moved integer := segmentation.here_expire_memberships(expire_memberships.max_rows);
+  each record;
+begin
+  for each in select s.shard, s.slot from segmentation.shards as s order by s.shard loop
+    begin
+      moved := moved + segmentation.remote_expire_memberships(each.slot, expire_memberships.max_rows);
+    exception
+      when connection_failure then
+        raise warning 'shard % does not answer, and is left out', each.shard;
+    end;
+  end loop;
+  return moved;
+end
+$$;
+
+create or replace function segmentation.ensure_history_partitions (
+  months_ahead integer default 3
+)
+  returns integer
+  language plpgsql
+  security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  made integer := segmentation.here_ensure_history_partitions(ensure_history_partitions.months_ahead);
+  each record;
+begin
+  for each in select s.shard, s.slot from segmentation.shards as s order by s.shard loop
+    begin
+      made := greatest(
+        made, segmentation.remote_ensure_history_partitions(each.slot, ensure_history_partitions.months_ahead));
+    exception
+      when connection_failure then
+        raise warning 'shard % does not answer, and is left out', each.shard;
+    end;
+  end loop;
+  return made;
+end
+$$;
+
+-- Here last: from then on nobody is told of the time before. If a shard is away, it is to be called again.
+create or replace function segmentation.drop_history_before (
+  period text
+)
+  returns integer
+  language plpgsql
+  security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  dropped integer;
+begin
+  select max(segmentation.remote_drop_history_before(s.slot, drop_history_before.period)) into dropped
+  from segmentation.shards as s;
+  return greatest(dropped, segmentation.here_drop_history_before(drop_history_before.period));
+end
+$$;
+
+-- How this database is, and each shard: one item if all is well there, else what is not.
+create or replace function segmentation.service_status (
+  needed text default null
+)
+  returns table (item text, ok boolean, value text, hint text)
+  language plpgsql
+  security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  version bigint := (select v.version from segmentation.catalog_version as v);
+  each record;
+begin
+  return query select s.* from segmentation.here_service_status(needed) as s;
+  for each in select s.shard, s.slot from segmentation.shards as s order by s.shard loop
+    begin
+      return query
+      with told as materialized (
+        select s.* from segmentation.remote_service_status(each.slot, needed) as s
+      ),
+      wrong as (
+        select ': ' || t.item as item, t.value, t.hint from told as t where not t.ok
+        union all
+        select
+          ': catalog', version - coalesce(t.value::bigint, 0) || ' changes behind',
+          'Its users are answered as before these changes. Does it replicate? select * from pg_stat_subscription;'
+        from told as t
+        where t.ok is null and version > coalesce(t.value::bigint, 0)
+      )
+      select 'shard ' || each.shard || coalesce(w.item, ''), w.item is null, coalesce(w.value, 'in order'), w.hint
+      from (values (true)) as one (is_one)
+      left join wrong as w on one.is_one;
+    exception
+      when connection_failure then
+        return query
+        select
+          'shard ' || each.shard, false, 'does not answer',
+          'Its users cannot be asked for or changed; those of the other shards can.';
+    end;
+  end loop;
+end
+$$;
+
+-- What is missing on a shard does not concern the users of others: the router is ready, if itself is.
+create or replace function segmentation.http_service_status (
+  needed text
+)
+  returns table (missing text, parts json)
+  language sql
+  set search_path = pg_catalog, pg_temp
+as $$
+  select
+    string_agg(part.item, ', ' order by part.position) filter (where not part.ok and part.item !~ '^shard '),
+    array_to_json(array_agg(told order by part.position))
+  from (
+    select 'database' as item, true as ok, 'answers' as value, null as hint, 0 as position
+    union all
+    select s.item, s.ok, s.value, s.hint, s.position
+    from segmentation.service_status(http_service_status.needed)
+      with ordinality as s (item, ok, value, hint, position)
+  ) as part
+  cross join lateral (select part.item, part.ok, part.value, part.hint) as told
+$$;
+
+-- The worst of all, and how many shards are away.
+create or replace function segmentation.service_metrics ()
+  returns table (metric text, help text, value double precision)
+  language plpgsql
+  security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  told text[] := '{}';
+  texts text[] := '{}';
+  numbers double precision[] := '{}';
+  away integer := 0;
+  each record;
+begin
+  for each in select s.slot from segmentation.shards as s loop
+    begin
+      select told || array_agg(m.metric), texts || array_agg(m.help), numbers || array_agg(m.value)
+      into told, texts, numbers
+      from segmentation.remote_service_metrics(each.slot) as m;
+    exception
+      when connection_failure then
+        away := away + 1;
+    end;
+  end loop;
+  return query
+  select m.metric, m.help, max(m.value)
+  from unnest(told, texts, numbers) as m (metric, help, value)
+  where m.metric <> 'status_not_ok'
+  group by m.metric, m.help
+  union all
+  select 'shards_away', 'Shards that do not answer', away
+  union all
+  select 'status_not_ok', 'Items of service_status() that are not in order', count(*)::double precision
+  from segmentation.service_status() as s
+  where not s.ok;
+end
+$$;

@@ -1,0 +1,51 @@
+-- The catalog on a router: its truth, which logical replication takes to the shards.
+--
+-- A transaction that changes it gets the next version in its last moment, so that versions have the order of the
+-- commits: a shard that has a version has all before it. Then the commit waits until the shards have applied it
+-- (synchronous_commit = remote_apply, for this transaction alone), so that no read after the answer is stale. A shard
+-- that is away is not waited for, nor are the others then: it follows when it is back.
+
+create or replace function segmentation.count_catalog_change () returns trigger
+  language plpgsql
+  security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if current_setting('segmentation.catalog_counted', true) = pg_current_xact_id()::text then
+    return null;
+  end if;
+  perform set_config('segmentation.catalog_counted', pg_current_xact_id()::text, true);
+  insert into segmentation.catalog_version as v (version) values (1)
+  on conflict (one_row) do update set version = v.version + 1;
+  if (
+    select bool_and(s.active)
+    from pg_catalog.pg_replication_slots as s
+    where s.slot_type = 'logical' and s.database = current_database() and s.slot_name ~ '^segmentation_'
+  ) then
+    perform set_config('synchronous_commit', 'remote_apply', true);
+  end if;
+  return null;
+end
+$$;
+
+create constraint trigger catalog_change_is_counted
+  after insert or update of slug, description, salt, created_at, deleted_at, layer_id on segmentation.segments
+  deferrable initially deferred
+  for each row execute function segmentation.count_catalog_change();
+
+create constraint trigger catalog_change_is_counted
+  after insert or update or delete on segmentation.rollouts
+  deferrable initially deferred
+  for each row execute function segmentation.count_catalog_change();
+
+create constraint trigger catalog_change_is_counted
+  after insert or update on segmentation.layers
+  deferrable initially deferred
+  for each row execute function segmentation.count_catalog_change();
+
+-- What a subscription copies.
+grant usage on schema segmentation to segmentation_router;
+grant select on
+  segmentation.catalog_version, segmentation.layer_cells, segmentation.layers, segmentation.rollouts,
+  segmentation.segment_history, segmentation.segments
+to segmentation_router;

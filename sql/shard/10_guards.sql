@@ -1,0 +1,55 @@
+-- What only a shard has: the catalog is the router's, and comes by logical replication (same ids, salts and times).
+--
+-- A shard is a database by itself in all but this: segments, rollouts and layers are not changed here. Replication
+-- applies rows as they are and fires no ordinary trigger, so the guards bind people and functions alone. Which users
+-- may be here is a CHECK of users and memberships, made when slots are dealt (service/migrate/shards.py).
+
+create or replace function segmentation.refuse_catalog_change () returns trigger
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  raise exception '% are changed on the router, not on a shard', tg_table_name
+    using
+      errcode = 'object_not_in_prerequisite_state',
+      hint = 'Connect to the router and call the same function there.';
+end
+$$;
+
+-- Row triggers, since a statement that finds no row changes nothing: the sweep has one. What is swept is the shard's
+-- own.
+create or replace trigger catalog_is_the_routers
+  before insert or delete or update of slug, description, salt, created_at, deleted_at, layer_id
+  on segmentation.segments
+  for each row execute function segmentation.refuse_catalog_change();
+
+create or replace trigger catalog_is_the_routers
+  before insert or update or delete on segmentation.rollouts
+  for each row execute function segmentation.refuse_catalog_change();
+
+create or replace trigger catalog_is_the_routers
+  before insert or update or delete on segmentation.layers
+  for each row execute function segmentation.refuse_catalog_change();
+
+create or replace trigger catalog_is_the_routers
+  before insert or update or delete on segmentation.layer_cells
+  for each row execute function segmentation.refuse_catalog_change();
+
+-- The router writes them, for all.
+create or replace function segmentation.renew_layer_cells () returns void
+  language sql
+  set search_path = pg_catalog, pg_temp
+as $$ select $$;
+
+-- A shard sees a part of a list, which may well be empty. The router has counted the whole.
+create or replace function segmentation.require_few_removed (
+  slug        text,
+  listed      bigint,
+  removed     bigint,
+  max_removed bigint
+)
+  returns void
+  language sql
+  immutable
+  set search_path = pg_catalog, pg_temp
+as $$ select $$;
