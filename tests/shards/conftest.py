@@ -1,0 +1,153 @@
+"""A router with two shards: three servers of their own, since a shard that is away is a server that is away."""
+
+import subprocess
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from service.migrate import migrate
+from service.migrate.shards import add_shards
+from tests.conftest import Database
+from tests.expect import wait_until
+from tests.launcher import ROOT
+
+KINDS = {"router": "router", "s0": "shard", "s1": "shard"}
+# Guards are triggers, which do not fire for a replica.
+CLEAR = """
+    set local session_replication_role = replica;
+    truncate segmentation.users, segmentation.memberships, segmentation.membership_history,
+      segmentation.idempotency_keys, segmentation.report_links, segmentation.api_keys;
+    update segmentation.retention set kept_since = '-infinity';
+    select setval('segmentation.told_until', 0);
+"""
+CLEAR_ROUTER = """
+    truncate segmentation.segments, segmentation.rollouts, segmentation.layers, segmentation.layer_cells,
+      segmentation.segment_history restart identity;
+    delete from segmentation.decisions;
+    select setval('segmentation.told_everywhere', 0);
+    update segmentation.catalog_version set version = version + 1;
+"""
+VERSION = "select max(version) from segmentation.catalog_version"
+
+
+class Shards:
+    """The three servers, and their clocks, which a test stops together."""
+
+    def __init__(self, directory: Path) -> None:
+        """Start them, migrate each as what it is, and put the shards behind the router."""
+        self.directory = directory
+        self.sessions: dict[str, psycopg.Connection] = {}
+        with ThreadPoolExecutor() as threads:
+            urls = threads.map(self._make, KINDS)
+            self.urls = dict(zip(KINDS, urls, strict=True))
+        add_shards(self.urls["router"], {name: url for name, url in self.urls.items() if name != "router"})
+
+    def _make(self, name: str) -> str:
+        self.start(name)
+        url = self._does("url", name)
+        migrate(url, kind=KINDS[name])
+        with psycopg.connect(url) as opened:
+            opened.execute((ROOT / "tests" / "clock.sql").read_text())
+        return url
+
+    def take_clock(self, name: str) -> None:
+        """Put the settable clock in the place of the real one again, after migrating."""
+        made, function, rest = (
+            (ROOT / "tests" / "clock.sql").read_text().partition("create or replace function")
+        )
+        assert made
+        with psycopg.connect(self.urls[name]) as opened:
+            opened.execute((function + rest).encode())
+
+    def clear(self) -> None:
+        """Let nothing be left of what other tests did."""
+        for name, url in self.urls.items():
+            with psycopg.connect(url) as opened:
+                opened.execute((CLEAR + (CLEAR_ROUTER if name == "router" else "")).encode())
+        self.wait_for_catalog()
+
+    def wait_for_catalog(self) -> None:
+        """Return when the shards have all changes of the catalog."""
+        router = Database(self.urls["router"])
+        shards = [Database(self.urls[name]) for name in ("s0", "s1")]
+        wait_until(lambda: {shard.value(VERSION) for shard in shards} == {router.value(VERSION)}, 30)
+        for opened in (router, *shards):
+            opened.connection.close()
+
+    def _does(self, action: str, name: str, *options: str) -> str:
+        command = [str(ROOT / ".dev" / "cluster"), action, str(self.directory / name), *options]
+        return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+
+    def start(self, name: str) -> None:
+        """Start one of the servers."""
+        self._does("start", name, "--fast", "--shards")
+
+    @contextmanager
+    def away(self, name: str) -> Iterator[None]:
+        """Stop a server for a while; in the end it has all changes of the catalog again."""
+        self._does("stop", name)
+        try:
+            yield
+        finally:
+            self.start(name)
+            self.wait_for_catalog()
+
+    def set_clock(self, moment: datetime | None) -> None:
+        """Stop the clocks of all at a moment, or let them run again."""
+        for name, url in self.urls.items():
+            if name not in self.sessions or self.sessions[name].broken:
+                self.sessions[name] = psycopg.connect(url, autocommit=True)
+            self.sessions[name].execute("update segmentation_test.clock set moment = %s", [moment])
+
+    def remove(self) -> None:
+        """Stop and delete them."""
+        for opened in self.sessions.values():
+            opened.close()
+        for name in KINDS:
+            self._does("remove", name)
+
+
+@pytest.fixture(scope="session")
+def three_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shards]:
+    """The servers, for all tests."""
+    directory = tmp_path_factory.mktemp("shards")
+    for folder in (directory, *directory.parents):
+        # PostgreSQL's user goes through them.
+        if folder.owner() == directory.owner() and folder != Path("/"):
+            folder.chmod(folder.stat().st_mode | 0o111)
+    shards = Shards(directory)
+    yield shards
+    shards.remove()
+
+
+@pytest.fixture
+def shards(three_servers: Shards) -> Iterator[Shards]:
+    """The servers with nothing in them, whose clocks run in the end."""
+    three_servers.clear()
+    yield three_servers
+    three_servers.set_clock(None)
+
+
+@pytest.fixture
+def session(shards: Shards) -> Iterator[Callable[[str], Database]]:
+    """Open a DBA's session on one of them, by its name."""
+    opened: list[Database] = []
+
+    def open_session(name: str) -> Database:
+        opened.append(Database(shards.urls[name]))
+        return opened[-1]
+
+    yield open_session
+    for each in opened:
+        each.connection.close()
+
+
+@pytest.fixture
+def router(session: Callable[[str], Database]) -> Database:
+    """A DBA's session on the router."""
+    return session("router")

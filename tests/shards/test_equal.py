@@ -1,0 +1,148 @@
+"""A router with its shards answers as a database by itself with the same history, errors included."""
+
+import random
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.conftest import NOON, Clock, Database
+from tests.expect import salts_from_slugs
+from tests.shards.conftest import Shards
+
+USERS = list(range(1, 41))
+SLUGS = list("ABCDEF")
+
+Call = tuple[str, list[Any]]
+
+
+def told(db: Database, query: str, *args: Any) -> Any:
+    """The rows, or the error as the client gets it."""
+    try:
+        return [tuple(row) for row in db.rows(query, *args)]
+    except psycopg.Error as error:
+        said = error.diag
+        return (said.sqlstate, said.message_primary, said.message_detail, said.message_hint)
+
+
+def change(chance: random.Random, now: datetime) -> Call:
+    """One change, at random."""
+    slug = chance.choice(SLUGS)
+    users = chance.sample(USERS, chance.randint(1, 12))
+    later = now + timedelta(minutes=chance.randint(1, 2000))
+    end = chance.choice([None, later, later, now - timedelta(hours=1)])
+    start = chance.choice([None, None, None, now + timedelta(minutes=30)])
+    actor = chance.choice(["web", "support", "nightly"])
+    of_segments: list[Call] = [
+        ("select * from create_segment(%s, %s)", [slug, chance.choice([0, 10, 50, 100])]),
+        (
+            "select * from create_segment(%s, %s, layer => %s)",
+            [slug, chance.choice([0, 10, 30]), "L"],
+        ),
+        ("select * from create_layer(%s)", ["L"]),
+        ("select * from set_rollout(%s, %s, %s)", [slug, chance.choice([0, 20, 60]), start]),
+        ("select * from set_rollout(%s, %s)", [slug, chance.choice([0, 5, 33.3])]),
+        ("select delete_segment(%s)", [slug]),
+    ]
+    of_users: list[Call] = [
+        (
+            "select * from change_user_segments(%s, %s, %s, %s, %s, actor => %s, reason => 'r')",
+            [users[0], [slug], chance.sample(SLUGS, 1), end, start, actor],
+        ),
+        ("select * from change_user_segments(%s, %s, actor => %s)", [users[0], [slug], actor]),
+        ("select * from change_user_segments(%s, remove => %s)", [users[0], [slug]]),
+        (
+            "select * from change_segment_members(%s, %s, %s, %s, %s, actor => %s)",
+            [slug, users, chance.choice(["add", "add", "remove", "replace"]), end, start, actor],
+        ),
+        (
+            "select * from change_segment_members(%s, %s, 'replace', actor => %s, max_removed => %s, dry_run => %s)",
+            [slug, users, actor, chance.choice([None, 2]), chance.random() < 0.5],
+        ),
+    ]
+    rarely: list[Call] = [
+        ("select * from users_segments(%s)", [users]),
+        ("select forget_user(%s)", [users[0]]),
+        ("call sweep()", []),
+        ("select register_users(%s)", [users]),
+    ]
+    return chance.choice([*of_segments, *4 * of_users, *rarely])
+
+
+def questions(now: datetime) -> Iterator[Call]:
+    """Every question there is, and some that are refused."""
+    between = NOON + (now - NOON) / 2
+    for user in USERS:
+        yield "select http_user_segments(%s)", [user]
+        yield "select * from user_segments(%s)", [user]
+        yield "select * from user_segments(%s, %s)", [user, between]
+        yield "select * from user_history(%s)", [user]
+        yield "select * from user_overrides(%s)", [user]
+        yield "select ofrep_flags(%s)::text", [user]
+        yield "select http_user_history(%s)::text", [user]
+    for slug in [*SLUGS, "NONE"]:
+        for user in USERS[:5]:
+            yield "select * from explain_membership(%s, %s)", [user, slug]
+            yield "select ofrep_flag(%s, %s)::text", [user, slug]
+        yield "select * from segment_stats(%s)", [slug]
+        yield "select * from segment_members(%s)", [slug]
+        yield "select * from segment_members(%s, after => 5, max_rows => 7)", [slug]
+        yield "select * from segment_members(%s, %s)", [slug, between]
+        yield "select * from segment_growth(%s, step => '1 hour')", [slug]
+        yield "select * from segment_periods(%s)", [slug]
+        yield "select * from period_rows(%s, %s, %s)", [slug, NOON, now]
+        yield "select * from segment_history(%s)", [slug]
+        yield "select * from ending_soon('7 days', %s)", [slug]
+    yield "select * from users_segments(%s)", [USERS[::-1] + USERS[:3]]
+    yield "select http_users_segments(%s)", [USERS]
+    yield "select * from users_segments('{}')", []
+    yield "select * from users_segments('{1,0}')", []
+    yield "select * from users_segments(array[1, null])", []
+    yield "select http_users_segments('{}')", []
+    yield "select * from layer_stats(%s)", ["L"]
+    yield "select http_layer_stats(%s)::text", ["L"]
+    yield "select * from ending_soon('7 days')", []
+    yield "select * from ending_soon('7 days', max_rows => 3)", []
+    yield "select * from ending_soon('-1 days')", []
+    yield "select * from history_report('2026-11')", []
+    yield "select * from report_rows('2026-11', 7)", []
+    yield "select * from history_report('2027-11')", []
+    yield "select settled_until()", []
+    yield "select * from membership_changes(%s)", [NOON]
+    yield "select * from membership_changes(%s, %s)", [NOON, between]
+    yield "select * from membership_changes(%s, 'infinity')", [NOON]
+    yield "select * from list_segments()", []
+    yield "select * from list_layers()", []
+
+
+@pytest.fixture
+def same_salts(db: Database, router: Database) -> Iterator[None]:
+    """A segment's salt is the same on both, so that the same users are in."""
+    salts_from_slugs(db)
+    salts_from_slugs(router)
+    yield
+    router.rows("drop function segmentation_test.salt cascade")
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_the_same_calls_have_the_same_answers(
+    seed: int, db: Database, clock: Clock, shards: Shards, router: Database, same_salts: None
+) -> None:
+    chance = random.Random(seed)
+    now = NOON
+    done: list[str] = []
+    for _ in range(200):
+        now += timedelta(minutes=chance.choice([0, 1, 1, 7, 60]))
+        clock.set(now)
+        shards.set_clock(now)
+        query, args = change(chance, now)
+        done.append(f"{query} {args}")
+        assert told(router, query, *args) == told(db, query, *args), done[-3:]
+    answers = [
+        (query, args, told(db, query, *args), told(router, query, *args)) for query, args in questions(now)
+    ]
+    assert [answer for answer in answers if answer[2] != answer[3]] == []
+    # Not because nothing happened.
+    assert db.value("select count(*) from history_report('2026-11')") > 100
