@@ -14,7 +14,7 @@ CREATE SCHEMA segmentation;
 
 ALTER SCHEMA segmentation OWNER TO segmentation_owner;
 
-COMMENT ON SCHEMA segmentation IS 'Dynamic user segmentation, version 2.0.0 (40023965299a)';
+COMMENT ON SCHEMA segmentation IS 'Dynamic user segmentation, version 2.0.0 (ba7f07dcb2d4)';
 
 CREATE SCHEMA segmentation_migrations;
 
@@ -519,7 +519,7 @@ begin
         change_segment_members.expires_at, change_segment_members.starts_at,
         change_segment_members.actor, change_segment_members.reason) as c;
       perform segmentation.require_few_removed(
-        change_segment_members.slug, removed, change_segment_members.max_removed);
+        change_segment_members.slug, received, removed, change_segment_members.max_removed);
     end if;
     -- What was done is undone, the counts stay: an error inside a block with an EXCEPTION clause takes back what the
     -- block wrote and locked, and no variable. SG002 is that error.
@@ -2961,6 +2961,24 @@ ALTER FUNCTION segmentation.is_service() OWNER TO segmentation_owner;
 
 COMMENT ON FUNCTION segmentation.is_service() IS 'Internal: called by other functions of this schema, not by people.';
 
+CREATE FUNCTION segmentation.jobs() RETURNS TABLE(name text, schedule text, command text)
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+  values
+    ('segmentation-sweep', '* * * * *', 'call segmentation.sweep()'),
+    ('segmentation-partitions', '17 1 * * *', 'select segmentation.ensure_history_partitions(3)'),
+    ('segmentation-purge', '*/10 * * * *', 'select segmentation.purge_expired()'),
+    -- pg_cron never empties its own log; a role sees and deletes the lines of its own jobs.
+    (
+      'segmentation-job-log', '27 1 * * *',
+      $job$delete from cron.job_run_details where end_time < now() - interval '7 days'$job$)
+$_$;
+
+ALTER FUNCTION segmentation.jobs() OWNER TO segmentation_owner;
+
+COMMENT ON FUNCTION segmentation.jobs() IS 'For the service: the jobs that schedule_jobs schedules. Example: select * from jobs();';
+
 CREATE FUNCTION segmentation.keep_answer(api_key text, idempotency_key text, fingerprint bytea, path text, status integer, location text, answer text) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -3035,6 +3053,51 @@ $$;
 ALTER FUNCTION segmentation.last_change_in_layer(layer_id integer) OWNER TO segmentation_owner;
 
 COMMENT ON FUNCTION segmentation.last_change_in_layer(layer_id integer) IS 'Internal: called by other functions of this schema, not by people.';
+
+CREATE FUNCTION segmentation.layer_counts(slug text) RETURNS TABLE(assigned bigint, excluded bigint, users bigint, segment_ids integer[], held bigint[])
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  now timestamptz := segmentation.clock();
+  living integer[] := array(
+    select s.segment_id
+    from segmentation.segments as s
+    where s.layer_id = segmentation.layer_id_of(layer_counts.slug) and s.deleted_at = 'infinity'
+  );
+begin
+  -- One pass over the users.
+  select array_agg(g.segment_id order by g.segment_id), array_agg(g.held order by g.segment_id)
+  into segment_ids, held
+  from (
+    select r.segment_id, count(u.user_id) as held
+    from segmentation.rollouts as r
+    left join segmentation.users as u
+      on segmentation.holds(r.buckets, r.threshold, segmentation.bucket(u.user_id, r.salt))
+        and not exists (
+          select
+          from segmentation.memberships as m
+          where m.user_id = u.user_id and m.segment_id = any (living)
+            and segmentation.in_force(m.starts_at, m.ends_at, now, m.decided_at)
+        )
+    where r.segment_id = any (living)
+      and segmentation.in_force(r.starts_at, r.ends_at, now, r.decided_at)
+    group by r.segment_id
+  ) as g;
+  select
+    count(distinct m.user_id) filter (where m.included), count(distinct m.user_id) filter (where not m.included),
+    (select count(*) from segmentation.users) - count(distinct m.user_id)
+  into assigned, excluded, users
+  from segmentation.memberships as m
+  where m.segment_id = any (living)
+    and segmentation.in_force(m.starts_at, m.ends_at, now, m.decided_at);
+  return next;
+end
+$$;
+
+ALTER FUNCTION segmentation.layer_counts(slug text) OWNER TO segmentation_owner;
+
+COMMENT ON FUNCTION segmentation.layer_counts(slug text) IS 'Internal: called by other functions of this schema, not by people.';
 
 CREATE FUNCTION segmentation.layer_id_of(slug text) RETURNS integer
     LANGUAGE plpgsql STABLE
@@ -3111,50 +3174,34 @@ CREATE FUNCTION segmentation.layer_stats(slug text) RETURNS TABLE(segment text, 
 declare
   found_id integer := segmentation.layer_id_of(layer_stats.slug);
   now timestamptz := segmentation.clock();
-  segment_ids integer[] := array(
-    select s.segment_id from segmentation.segments as s where s.layer_id = found_id and s.deleted_at = 'infinity');
-  users bigint := (select count(*) from segmentation.users);
   whole record;
 begin
   return query
   select s.slug::text, t.*
   from segmentation.segments as s
   cross join lateral segmentation.segment_stats(s.slug) as t
-  where s.segment_id = any (segment_ids)
+  where s.layer_id = found_id and s.deleted_at = 'infinity'
   order by s.slug;
-  -- The layer as a whole: one pass over the users who are overridden in none of its segments.
   select
-    array_agg(g.held order by g.segment_id) as held, array_agg(g.percent order by g.segment_id) as percents,
-    coalesce(sum(g.held), 0)::bigint as all_held, coalesce(sum(g.percent), 0) as percent
+    c.assigned, c.excluded, c.users, c.held, coalesce(p.all_held, 0)::bigint as all_held,
+    p.percents, coalesce(p.percent, 0) as percent
   into whole
-  from (
-    select r.segment_id, r.percent, count(u.user_id) as held
-    from segmentation.rollouts as r
-    left join segmentation.users as u
-      on segmentation.holds(r.buckets, r.threshold, segmentation.bucket(u.user_id, r.salt))
-        and not exists (
-          select
-          from segmentation.memberships as m
-          where m.user_id = u.user_id and m.segment_id = any (segment_ids)
-            and segmentation.in_force(m.starts_at, m.ends_at, now, m.decided_at)
-        )
-    where r.segment_id = any (segment_ids)
-      and segmentation.in_force(r.starts_at, r.ends_at, now, r.decided_at)
-    group by r.segment_id, r.percent
-  ) as g;
-  select
-    count(distinct m.user_id) filter (where m.included), count(distinct m.user_id) filter (where not m.included),
-    users - count(distinct m.user_id)
-  into assigned, excluded, users
-  from segmentation.memberships as m
-  where m.segment_id = any (segment_ids)
-    and segmentation.in_force(m.starts_at, m.ends_at, now, m.decided_at);
+  from segmentation.layer_counts(layer_stats.slug) as c
+  cross join lateral (
+    select
+      array_agg(r.percent order by r.segment_id) as percents, sum(r.percent) as percent, sum(h.held) as all_held
+    from unnest(c.segment_ids, c.held) as h (segment_id, held)
+    join segmentation.rollouts as r on r.segment_id = h.segment_id
+    where segmentation.in_force(r.starts_at, r.ends_at, now, r.decided_at)
+  ) as p;
   segment := null;
+  assigned := whole.assigned;
+  excluded := whole.excluded;
   rolled_out := whole.all_held;
   members := assigned + rolled_out;
   planned_percent := trim_scale(whole.percent);
-  actual_percent := segmentation.rounded_percent(rolled_out, users);
-  srm_p_value := segmentation.mismatch_p_value(whole.held, whole.percents, users);
+  actual_percent := segmentation.rounded_percent(rolled_out, whole.users);
+  srm_p_value := segmentation.mismatch_p_value(whole.held, whole.percents, whole.users);
   return next;
 end
 $$;
@@ -4835,17 +4882,8 @@ begin
     ) as m on m.user_id = asked.user_id
   ) as c
   where c.change <> 'unchanged';
-  if cardinality(replace_assignments.user_ids) = 0 then
-    raise exception 'the list is empty: % users would be removed from segment "%"',
-      removed, replace_assignments.slug
-      using
-        errcode = 'object_not_in_prerequisite_state',
-        detail = json_build_object(
-          'code', 'too_many_removed', 'segment', replace_assignments.slug, 'removed', removed),
-        hint = 'Is the list whole? To end these assignments, send the users with the operation remove.';
-  end if;
   perform segmentation.require_few_removed(
-    replace_assignments.slug, removed, replace_assignments.max_removed);
+    replace_assignments.slug, cardinality(replace_assignments.user_ids), removed, replace_assignments.max_removed);
   if last_start >= replace_assignments.expires_at then
     raise exception 'expires_at % is not after % when an assignment on the list is planned to start',
       replace_assignments.expires_at, last_start
@@ -5114,11 +5152,20 @@ ALTER FUNCTION segmentation.require_description(description text) OWNER TO segme
 
 COMMENT ON FUNCTION segmentation.require_description(description text) IS 'Internal: called by other functions of this schema, not by people.';
 
-CREATE FUNCTION segmentation.require_few_removed(slug text, removed bigint, max_removed bigint) RETURNS void
+CREATE FUNCTION segmentation.require_few_removed(slug text, listed bigint, removed bigint, max_removed bigint) RETURNS void
     LANGUAGE plpgsql IMMUTABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
+  if require_few_removed.listed = 0 then
+    raise exception 'the list is empty: % users would be removed from segment "%"',
+      require_few_removed.removed, require_few_removed.slug
+      using
+        errcode = 'object_not_in_prerequisite_state',
+        detail = json_build_object(
+          'code', 'too_many_removed', 'segment', require_few_removed.slug, 'removed', require_few_removed.removed),
+        hint = 'Is the list whole? To end these assignments, send the users with the operation remove.';
+  end if;
   if require_few_removed.removed > require_few_removed.max_removed then
     raise exception '% users would be removed from segment "%", more than %',
       require_few_removed.removed, require_few_removed.slug, require_few_removed.max_removed
@@ -5132,9 +5179,9 @@ begin
 end
 $$;
 
-ALTER FUNCTION segmentation.require_few_removed(slug text, removed bigint, max_removed bigint) OWNER TO segmentation_owner;
+ALTER FUNCTION segmentation.require_few_removed(slug text, listed bigint, removed bigint, max_removed bigint) OWNER TO segmentation_owner;
 
-COMMENT ON FUNCTION segmentation.require_few_removed(slug text, removed bigint, max_removed bigint) IS 'Internal: called by other functions of this schema, not by people.';
+COMMENT ON FUNCTION segmentation.require_few_removed(slug text, listed bigint, removed bigint, max_removed bigint) IS 'Internal: called by other functions of this schema, not by people.';
 
 CREATE FUNCTION segmentation.require_free_slugs(slugs text[]) RETURNS void
     LANGUAGE plpgsql
@@ -5555,25 +5602,25 @@ ALTER FUNCTION segmentation.rollout_lines(from_time timestamp with time zone, to
 
 COMMENT ON FUNCTION segmentation.rollout_lines(from_time timestamp with time zone, to_time timestamp with time zone, now timestamp with time zone, after_id bigint, up_to_id bigint) IS 'Internal: called by other functions of this schema, not by people.';
 
-CREATE FUNCTION segmentation.rollout_mismatch(segment_id integer, rolled_out bigint, now timestamp with time zone) RETURNS TABLE(planned_percent numeric, actual_percent numeric, srm_p_value double precision)
+CREATE FUNCTION segmentation.rollout_mismatch(segment_id integer, rolled_out bigint, population bigint, now timestamp with time zone) RETURNS TABLE(planned_percent numeric, actual_percent numeric, srm_p_value double precision)
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
   select
-    r.percent, segmentation.rounded_percent(rollout_mismatch.rolled_out, p.users),
-    segmentation.mismatch_p_value(array[rollout_mismatch.rolled_out], array[r.percent], p.users)
+    r.percent, segmentation.rounded_percent(rollout_mismatch.rolled_out, rollout_mismatch.population),
+    segmentation.mismatch_p_value(
+      array[rollout_mismatch.rolled_out], array[r.percent], rollout_mismatch.population)
   from (
     select trim_scale(coalesce(max(s.percent), 0))
     from segmentation.rollouts as s
     where s.segment_id = rollout_mismatch.segment_id
       and segmentation.in_force(s.starts_at, s.ends_at, rollout_mismatch.now, s.decided_at)
   ) as r (percent)
-  cross join segmentation.rollout_population(rollout_mismatch.segment_id, rollout_mismatch.now) as p (users)
 $$;
 
-ALTER FUNCTION segmentation.rollout_mismatch(segment_id integer, rolled_out bigint, now timestamp with time zone) OWNER TO segmentation_owner;
+ALTER FUNCTION segmentation.rollout_mismatch(segment_id integer, rolled_out bigint, population bigint, now timestamp with time zone) OWNER TO segmentation_owner;
 
-COMMENT ON FUNCTION segmentation.rollout_mismatch(segment_id integer, rolled_out bigint, now timestamp with time zone) IS 'Internal: called by other functions of this schema, not by people.';
+COMMENT ON FUNCTION segmentation.rollout_mismatch(segment_id integer, rolled_out bigint, population bigint, now timestamp with time zone) IS 'Internal: called by other functions of this schema, not by people.';
 
 CREATE FUNCTION segmentation.rollout_moves(from_time timestamp with time zone, to_time timestamp with time zone, now timestamp with time zone) RETURNS TABLE(segment_id integer, slug text, salt bigint, at timestamp with time zone, operation text, lowest integer, below integer, buckets int4multirange)
     LANGUAGE sql STABLE
@@ -5800,9 +5847,12 @@ COMMENT ON FUNCTION segmentation.rounded_percent(part bigint, whole bigint) IS '
 CREATE FUNCTION segmentation.schedule_jobs() RETURNS text
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $_$
+    AS $$
 declare
   caller text := current_setting('role');
+  names text[];
+  schedules text[];
+  commands text[];
   job record;
 begin
   if not exists (
@@ -5818,20 +5868,13 @@ begin
     return 'pg_cron is here, but nothing is scheduled: have its owner run "grant usage on schema cron to '
       'segmentation_jobs", then migrate again.';
   end if;
+  select array_agg(j.name), array_agg(j.schedule), array_agg(j.command) into names, schedules, commands
+  from segmentation.jobs() as j;
   -- A job runs as the role that schedules it.
   perform set_config('role', 'segmentation_jobs', true);
   for job in
     select coalesce(wanted.name, present.jobname::text)::name as name, wanted.schedule, wanted.command
-    from (
-      values
-        ('segmentation-sweep', '* * * * *', 'call segmentation.sweep()'),
-        ('segmentation-partitions', '17 1 * * *', 'select segmentation.ensure_history_partitions(3)'),
-        ('segmentation-purge', '*/10 * * * *', 'select segmentation.purge_expired()'),
-        -- pg_cron never empties its own log; a role sees and deletes the lines of its own jobs.
-        (
-          'segmentation-job-log', '27 1 * * *',
-          $job$delete from cron.job_run_details where end_time < now() - interval '7 days'$job$)
-    ) as wanted (name, schedule, command)
+    from unnest(names, schedules, commands) as wanted (name, schedule, command)
     full join (
       select j.jobname::text, j.schedule, j.command
       from cron.job as j
@@ -5848,11 +5891,49 @@ begin
   perform set_config('role', caller, true);
   return 'pg_cron runs 4 jobs: sweep each minute, purge each ten minutes, partitions and its own log each day.';
 end
-$_$;
+$$;
 
 ALTER FUNCTION segmentation.schedule_jobs() OWNER TO segmentation_owner;
 
 COMMENT ON FUNCTION segmentation.schedule_jobs() IS 'Schedule the pg_cron jobs of this schema and take away those of earlier versions; running it again changes nothing. Example: select schedule_jobs();';
+
+CREATE FUNCTION segmentation.segment_counts(slug text) RETURNS TABLE(assigned bigint, excluded bigint, rolled_out bigint, population bigint)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  found_id integer := segmentation.segment_id_of(segment_counts.slug);
+  others integer[] := segmentation.other_segments_of_layer(found_id);
+  now timestamptz := segmentation.clock();
+begin
+  return query
+  select o.assigned, o.excluded, r.rolled_out, segmentation.rollout_population(found_id, now)
+  from (
+    select count(*) filter (where m.included), count(*) filter (where not m.included)
+    from segmentation.memberships as m
+    where m.segment_id = found_id and segmentation.in_force(m.starts_at, m.ends_at, now, m.decided_at)
+  ) as o (assigned, excluded)
+  cross join (
+    select count(*)
+    from segmentation.rollouts as s
+    join segmentation.users as u
+      on segmentation.holds(s.buckets, s.threshold, segmentation.bucket(u.user_id, s.salt))
+    where s.segment_id = found_id and segmentation.in_force(s.starts_at, s.ends_at, now, s.decided_at)
+      and s.percent > 0
+      and not exists (
+        select
+        from segmentation.memberships as m
+        where m.user_id = u.user_id
+          and m.segment_id = any (found_id || others) and (m.included or m.segment_id = found_id)
+          and segmentation.in_force(m.starts_at, m.ends_at, now, m.decided_at)
+      )
+  ) as r (rolled_out);
+end
+$$;
+
+ALTER FUNCTION segmentation.segment_counts(slug text) OWNER TO segmentation_owner;
+
+COMMENT ON FUNCTION segmentation.segment_counts(slug text) IS 'Internal: called by other functions of this schema, not by people.';
 
 CREATE FUNCTION segmentation.segment_growth(slug text, from_time timestamp with time zone DEFAULT NULL::timestamp with time zone, to_time timestamp with time zone DEFAULT NULL::timestamp with time zone, step interval DEFAULT '1 day'::interval) RETURNS TABLE(at timestamp with time zone, users bigint, members bigint, assigned bigint, excluded bigint, rolled_out bigint, planned_percent numeric, actual_percent numeric)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
@@ -6181,34 +6262,14 @@ CREATE FUNCTION segmentation.segment_stats(slug text) RETURNS TABLE(assigned big
     AS $$
 declare
   found_id integer := segmentation.segment_id_of(segment_stats.slug);
-  others integer[] := segmentation.other_segments_of_layer(found_id);
   now timestamptz := segmentation.clock();
 begin
   return query
   select
-    o.assigned, o.excluded, r.rolled_out, o.assigned + r.rolled_out,
+    c.assigned, c.excluded, c.rolled_out, c.assigned + c.rolled_out,
     t.planned_percent, t.actual_percent, t.srm_p_value
-  from (
-    select count(*) filter (where m.included), count(*) filter (where not m.included)
-    from segmentation.memberships as m
-    where m.segment_id = found_id and segmentation.in_force(m.starts_at, m.ends_at, now, m.decided_at)
-  ) as o (assigned, excluded)
-  cross join (
-    select count(*)
-    from segmentation.rollouts as s
-    join segmentation.users as u
-      on segmentation.holds(s.buckets, s.threshold, segmentation.bucket(u.user_id, s.salt))
-    where s.segment_id = found_id and segmentation.in_force(s.starts_at, s.ends_at, now, s.decided_at)
-      and s.percent > 0
-      and not exists (
-        select
-        from segmentation.memberships as m
-        where m.user_id = u.user_id
-          and m.segment_id = any (found_id || others) and (m.included or m.segment_id = found_id)
-          and segmentation.in_force(m.starts_at, m.ends_at, now, m.decided_at)
-      )
-  ) as r (rolled_out)
-  cross join lateral segmentation.rollout_mismatch(found_id, r.rolled_out, now) as t;
+  from segmentation.segment_counts(segment_stats.slug) as c
+  cross join lateral segmentation.rollout_mismatch(found_id, c.rolled_out, c.population, now) as t;
 end
 $$;
 
@@ -7152,6 +7213,15 @@ CREATE TABLE segmentation.membership_history_2027_02 (
 
 ALTER TABLE segmentation.membership_history_2027_02 OWNER TO segmentation_owner;
 
+CREATE TABLE segmentation.place (
+    kind text DEFAULT 'single'::text NOT NULL,
+    one_row boolean DEFAULT true NOT NULL,
+    CONSTRAINT place_is_true CHECK (one_row),
+    CONSTRAINT place_kind_is_known CHECK ((kind = ANY (ARRAY['single'::text, 'router'::text, 'shard'::text])))
+);
+
+ALTER TABLE segmentation.place OWNER TO segmentation_owner;
+
 CREATE TABLE segmentation.report_links (
     id_digest bytea NOT NULL,
     period text NOT NULL,
@@ -7254,163 +7324,166 @@ ALTER TABLE ONLY segmentation.membership_history ATTACH PARTITION segmentation.m
 
 ALTER TABLE ONLY segmentation.membership_history ATTACH PARTITION segmentation.membership_history_2027_02 FOR VALUES FROM ('2027-02-01 00:00:00+00') TO ('2027-03-01 00:00:00+00');
 
-INSERT INTO segmentation.api_keys VALUES ('web-shop', 'reader', '\xfb4beb094c99ef93f8cda6c39a3a72a40766d22facdebdf5e0e325fc96d21b29', '2026-11-27 00:21:00.48059+00', 'infinity', 'infinity');
+INSERT INTO segmentation.api_keys VALUES ('web-shop', 'reader', '\xfee5518354e3f0548b056e8be559871ed3971b670fe07d9535607b65072774e0', '2026-11-27 00:42:24.852404+00', 'infinity', 'infinity');
 
-INSERT INTO segmentation.deploys OVERRIDING SYSTEM VALUE VALUES (1, '40023965299a', '2.0.0 (40023965299a)', '2026-11-27 00:20:59.910565+00');
+INSERT INTO segmentation.deploys OVERRIDING SYSTEM VALUE VALUES (1, 'ba7f07dcb2d4', '2.0.0 (ba7f07dcb2d4)', '2026-11-27 00:42:23.895025+00');
 
-INSERT INTO segmentation.layer_cells VALUES (1, 9123368185752856026, '-infinity', '2099-01-01 00:00:00+00', '\x000100000200000200020102000002000101000200000200000000020000000201010201000000020101000100020001020000000102000100020000020100000001020002000100000000000102000200000000010101000000000000000201010002000002010200020102000100020100010101020000000001000000020200010000000202000100020100000000000000020002000001000202020201000200020000000000000002020101010102020002000002000200000001010001000002000202000000020100ff020200000102010000020000020100020200000201000102020202020200000001020000000002020202000102010102010100020002020102020200020101010100000000000101020000000202000002020000020000020202000001020000000200010202010102000000010100000202020000010200020000000201020000020000000000010102010202000001010100020000000100020200020000010001020200020202010000000200010200000200010000020000020100000200000002000200020201010000000001000200010000000200020201020202020002000000010202000002000100000101020000020001000000000200020000020002020002010002000201010002020200020000020100020202000000000200000000000101000000000201000002000102000200020201010100020200010001020002020102020001000000000101000000020001010200020000000000020101000200000102020000000202000202000100010102000100010002000001020200020002010200000001000000000202000000010202000000000000000200000002020200010002000202020100000002020000010200000000000200000000000000000002000200000001020102000000010000020002000101020002000101020200020201010002010200010000000002000102000002010000010002000201010002000000010200000200000001000201000000020202000202000000020200020000000200000001000100000101000001000001010000020000000100000102020200010200020100000001000001000000020102000102000000000100020000020002010102000102000001000202000102000200000100000102020100000000000202010002000002010201000002000002010001000002020200000101020200010002020000000002020200020001020202020000000000020102020101000200000001010101000100020002000001000000000100010200020002000000020200000100020100010102020000010001010000000200020002020002000000020002010000010100000202000100000200', '{4,5}', '{CONTROL,VARIANT}');
-INSERT INTO segmentation.layer_cells VALUES (1, 9123368185752856026, '2099-01-01 00:00:00+00', 'infinity', '\x02010002020000020202010200000200010100020002020002000002000000020101020100020002010102010202000102020200010202010002000202010200000102020202010000020200010200020000000001010100000200020000020101000200020201020202010200010002010001010102020200000100000002020001000202020200010202010002000200000002020200000102020202020100020002000002000200000202010101010202000202000200020202000101020102020200020202000002010002020200020102010202020202020100020200000201000102020202020200000201020000020202020202020102010102010100020202020102020202020101010100000202000101020200020202020002020000020002020202000201020200000200010202010102020000010102020202020202010200020002020201020002020002000000010102010202000201010102020202020100020200020000010001020202020202010200000202010202000200010202020000020102020200020002000200020201010000000201020200010200020202020201020202020202000002010202000202000102020101020202020001000000020202020000020202020002010202000201010002020202020000020100020202000000020200000002000101000200000201000002020102000200020201010100020200010201020002020102020001000200020101020000020201010200020200000000020101020200020102020000000202020202000102010102000100010202000001020200020002010202000201020000000202020002010202020002000200020202000202020202010002000202020100000002020200010200020200000200020000020002000002000200000201020102020000010000020002000101020002020101020202020201010202010202010200000202000102000002010002010202020201010202020000010200020202000201000201020000020202000202020002020200020002020202000201000102000101000001020201010202020000000100000102020202010200020100000201020201020002020102000102000002000100020200020002010102020102000201020202000102020202000102020102020100020200000202010202000202010201020002000202010001020002020202000101020202010002020000020002020202020001020202020002000000020102020101000200020001010101020102020002000201000002000100010202020202020002020200000102020100010102020002010001010200000202020002020002000000020002010000010100000202000100000200', '{4,5}', '{CONTROL,VARIANT}');
+INSERT INTO segmentation.layer_cells VALUES (1, -7597450907134623566, '-infinity', '2099-01-01 00:00:00+00', '\x00010001020202020000010200000002000100000002000002010101000200000002000000000200020200020201010002020001020200000000000002010202000000000202000000000201020201000002000002020002000200010200000102020002000101000102020002010100000000010100020202000001010000000201000100020101000202000002ff0001000202020000020002000000010001010002010002000102020000010202000200010001020201010000000002020002000002020200020200000000020002010200010001020101000001000000000100000002000200020200020100020102020000020002020100000200000002000000000002020000020100010101000002000001010000000001020202000102020201020000010000000001020002020201000001000100000100000102010001000202020000020200020002010001000100010202000000000000010201000000000201020202000100000200020201000202010200020101000201010000000200000001000001020002000102000000020001000002020000000102000002000202000000010200000202020200020001010201000200010002020000000202020000010100020000010002000201020001020202000002000000010000000202000002000200020000000200010100010102020000010100000002010002000100010200020201000101020000000002020102000202010200000200010001000101020000000002000201000202000000010002010001010200000001010100000200020102000000000000010202000200000100010200000202000102020100010000020100020002000001020002020000010000010201000200000002000202000200000100000000020202000200020200010000000001020000000102020202020101020002000000010001000201000000000001000001020000010000000000000200000102020000020000000000000001000001000002010102000000010002020000000000020200010202010002020102000000020201010000020000000002000200000000000000020000010002000000010202000101010000000100020202000000020000010000000202000000020100000200000000010000020100000001020202000100020100000202000000020002010102000000000002000101000102020200010000020100010100020200020001010002010100000202010000020000000000000201000102000000020202010000020000010102000202000002000102000000000000000200000100000200000001000000020000010200000000010000010001000201000000000200020201000202020000020100', '{4,5}', '{CONTROL,VARIANT}');
+INSERT INTO segmentation.layer_cells VALUES (1, -7597450907134623566, '2099-01-01 00:00:00+00', 'infinity', '\x02010001020202020202010202020002020102000202000202010101000200020002020202000202020200020201010002020001020202000000000002010202000200000202020000000201020201020202000202020202020202010200000102020202020101000102020202010100000002010102020202000001010000020201000100020101000202000002020201000202020000020002020200010201010002010002020102020000010202000200010001020201010200000002020202000202020200020200020200020202010202010201020101020001000002020100000002020200020202020100020102020202020002020100020200000002020000000002020002020100010101020202000001010200000201020202000102020201020200010202000001020202020201020001000100020100020102010001000202020002020200020002010201000102010202020200000000010201020000020201020202020102000200020201020202010200020101020201010200000200020001020001020202000102000202020201000202020000000102000002020202000000010200000202020200020001010201000200010002020000020202020000010100020002010002000201020001020202000202000200010200020202020002000200020000020202010100010102020202010102020002010002000100010200020201020101020200000002020102000202010200020202010201020101020200000002000201000202020000010002010001010200000201010100000200020102000000000200010202000202020100010200020202000102020100010000020100020002020001020002020000010000010201000202000002000202000202020102000200020202020200020200010002020001020002020102020202020101020002000000010201020201020000020001000201020000010000000200020200000102020002020202020002020001020001020202010102020202010202020000000000020202010202010002020102000200020201010202020002000202000200000000000200020200010002020000010202000101010002000100020202020200020200010000020202000202020102020202000002010000020102020001020202020100020102000202020002020002010102000000020202020101020102020202010000020100010100020202020201010202010100020202010002020000020000000201020102020000020202010000020002010102020202000202020102020200000202000200000102000202000201000200020202010202000000010200010001020201000200020200020201000202020200020100', '{4,5}', '{CONTROL,VARIANT}');
 
-INSERT INTO segmentation.layers OVERRIDING SYSTEM VALUE VALUES (1, 'LAYER', 'one of three', 9123368185752856026, '2026-11-27 00:21:00.481571+00', 'infinity', 'postgres', NULL, NULL, NULL);
-INSERT INTO segmentation.layers OVERRIDING SYSTEM VALUE VALUES (2, 'OLD_LAYER', '', 1833667332289435752, '2026-11-27 00:21:00.590789+00', '2026-11-27 00:21:00.595211+00', 'postgres', NULL, 'postgres', NULL);
+INSERT INTO segmentation.layers OVERRIDING SYSTEM VALUE VALUES (1, 'LAYER', 'one of three', -7597450907134623566, '2026-11-27 00:42:24.858229+00', 'infinity', 'postgres', NULL, NULL, NULL);
+INSERT INTO segmentation.layers OVERRIDING SYSTEM VALUE VALUES (2, 'OLD_LAYER', '', 2452464335243459279, '2026-11-27 00:42:25.227621+00', '2026-11-27 00:42:25.232417+00', 'postgres', NULL, 'postgres', NULL);
 
-INSERT INTO segmentation.membership_history_2026_11 VALUES (1, 1, true, '2026-11-27 00:21:00.39814+00', '2026-11-27 00:21:00.415584+00', 'postgres', 'import', 'removed', 'postgres', 'ticket');
-INSERT INTO segmentation.membership_history_2026_11 VALUES (2, 1, true, '2026-11-27 00:21:00.39814+00', '2026-11-27 00:21:00.434095+00', 'postgres', 'import', 'removed', 'postgres', NULL);
-INSERT INTO segmentation.membership_history_2026_11 VALUES (1, 3, true, '2026-11-27 00:21:00.426742+00', '2026-11-27 00:21:00.467795+00', 'postgres', NULL, 'segment_deleted', 'postgres', 'over');
-INSERT INTO segmentation.membership_history_2026_11 VALUES (3, 3, true, '2026-11-27 00:21:00.447222+00', '2026-11-27 00:21:00.467795+00', 'postgres', NULL, 'segment_deleted', 'postgres', 'over');
+INSERT INTO segmentation.membership_history_2026_11 VALUES (1, 1, true, '2026-11-27 00:42:24.476527+00', '2026-11-27 00:42:24.585865+00', 'postgres', 'import', 'removed', 'postgres', 'ticket');
+INSERT INTO segmentation.membership_history_2026_11 VALUES (2, 1, true, '2026-11-27 00:42:24.476527+00', '2026-11-27 00:42:24.675229+00', 'postgres', 'import', 'removed', 'postgres', NULL);
+INSERT INTO segmentation.membership_history_2026_11 VALUES (1, 3, true, '2026-11-27 00:42:24.640443+00', '2026-11-27 00:42:24.802503+00', 'postgres', NULL, 'segment_deleted', 'postgres', 'over');
+INSERT INTO segmentation.membership_history_2026_11 VALUES (3, 3, true, '2026-11-27 00:42:24.735925+00', '2026-11-27 00:42:24.802503+00', 'postgres', NULL, 'segment_deleted', 'postgres', 'over');
 
-INSERT INTO segmentation.memberships VALUES (3, 1, true, '2026-11-27 00:21:00.39814+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:21:00.39814+00', NULL);
-INSERT INTO segmentation.memberships VALUES (4, 1, true, '2026-11-27 00:21:00.39814+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:21:00.39814+00', NULL);
-INSERT INTO segmentation.memberships VALUES (5, 1, true, '2026-11-27 00:21:00.39814+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:21:00.39814+00', NULL);
-INSERT INTO segmentation.memberships VALUES (6, 1, true, '2026-11-27 00:21:00.39814+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:21:00.39814+00', NULL);
-INSERT INTO segmentation.memberships VALUES (7, 1, true, '2026-11-27 00:21:00.39814+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:21:00.39814+00', NULL);
-INSERT INTO segmentation.memberships VALUES (8, 1, true, '2026-11-27 00:21:00.39814+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:21:00.39814+00', NULL);
-INSERT INTO segmentation.memberships VALUES (9, 1, true, '2026-11-27 00:21:00.39814+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:21:00.39814+00', NULL);
-INSERT INTO segmentation.memberships VALUES (10, 1, true, '2026-11-27 00:21:00.39814+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:21:00.39814+00', NULL);
-INSERT INTO segmentation.memberships VALUES (11, 1, true, '2026-11-27 00:21:00.39814+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:21:00.39814+00', NULL);
-INSERT INTO segmentation.memberships VALUES (12, 1, true, '2026-11-27 00:21:00.39814+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:21:00.39814+00', NULL);
-INSERT INTO segmentation.memberships VALUES (13, 1, true, '2026-11-27 00:21:00.39814+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:21:00.39814+00', NULL);
-INSERT INTO segmentation.memberships VALUES (14, 1, true, '2026-11-27 00:21:00.39814+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:21:00.39814+00', NULL);
-INSERT INTO segmentation.memberships VALUES (15, 1, true, '2026-11-27 00:21:00.39814+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:21:00.39814+00', NULL);
-INSERT INTO segmentation.memberships VALUES (16, 1, true, '2026-11-27 00:21:00.39814+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:21:00.39814+00', NULL);
-INSERT INTO segmentation.memberships VALUES (17, 1, true, '2026-11-27 00:21:00.39814+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:21:00.39814+00', NULL);
-INSERT INTO segmentation.memberships VALUES (18, 1, true, '2026-11-27 00:21:00.39814+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:21:00.39814+00', NULL);
-INSERT INTO segmentation.memberships VALUES (19, 1, true, '2026-11-27 00:21:00.39814+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:21:00.39814+00', NULL);
-INSERT INTO segmentation.memberships VALUES (20, 1, true, '2026-11-27 00:21:00.39814+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:21:00.39814+00', NULL);
-INSERT INTO segmentation.memberships VALUES (1, 1, true, '2026-11-27 00:21:00.426742+00', '2098-01-01 00:00:00+00', 'postgres', NULL, 'postgres', NULL, '2026-11-27 00:21:00.426742+00', NULL);
-INSERT INTO segmentation.memberships VALUES (2, 2, false, '2026-11-27 00:21:00.434095+00', 'infinity', 'postgres', NULL, NULL, NULL, '2026-11-27 00:21:00.434095+00', NULL);
-INSERT INTO segmentation.memberships VALUES (4, 2, true, '2097-01-01 00:00:00+00', 'infinity', 'postgres', NULL, NULL, NULL, '2026-11-27 00:21:00.455537+00', NULL);
-INSERT INTO segmentation.memberships VALUES (5, 5, true, '2026-11-27 00:21:00.558872+00', 'infinity', 'postgres', 'tester', NULL, NULL, '2026-11-27 00:21:00.558872+00', 1);
-INSERT INTO segmentation.memberships VALUES (6, 4, true, '2026-11-27 00:21:00.562033+00', '2098-01-01 00:00:00+00', 'postgres', NULL, 'postgres', NULL, '2026-11-27 00:21:00.562033+00', 1);
-INSERT INTO segmentation.memberships VALUES (7, 6, true, '2026-11-27 00:21:00.564629+00', 'infinity', 'postgres', NULL, NULL, NULL, '2026-11-27 00:21:00.564629+00', 1);
+INSERT INTO segmentation.memberships VALUES (3, 1, true, '2026-11-27 00:42:24.476527+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:42:24.476527+00', NULL);
+INSERT INTO segmentation.memberships VALUES (4, 1, true, '2026-11-27 00:42:24.476527+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:42:24.476527+00', NULL);
+INSERT INTO segmentation.memberships VALUES (5, 1, true, '2026-11-27 00:42:24.476527+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:42:24.476527+00', NULL);
+INSERT INTO segmentation.memberships VALUES (6, 1, true, '2026-11-27 00:42:24.476527+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:42:24.476527+00', NULL);
+INSERT INTO segmentation.memberships VALUES (7, 1, true, '2026-11-27 00:42:24.476527+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:42:24.476527+00', NULL);
+INSERT INTO segmentation.memberships VALUES (8, 1, true, '2026-11-27 00:42:24.476527+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:42:24.476527+00', NULL);
+INSERT INTO segmentation.memberships VALUES (9, 1, true, '2026-11-27 00:42:24.476527+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:42:24.476527+00', NULL);
+INSERT INTO segmentation.memberships VALUES (10, 1, true, '2026-11-27 00:42:24.476527+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:42:24.476527+00', NULL);
+INSERT INTO segmentation.memberships VALUES (11, 1, true, '2026-11-27 00:42:24.476527+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:42:24.476527+00', NULL);
+INSERT INTO segmentation.memberships VALUES (12, 1, true, '2026-11-27 00:42:24.476527+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:42:24.476527+00', NULL);
+INSERT INTO segmentation.memberships VALUES (13, 1, true, '2026-11-27 00:42:24.476527+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:42:24.476527+00', NULL);
+INSERT INTO segmentation.memberships VALUES (14, 1, true, '2026-11-27 00:42:24.476527+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:42:24.476527+00', NULL);
+INSERT INTO segmentation.memberships VALUES (15, 1, true, '2026-11-27 00:42:24.476527+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:42:24.476527+00', NULL);
+INSERT INTO segmentation.memberships VALUES (16, 1, true, '2026-11-27 00:42:24.476527+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:42:24.476527+00', NULL);
+INSERT INTO segmentation.memberships VALUES (17, 1, true, '2026-11-27 00:42:24.476527+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:42:24.476527+00', NULL);
+INSERT INTO segmentation.memberships VALUES (18, 1, true, '2026-11-27 00:42:24.476527+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:42:24.476527+00', NULL);
+INSERT INTO segmentation.memberships VALUES (19, 1, true, '2026-11-27 00:42:24.476527+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:42:24.476527+00', NULL);
+INSERT INTO segmentation.memberships VALUES (20, 1, true, '2026-11-27 00:42:24.476527+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:42:24.476527+00', NULL);
+INSERT INTO segmentation.memberships VALUES (1, 1, true, '2026-11-27 00:42:24.640443+00', '2098-01-01 00:00:00+00', 'postgres', NULL, 'postgres', NULL, '2026-11-27 00:42:24.640443+00', NULL);
+INSERT INTO segmentation.memberships VALUES (4, 2, true, '2097-01-01 00:00:00+00', 'infinity', 'postgres', NULL, NULL, NULL, '2026-11-27 00:42:24.771105+00', NULL);
+INSERT INTO segmentation.memberships VALUES (5, 5, true, '2026-11-27 00:42:25.179971+00', 'infinity', 'postgres', 'tester', NULL, NULL, '2026-11-27 00:42:25.179971+00', 1);
+INSERT INTO segmentation.memberships VALUES (6, 4, true, '2026-11-27 00:42:25.194727+00', '2098-01-01 00:00:00+00', 'postgres', NULL, 'postgres', NULL, '2026-11-27 00:42:25.194727+00', 1);
+INSERT INTO segmentation.memberships VALUES (7, 6, true, '2026-11-27 00:42:25.206964+00', 'infinity', 'postgres', NULL, NULL, NULL, '2026-11-27 00:42:25.206964+00', 1);
 
-INSERT INTO segmentation.report_links VALUES ('\x98ba1ecb7eddd50e742756618211316692649f7df2ae825c7224663c0bd5d8c9', '2026-11', 1, '2026-11-27 00:21:00.478569+00', '2026-11-28 00:21:00.477843+00', 'postgres');
+INSERT INTO segmentation.place VALUES ('single', true);
+
+INSERT INTO segmentation.report_links VALUES ('\x92f112b7c3fb0ca9273b1857ca1e94c90d350509064d6bdf2ee42a66e79c0d8c', '2026-11', 1, '2026-11-27 00:42:24.845177+00', '2026-11-28 00:42:24.844376+00', 'postgres');
 
 INSERT INTO segmentation.retention VALUES ('-infinity', true);
 
-INSERT INTO segmentation.rollouts VALUES (2, 7092142356635735691, 40, DEFAULT, '2026-11-27 00:21:00.326691+00', '2026-11-27 00:21:00.366185+00', 'postgres', NULL, '2026-11-27 00:21:00.366185+00', NULL, NULL, 'B');
-INSERT INTO segmentation.rollouts VALUES (2, 7092142356635735691, 80, DEFAULT, '2099-01-01 00:00:00+00', 'infinity', 'postgres', NULL, '2026-11-27 00:21:00.379579+00', NULL, NULL, 'B');
-INSERT INTO segmentation.rollouts VALUES (2, 7092142356635735691, 60, DEFAULT, '2026-11-27 00:21:00.366185+00', '2099-01-01 00:00:00+00', 'postgres', NULL, '2026-11-27 00:21:00.366185+00', NULL, NULL, 'B');
-INSERT INTO segmentation.rollouts VALUES (3, -8311008320566582005, 20, DEFAULT, '2026-11-27 00:21:00.349461+00', '2026-11-27 00:21:00.467795+00', 'postgres', NULL, '2026-11-27 00:21:00.467795+00', NULL, NULL, 'GONE');
-INSERT INTO segmentation.rollouts VALUES (4, 9123368185752856026, 30, DEFAULT, '2026-11-27 00:21:00.484571+00', '2026-11-27 00:21:00.533953+00', 'postgres', NULL, '2026-11-27 00:21:00.533953+00', 1, '{[100,200),[1000,1100),[1600,1800),[2500,2600),[3200,3400),[3500,3700),[4000,4400),[4700,4800),[4900,5000),[5200,5300),[5500,5600),[6100,6300),[6500,6600),[6700,6800),[6900,7100),[7600,7700),[8000,8100),[8300,8700),[9500,9800),[10000,10100),[10200,10300),[10400,10500),[10600,10700),[10800,11000),[11200,11700),[11900,12000),[12200,12300),[12800,13000),[13500,13800),[13900,14000),[15200,15300),[15800,15900),[17200,17600),[18500,18600),[18800,19200),[20200,20300),[20900,21000),[21100,21300),[21500,21700),[21800,21900),[22500,22600),[22700,22800),[23600,23800),[24800,24900),[25000,25200),[25300,25500),[26000,26100),[26600,27000),[27200,27300),[27500,27700),[27800,27900),[29500,29800),[30400,30500),[30700,30900),[31100,31200),[31300,31500),[32000,32100),[32200,32300),[32700,32800),[33000,33100),[33300,33400),[33600,33700),[34000,34200),[34300,34400),[34700,35100),[35500,35700),[36400,36500),[36600,36700),[37300,37400),[37900,38000),[38500,38600),[39200,39400),[40000,40100),[40500,40700),[40800,40900),[41100,41200),[41500,41600),[41800,41900),[42300,42400),[43300,43400),[43600,43800),[43900,44100),[44200,44500),[45000,45100),[45900,46000),[46600,46700),[47100,47300),[47700,47800),[48200,48300),[49000,49100),[49700,49900),[50200,50300),[50400,50500),[50900,51000),[51600,51900),[52300,52400),[52500,52600),[53000,53100),[53400,53700),[53800,54100),[54300,54400),[54600,54800),[55200,55300),[55700,55900),[56200,56400),[57100,57200),[57500,57900),[58100,58200),[58300,58500),[58600,58700),[58800,58900),[59500,59600),[60000,60300),[60700,60800),[61000,61100),[61300,61400),[61700,61800),[61900,62000),[62200,62400),[62800,62900),[63500,63600),[63700,63800),[64300,64400),[64700,64800),[65500,65600),[66400,66500),[66600,66700),[66800,66900),[67200,67400),[67700,67800),[68000,68200),[68600,68800),[69300,69500),[69700,69800),[69900,70100),[70200,70300),[70400,70500),[70700,70800),[71200,71300),[71500,71700),[72000,72200),[72700,72800),[73000,73100),[73500,73600),[73800,73900),[75000,75100),[76200,76300),[76400,76500),[76600,77000),[77100,77300),[77400,77600),[78200,78300),[78500,78600),[78900,79100),[79400,79500),[79800,80000),[80100,80200),[80600,80700),[80900,81000),[81400,81600),[82100,82200),[82300,82500),[82700,82800),[83000,83200),[83600,83700),[84000,84300),[84500,84600),[84800,84900),[85600,85800),[86000,86100),[86200,86300),[86400,86600),[87100,87200),[87300,87400),[88100,88300),[88600,88700),[89200,89300),[90000,90100),[91100,91200),[91400,91600),[91800,91900),[92100,92500),[92600,92700),[93200,93400),[93600,93900),[94000,94100),[94800,94900),[95100,95200),[95300,95400),[95600,95700),[95800,96000),[96400,96500),[96600,96900),[97200,97300),[98500,98700),[98800,99000),[99500,99600)}', 'CONTROL');
-INSERT INTO segmentation.rollouts VALUES (4, 9123368185752856026, 20, DEFAULT, '2026-11-27 00:21:00.533953+00', 'infinity', 'postgres', NULL, '2026-11-27 00:21:00.533953+00', 1, '{[100,200),[1000,1100),[1600,1800),[3200,3400),[3500,3600),[4000,4200),[4300,4400),[4700,4800),[5200,5300),[5500,5600),[6100,6200),[6500,6600),[7000,7100),[7600,7700),[8400,8700),[9500,9700),[10200,10300),[10600,10700),[10900,11000),[11200,11300),[11400,11700),[12200,12300),[12900,13000),[13600,13700),[13900,14000),[15200,15300),[15800,15900),[17200,17600),[18800,19000),[19100,19200),[20200,20300),[20900,21000),[21100,21200),[21800,21900),[22500,22600),[22700,22800),[23700,23800),[24800,24900),[25000,25200),[25300,25500),[26000,26100),[26600,27000),[27500,27700),[29700,29800),[30400,30500),[30700,30900),[31300,31500),[32200,32300),[33000,33100),[34000,34200),[34300,34400),[34800,35100),[35600,35700),[36400,36500),[36600,36700),[37300,37400),[37900,38000),[38500,38600),[39200,39300),[40500,40700),[41100,41200),[41500,41600),[42300,42400),[43300,43400),[44000,44100),[44300,44500),[45000,45100),[46600,46700),[47100,47300),[48200,48300),[49700,49900),[50400,50500),[50900,51000),[51600,51900),[52300,52400),[52500,52600),[53000,53100),[53400,53500),[53900,54100),[54600,54800),[55700,55900),[56300,56400),[57500,57600),[57700,57900),[58100,58200),[58300,58400),[58800,58900),[59500,59600),[60000,60100),[61000,61100),[62800,62900),[63500,63600),[64300,64400),[66600,66700),[66800,66900),[67300,67400),[68000,68200),[68600,68800),[69300,69500),[69700,69800),[70000,70100),[70700,70800),[71200,71300),[71500,71600),[72000,72200),[72700,72800),[73500,73600),[73800,73900),[76200,76300),[76400,76500),[76700,76900),[77100,77200),[77400,77600),[78200,78300),[78500,78600),[79000,79100),[79400,79500),[79800,79900),[80100,80200),[80600,80700),[80900,81000),[81500,81600),[82300,82500),[82700,82800),[83100,83200),[83600,83700),[84200,84300),[84500,84600),[84800,84900),[85600,85700),[86200,86300),[86400,86500),[87100,87200),[87300,87400),[88100,88300),[88600,88700),[90000,90100),[91100,91200),[91400,91600),[92100,92500),[92600,92700),[93300,93400),[93800,93900),[94000,94100),[95300,95400),[95600,95700),[95800,96000),[96400,96500),[96600,96800),[98500,98600),[98800,99000),[99500,99600)}', 'CONTROL');
-INSERT INTO segmentation.rollouts VALUES (5, 9123368185752856026, 30.05, DEFAULT, '2026-11-27 00:21:00.505962+00', '2099-01-01 00:00:00+00', 'postgres', NULL, '2026-11-27 00:21:00.505962+00', 1, '{[400,500),[700,800),[900,1000),[1100,1200),[1400,1500),[1900,2000),[2200,2300),[2700,2800),[3100,3200),[3400,3500),[3900,4000),[4500,4600),[4800,4900),[5300,5400),[5700,5800),[6000,6100),[6600,6700),[6800,6900),[7700,7800),[7900,8000),[9400,9500),[9800,9900),[10100,10200),[10300,10400),[10500,10600),[10700,10800),[11100,11200),[11700,11800),[12600,12800),[13300,13500),[13800,13900),[14700,14800),[14900,15000),[15400,15800),[16000,16100),[16200,16300),[17000,17200),[17600,17800),[17900,18000),[18200,18300),[18400,18500),[19400,19500),[19600,19800),[20100,20200),[20400,20450),[20500,20700),[21000,21100),[21400,21500),[21700,21800),[22000,22200),[22400,22500),[22800,23400),[23800,23900),[24300,24700),[24900,25000),[25200,25300),[25600,25700),[25800,26000),[26100,26400),[26500,26600),[27700,27800),[28100,28300),[28500,28700),[28900,29000),[29200,29500),[29800,29900),[30200,30300),[30500,30700),[30900,31000),[31700,32000),[32300,32400),[32500,32600),[32900,33000),[33100,33200),[33400,33500),[34200,34300),[34400,34600),[35200,35300),[35800,36000),[36100,36200),[36700,36900),[37000,37300),[37700,37800),[38000,38100),[38300,38400),[38800,38900),[39100,39200),[39500,39600),[39900,40000),[40100,40200),[40300,40500),[41300,41400),[41900,42000),[42100,42300),[42400,42800),[42900,43000),[43400,43600),[43800,43900),[44500,44600),[44800,44900),[45500,45600),[45700,45800),[46000,46100),[46200,46400),[46500,46600),[46800,46900),[47000,47100),[47400,47700),[47800,47900),[48100,48200),[48400,48700),[49100,49200),[50300,50400),[50700,50800),[51000,51100),[51200,51300),[51400,51600),[52000,52200),[52600,52700),[52800,53000),[53100,53300),[54400,54500),[54800,54900),[55000,55100),[55600,55700),[56000,56100),[56400,56600),[56900,57100),[57200,57400),[57900,58000),[58500,58600),[58900,59100),[59200,59300),[59400,59500),[59600,59700),[60500,60700),[61100,61300),[62000,62100),[62400,62700),[63000,63100),[63200,63500),[63900,64100),[64400,64500),[65000,65100),[66000,66100),[66200,66300),[66700,66800),[66900,67000),[67600,67700),[67800,67900),[68200,68300),[68400,68500),[68800,69000),[69100,69300),[69600,69700),[69800,69900),[70500,70600),[70800,70900),[71100,71200),[71700,71800),[71900,72000),[72300,72400),[72800,72900),[73100,73200),[73700,73800),[74200,74500),[74600,74800),[75100,75300),[75400,75500),[75800,75900),[77800,77900),[78600,78900),[79100,79200),[79300,79400),[80500,80600),[80700,80800),[81000,81100),[81700,81800),[82000,82100),[82200,82300),[82500,82600),[82800,82900),[83300,83500),[83700,83800),[83900,84000),[84600,84800),[85400,85600),[85800,85900),[86100,86200),[86300,86400),[86700,86800),[87000,87100),[87600,87900),[88300,88500),[88800,89000),[89400,89700),[89800,89900),[90100,90500),[91000,91100),[91200,91400),[91700,91800),[92800,92900),[93000,93100),[94100,94200),[94300,94400),[94500,94600),[94900,95100),[95500,95600),[96000,96200),[97100,97200),[97300,97400),[97500,97700),[97800,97900),[98200,98300),[98400,98500),[99200,99400),[99800,99900)}', 'VARIANT');
-INSERT INTO segmentation.rollouts VALUES (5, 9123368185752856026, 50, DEFAULT, '2099-01-01 00:00:00+00', 'infinity', 'postgres', NULL, '2026-11-27 00:21:00.545181+00', 1, '{[0,100),[300,500),[700,1000),[1100,1200),[1400,1500),[1900,2000),[2100,2300),[2400,2500),[2700,2800),[3100,3200),[3400,3500),[3700,3800),[3900,4000),[4200,4300),[4400,4600),[4800,5100),[5300,5500),[5700,5800),[5900,6100),[6200,6300),[6600,7000),[7300,7500),[7700,7800),[7900,8000),[8900,9000),[9100,9200),[9400,9500),[9800,9900),[10000,10200),[10300,10600),[10700,10800),[11100,11200),[11700,12000),[12600,12800),[13100,13500),[13700,13900),[14100,14200),[14300,14400),[14700,15000),[15300,15800),[16000,16100),[16200,16300),[16500,16600),[16700,16800),[17000,17200),[17600,17800),[17900,18100),[18200,18300),[18400,18700),[19000,19100),[19200,19500),[19600,19900),[20100,20200),[20400,20700),[20800,20900),[21000,21100),[21200,21800),[22000,22200),[22400,22500),[22800,23400),[23600,23700),[23800,23900),[24100,24800),[24900,25000),[25200,25300),[25600,26000),[26100,26600),[27200,27400),[27700,27900),[28000,28400),[28500,28700),[28900,29000),[29100,29500),[29600,29700),[29800,30000),[30200,30300),[30500,30700),[30900,31100),[31500,32200),[32300,32400),[32500,32600),[32700,33000),[33100,33200),[33300,33500),[33600,33700),[34200,34300),[34400,34600),[34700,34800),[35100,35600),[35800,36000),[36100,36200),[36700,37300),[37400,37500),[37700,37900),[38000,38200),[38300,38400),[38600,38900),[39100,39200),[39300,39600),[39700,39800),[39900,40000),[40100,40200),[40300,40500),[41000,41100),[41200,41400),[41600,41700),[41800,42300),[42400,43000),[43200,43300),[43400,43600),[43700,43900),[44100,44300),[44500,44900),[45400,45800),[46000,46400),[46500,46600),[46700,46900),[47000,47100),[47400,47900),[48100,48200),[48400,48700),[49000,49200),[49500,49600),[50000,50100),[50300,50400),[50700,50900),[51000,51100),[51200,51300),[51400,51600),[52000,52200),[52400,52500),[52600,52700),[52800,53000),[53100,53300),[53600,53700),[53800,53900),[54100,54200),[54400,54600),[54800,54900),[55000,55200),[55600,55700),[55900,56100),[56200,56300),[56400,56600),[56900,57400),[57600,57700),[57900,58000),[58400,58600),[58900,59100),[59200,59300),[59400,59500),[59600,59800),[59900,60000),[60100,60200),[60500,60800),[60900,61000),[61100,61400),[61500,61600),[61700,61800),[61900,62200),[62300,62800),[63000,63100),[63200,63500),[63900,64200),[64400,64500),[64600,64800),[65000,65100),[65200,65300),[65500,65600),[65700,65800),[66000,66100),[66200,66300),[66500,66600),[66700,66800),[66900,67100),[67600,67700),[67800,67900),[68200,68300),[68400,68600),[68800,69300),[69500,69700),[69800,70000),[70100,70200),[70400,70600),[70800,70900),[71100,71200),[71400,71500),[71600,72000),[72200,72500),[72800,72900),[73000,73300),[73400,73500),[73700,73800),[73900,74000),[74200,74500),[74600,74900),[75000,75300),[75400,75500),[75600,76000),[76100,76200),[76500,76600),[77200,77400),[77600,77900),[78600,79000),[79100,79200),[79300,79400),[79700,79800),[79900,80100),[80200,80300),[80400,80600),[80700,80800),[81000,81100),[81300,81400),[81700,81900),[82000,82100),[82200,82300),[82500,82700),[82800,82900),[83000,83100),[83200,83500),[83700,84100),[84300,84500),[84600,84800),[85000,85200),[85400,85600),[85700,85900),[86000,86200),[86300,86400),[86500,86600),[86700,86800),[86900,87100),[87400,87500),[87600,88000),[88300,88600),[88800,89000),[89200,89300),[89400,89900),[90100,90500),[90600,90700),[91000,91100),[91200,91400),[91700,91800),[91900,92000),[92500,92600),[92700,92900),[93000,93100),[93200,93300),[93600,93700),[94100,94700),[94800,95100),[95400,95600),[96000,96200),[96300,96400),[96800,96900),[97100,97400),[97500,97700),[97800,97900),[98200,98300),[98400,98500),[99200,99400),[99800,99900)}', 'VARIANT');
-INSERT INTO segmentation.rollouts VALUES (6, 9123368185752856026, 20, DEFAULT, '2026-11-27 00:21:00.517673+00', '2026-11-27 00:21:00.579657+00', 'postgres', NULL, '2026-11-27 00:21:00.579657+00', 1, '{[200,300),[500,700),[1200,1400),[1500,1600),[1800,1900),[2000,2100),[2300,2400),[2600,2700),[2800,3000),[3800,3900),[4600,4700),[5100,5200),[5600,5700),[5800,5900),[6400,6500),[7100,7300),[8100,8300),[8700,8900),[9200,9300),[9900,10000),[12100,12200),[12400,12600),[14400,14600),[15000,15200),[15900,16000),[16100,16200),[16300,16400),[16800,17000),[17800,17900),[18100,18200),[18300,18400),[18700,18800),[19500,19600),[19900,20100),[20300,20400),[20700,20800),[21900,22000),[22200,22400),[22600,22700),[23400,23500),[23900,24100),[25500,25600),[27100,27200),[27400,27500),[28400,28500),[28700,28900),[29000,29100),[30000,30200),[30300,30400),[31200,31300),[32400,32500),[32600,32700),[33500,33600),[33800,34000),[36000,36100),[36500,36600),[37600,37700),[38900,39000),[39800,39900),[40200,40300),[40700,40800),[40900,41000),[41700,41800),[44900,45000),[45100,45400),[47300,47400),[48000,48100),[48300,48400),[48700,49000),[49200,49500),[49600,49700),[49900,50000),[50100,50200),[50500,50700),[51100,51200),[51300,51400),[51900,52000),[52200,52300),[52700,52800),[53300,53400),[53700,53800),[54200,54300),[54900,55000),[55300,55600),[56100,56200),[56600,56900),[58000,58100),[58200,58300),[60300,60500),[60800,60900),[61600,61700),[62900,63000),[63100,63200),[63600,63700),[63800,63900),[64200,64300),[64900,65000),[65100,65200),[65300,65500),[65600,65700),[65800,65900),[66100,66200),[66300,66400),[67400,67600),[67900,68000),[70900,71100),[71300,71400),[72500,72700),[72900,73000),[73300,73400),[73600,73700),[74000,74100),[74500,74600),[74900,75000),[75300,75400),[75500,75600),[76000,76100),[77000,77100),[77900,78000),[78100,78200),[78300,78500),[79200,79300),[79500,79700),[80300,80400),[80800,80900),[81100,81300),[81600,81700),[81900,82000),[82900,83000),[83500,83600),[84900,85000),[85200,85400),[85900,86000),[86600,86700),[86800,86900),[87200,87300),[87500,87600),[88000,88100),[88700,88800),[89000,89100),[89300,89400),[90500,90600),[90700,91000),[91600,91700),[92900,93000),[93400,93600),[93900,94000),[94700,94800),[95200,95300),[95700,95800),[96200,96300),[96500,96600),[96900,97100),[97400,97500),[97900,98000),[98700,98800),[99000,99100),[99400,99500),[99700,99800),[99900,100000)}', 'EARLIER');
+INSERT INTO segmentation.rollouts VALUES (2, 7326221813602387115, 40, DEFAULT, '2026-11-27 00:42:24.412739+00', '2026-11-27 00:42:24.443473+00', 'postgres', NULL, '2026-11-27 00:42:24.443473+00', NULL, NULL, 'B');
+INSERT INTO segmentation.rollouts VALUES (2, 7326221813602387115, 80, DEFAULT, '2099-01-01 00:00:00+00', 'infinity', 'postgres', NULL, '2026-11-27 00:42:24.452884+00', NULL, NULL, 'B');
+INSERT INTO segmentation.rollouts VALUES (2, 7326221813602387115, 60, DEFAULT, '2026-11-27 00:42:24.443473+00', '2099-01-01 00:00:00+00', 'postgres', NULL, '2026-11-27 00:42:24.443473+00', NULL, NULL, 'B');
+INSERT INTO segmentation.rollouts VALUES (3, 6721531095589496227, 20, DEFAULT, '2026-11-27 00:42:24.431629+00', '2026-11-27 00:42:24.802503+00', 'postgres', NULL, '2026-11-27 00:42:24.802503+00', NULL, NULL, 'GONE');
+INSERT INTO segmentation.rollouts VALUES (4, -7597450907134623566, 30, DEFAULT, '2026-11-27 00:42:24.86356+00', '2026-11-27 00:42:25.090139+00', 'postgres', NULL, '2026-11-27 00:42:25.090139+00', 1, '{[100,400),[1000,1100),[1700,1900),[2000,2100),[2500,2800),[3600,3700),[4500,4700),[5100,5200),[6100,6200),[7500,7600),[7800,8100),[8300,8400),[9000,9200),[9500,9600),[9800,9900),[10100,10300),[10400,10500),[10900,11100),[11400,11800),[12300,12500),[12700,12800),[12900,13000),[13100,13200),[13400,13600),[14000,14100),[14400,14500),[15500,15600),[15700,15800),[15900,16100),[16300,16400),[16700,16800),[17200,17300),[17500,17600),[17700,17900),[18000,18100),[18300,18500),[20200,20300),[20800,20900),[21100,21200),[21300,21400),[21500,21800),[21900,22000),[22200,22300),[22400,22500),[22900,23000),[23400,23500),[23600,23800),[23900,24000),[24200,24300),[24800,24900),[26300,26400),[26600,26700),[26800,27100),[27600,27800),[28200,28300),[28700,28800),[29100,29200),[29500,29700),[30000,30100),[30600,30700),[30900,31000),[31100,31200),[31300,31500),[31700,31800),[31900,32000),[32100,32200),[32700,32800),[33400,33500),[33600,33700),[33800,33900),[34000,34100),[34500,34700),[34900,35000),[35100,35200),[35700,35800),[36100,36400),[36900,37000),[37300,37400),[37700,37900),[38100,38500),[39000,39200),[39300,39400),[39500,39600),[39800,39900),[40000,40100),[40500,40600),[41300,41400),[42200,42300),[42400,42500),[43500,43700),[43800,44000),[44200,44300),[44800,44900),[45300,45600),[46000,46100),[46300,46400),[46500,46600),[46800,46900),[47300,47400),[47600,47700),[47800,47900),[49600,49800),[49900,50100),[50300,50400),[50500,50700),[50800,50900),[51100,51200),[51500,51600),[51700,51800),[52200,52300),[52400,52600),[52700,52800),[53000,53100),[53300,53400),[53800,53900),[54100,54200),[54400,54700),[54800,55000),[55100,55200),[55800,55900),[56500,56600),[56800,56900),[57000,57200),[57600,57900),[58000,58100),[58400,58500),[59200,59300),[59700,59800),[59900,60000),[60100,60200),[60700,60900),[61100,61200),[61300,61400),[61500,61600),[61700,61800),[62400,62500),[62900,63000),[63100,63200),[63400,63500),[63600,63700),[64900,65100),[65300,65500),[65800,65900),[66000,66100),[66400,66500),[66900,67000),[67300,67500),[68000,68200),[68800,68900),[69000,69100),[69300,69500),[69900,70000),[70200,70300),[70600,70800),[71000,71100),[71200,71300),[71600,71700),[72700,72800),[72900,73100),[73200,73300),[73400,73500),[73600,73800),[73900,74400),[75400,75500),[75700,75800),[76100,76200),[76300,76400),[76800,77100),[79000,79100),[79400,79500),[79600,79700),[80000,80300),[80400,80500),[80600,80800),[81500,81600),[81700,81800),[82000,82100),[82700,82900),[83500,83600),[83900,84400),[84800,84900),[85100,85200),[85300,85400),[85600,85700),[85800,85900),[86200,86400),[87200,87600),[87900,88100),[88400,88500),[88600,88800),[89100,89200),[89300,89700),[89800,90000),[90400,90500),[90600,90700),[91000,91100),[91500,91800),[92500,92700),[93100,93300),[94100,94200),[94300,94400),[94700,94800),[95300,95400),[96000,96100),[96200,96300),[96600,96800),[97300,97400),[97600,97900),[98100,98200),[99000,99100),[99800,99900)}', 'CONTROL');
+INSERT INTO segmentation.rollouts VALUES (4, -7597450907134623566, 20, DEFAULT, '2026-11-27 00:42:25.090139+00', 'infinity', 'postgres', NULL, '2026-11-27 00:42:25.090139+00', 1, '{[100,200),[300,400),[1000,1100),[1700,1800),[2500,2800),[4500,4700),[5100,5200),[6100,6200),[7500,7600),[7800,7900),[9100,9200),[9500,9600),[10100,10300),[10400,10500),[10900,11100),[11500,11700),[12300,12500),[12900,13000),[13100,13200),[13400,13600),[14400,14500),[15700,15800),[15900,16100),[16300,16400),[16700,16800),[17200,17300),[17800,17900),[18000,18100),[18300,18500),[20800,20900),[21100,21200),[21300,21400),[21500,21700),[21900,22000),[22400,22500),[23600,23700),[23900,24000),[24800,24900),[26600,26700),[26800,27100),[27600,27800),[28200,28300),[28700,28800),[29100,29200),[29500,29600),[30000,30100),[30600,30700),[30900,31000),[31100,31200),[31400,31500),[31700,31800),[31900,32000),[32100,32200),[33400,33500),[33600,33700),[33800,33900),[34000,34100),[34900,35000),[35100,35200),[35700,35800),[36200,36300),[36900,37000),[37300,37400),[37700,37900),[38100,38300),[39000,39100),[39300,39400),[39800,39900),[40500,40600),[41300,41400),[42400,42500),[43500,43700),[43800,43900),[44200,44300),[45400,45600),[46000,46100),[46500,46600),[46800,46900),[47800,47900),[49600,49800),[49900,50100),[50500,50700),[51100,51200),[51500,51600),[51700,51800),[52200,52300),[52400,52600),[53300,53400),[53800,53900),[54400,54500),[54600,54700),[54800,55000),[55800,55900),[56500,56600),[56800,56900),[57000,57200),[57600,57900),[58400,58500),[59200,59300),[59900,60000),[60100,60200),[60800,60900),[61100,61200),[61300,61400),[61700,61800),[62400,62500),[63100,63200),[63400,63500),[63600,63700),[65000,65100),[66400,66500),[66900,67000),[67400,67500),[68000,68200),[68800,68900),[69000,69100),[69300,69400),[69900,70000),[70200,70300),[70600,70700),[71600,71700),[72900,73000),[73200,73300),[73600,73800),[74200,74300),[75400,75500),[75700,75800),[76100,76200),[76800,77000),[79000,79100),[79600,79700),[80000,80300),[80600,80700),[81700,81800),[82700,82800),[83500,83600),[83900,84000),[84300,84400),[84800,84900),[85100,85200),[86200,86400),[87200,87400),[87500,87600),[88000,88100),[88400,88500),[88600,88800),[89400,89600),[89800,90000),[90400,90500),[91500,91600),[91700,91800),[92500,92600),[93100,93300),[94100,94200),[95300,95400),[96000,96100),[96700,96800),[97300,97400),[97600,97700),[97800,97900),[98100,98200),[99000,99100),[99800,99900)}', 'CONTROL');
+INSERT INTO segmentation.rollouts VALUES (5, -7597450907134623566, 30.05, DEFAULT, '2026-11-27 00:42:24.955759+00', '2099-01-01 00:00:00+00', 'postgres', NULL, '2026-11-27 00:42:24.955759+00', 1, '{[400,800),[1100,1200),[1500,1600),[2100,2200),[2400,2500),[2900,3000),[3300,3400),[3800,3900),[4000,4200),[4300,4500),[4800,5000),[5200,5400),[6000,6100),[6200,6400),[6800,7000),[7400,7500),[7600,7800),[8100,8200),[8400,8600),[8700,8800),[8900,9000),[9200,9300),[9600,9800),[9900,10000),[10500,10700),[10800,10900),[11800,12100),[12800,12900),[13300,13400),[13700,13900),[14100,14250),[14600,14900),[15100,15200),[15300,15400),[16200,16300),[16500,16600),[16800,17000),[17300,17500),[17600,17700),[18100,18300),[18900,19100),[19200,19300),[19500,19800),[19900,20100),[20500,20600),[20700,20800),[20900,21000),[21400,21500),[22800,22900),[23000,23100),[23200,23400),[23500,23600),[23800,23900),[24000,24200),[24400,24500),[24600,24800),[25100,25200),[25500,25600),[26100,26300),[26500,26600),[27300,27400),[28300,28600),[28800,29100),[29200,29300),[30100,30200),[30300,30600),[31800,31900),[32300,32600),[32800,33000),[33100,33200),[33300,33400),[34100,34300),[35000,35100),[35600,35700),[35800,36100),[36500,36600),[36700,36900),[37100,37300),[37400,37500),[37600,37700),[38000,38100),[38600,38700),[39400,39500),[39600,39700),[39900,40000),[40300,40400),[40800,41000),[41400,41500),[41700,41800),[41900,42100),[42500,42600),[42800,43200),[43300,43400),[43700,43800),[44000,44100),[44400,44600),[44900,45200),[45700,45800),[46200,46300),[46400,46500),[46600,46700),[46900,47200),[47400,47500),[48200,48400),[48600,48700),[48800,48900),[49000,49100),[49400,49500),[50100,50300),[51000,51100),[51300,51400),[51800,51900),[52000,52200),[52600,52700),[53100,53300),[53400,53500),[53600,53800),[53900,54000),[54200,54300),[55000,55100),[55500,55600),[55700,55800),[56000,56200),[56700,56800),[57200,57300),[58100,58200),[58300,58400),[58500,58600),[59300,59500),[59600,59700),[60200,60300),[60500,60700),[60900,61100),[61600,61700),[61900,62000),[62100,62200),[62500,62600),[62700,62900),[63500,63600),[63800,63900),[64200,64300),[64400,64600),[64700,64800),[65500,65800),[65900,66000),[66100,66300),[67000,67100),[67500,68000),[68200,68300),[68400,68500),[69200,69300),[70300,70400),[71300,71400),[71700,71900),[72100,72200),[73500,73600),[73800,73900),[74400,74600),[75100,75300),[75500,75700),[75900,76100),[76200,76300),[76600,76800),[77200,77300),[77700,77800),[77900,78000),[78700,78800),[79200,79300),[79700,79900),[80800,81100),[81400,81500),[82100,82300),[82600,82700),[83000,83100),[83800,83900),[84400,84700),[85000,85100),[85400,85600),[85900,86000),[86100,86200),[86400,86500),[87000,87100),[87600,87900),[88300,88400),[88900,89100),[89200,89300),[89700,89800),[90200,90400),[90700,90800),[91400,91500),[91800,91900),[92200,92500),[92800,92900),[93300,93400),[93500,93700),[93900,94000),[94200,94300),[95000,95100),[95600,95700),[96400,96500),[96800,96900),[98000,98100),[98600,98700),[98800,99000),[99200,99500),[99700,99800)}', 'VARIANT');
+INSERT INTO segmentation.rollouts VALUES (5, -7597450907134623566, 50, DEFAULT, '2099-01-01 00:00:00+00', 'infinity', 'postgres', NULL, '2026-11-27 00:42:25.134566+00', 1, '{[0,100),[400,1000),[1100,1400),[1500,1700),[1800,1900),[2000,2200),[2300,2500),[2900,3000),[3100,3200),[3300,3700),[3800,4200),[4300,4500),[4800,5000),[5200,5500),[6000,6100),[6200,6400),[6500,6600),[6800,7100),[7400,7500),[7600,7800),[7900,8200),[8300,9100),[9200,9300),[9600,10100),[10500,10900),[11400,11500),[11700,12100),[12700,12900),[13300,13400),[13700,13900),[14100,14400),[14600,14900),[15100,15200),[15300,15600),[15800,15900),[16200,16300),[16500,16700),[16800,17000),[17300,17500),[17600,17700),[18100,18300),[18500,18600),[18900,19300),[19400,19800),[19900,20100),[20200,20400),[20500,20800),[20900,21100),[21200,21300),[21400,21500),[21700,21800),[22200,22400),[22800,23100),[23200,23600),[23800,23900),[24000,24500),[24600,24800),[25000,25200),[25500,25700),[26100,26300),[26400,26600),[27100,27400),[27800,27900),[28100,28200),[28300,28600),[28800,29100),[29200,29400),[29600,29800),[30100,30600),[30700,30800),[31300,31400),[31600,31700),[31800,31900),[32300,32600),[32700,33000),[33100,33200),[33300,33400),[33500,33600),[33900,34000),[34100,34500),[35000,35100),[35200,35300),[35500,35700),[35800,36200),[36300,36400),[36500,36600),[36700,36900),[37000,37300),[37400,37500),[37600,37700),[37900,38100),[38300,38400),[38600,38700),[38800,38900),[39100,39200),[39400,39700),[39900,40000),[40100,40500),[40700,41000),[41400,41500),[41700,42100),[42500,42600),[42800,43200),[43300,43400),[43700,43800),[44000,44100),[44400,44600),[44800,45200),[45700,45800),[45900,46000),[46200,46300),[46400,46500),[46600,46700),[46900,47200),[47300,47500),[47600,47700),[47900,48000),[48100,48500),[48600,48700),[48800,48900),[49000,49100),[49300,49600),[50100,50500),[50700,50900),[51000,51100),[51300,51400),[51800,51900),[52000,52200),[52300,52400),[52600,52800),[53100,53300),[53400,53500),[53600,53800),[53900,54000),[54100,54400),[54500,54600),[54700,54800),[55000,55200),[55500,55600),[55700,55800),[56000,56300),[56700,56800),[57200,57300),[57500,57600),[58100,58200),[58300,58400),[58500,58600),[59000,59100),[59300,59500),[59600,59900),[60200,60300),[60400,60700),[60900,61100),[61600,61700),[61900,62000),[62100,62300),[62500,62600),[62700,62900),[63500,63600),[63800,64000),[64200,64300),[64400,64600),[64700,65000),[65100,65200),[65300,65400),[65500,66000),[66100,66300),[66600,66800),[67000,67100),[67200,67400),[67500,68000),[68200,68300),[68400,68500),[68900,69000),[69100,69300),[69400,69500),[69700,69800),[70100,70200),[70300,70400),[71000,71100),[71200,71400),[71700,71900),[72000,72500),[72600,72800),[73000,73100),[73300,73600),[73800,74200),[74300,74600),[75100,75400),[75500,75700),[75900,76100),[76200,76300),[76400,76500),[76600,76800),[77000,77300),[77400,77500),[77600,77800),[77900,78000),[78500,78600),[78700,78900),[79200,79400),[79700,79900),[80400,80500),[80800,81300),[81400,81600),[82000,82300),[82400,82700),[82800,83200),[83400,83500),[83800,83900),[84000,84200),[84400,84800),[85000,85100),[85200,85300),[85400,85700),[85800,86000),[86100,86200),[86400,86500),[86800,87200),[87400,87500),[87600,88000),[88300,88400),[88900,89400),[89600,89800),[90100,90400),[90600,90800),[91000,91100),[91400,91500),[91600,91700),[91800,92000),[92200,92500),[92800,92900),[93000,93100),[93300,93700),[93800,94100),[94200,94500),[94700,94900),[95000,95100),[95400,95500),[95600,95800),[95900,96000),[96200,96300),[96400,96700),[96800,97000),[97400,97500),[97900,98100),[98300,98400),[98500,98700),[98800,99000),[99200,99600),[99700,99800)}', 'VARIANT');
+INSERT INTO segmentation.rollouts VALUES (6, -7597450907134623566, 20, DEFAULT, '2026-11-27 00:42:25.006053+00', '2026-11-27 00:42:25.216891+00', 'postgres', NULL, '2026-11-27 00:42:25.216891+00', 1, '{[1900,2000),[2200,2300),[2800,2900),[3000,3100),[3700,3800),[4200,4300),[4700,4800),[5000,5100),[5500,5600),[5700,6000),[6400,6500),[6700,6800),[7100,7300),[8200,8300),[9400,9500),[10300,10400),[11200,11400),[12500,12700),[13000,13100),[13200,13300),[13600,13700),[13900,14000),[14500,14600),[14900,15000),[15200,15300),[15600,15700),[17000,17100),[17900,18000),[18600,18900),[19800,19900),[20400,20500),[21800,21900),[22100,22200),[22500,22800),[24500,24600),[25200,25300),[25400,25500),[25700,25900),[26000,26100),[26700,26800),[27400,27600),[27900,28100),[28600,28700),[29400,29500),[29800,30000),[30800,30900),[31000,31100),[31200,31300),[32000,32100),[33000,33100),[33200,33300),[33700,33800),[34700,34800),[35300,35400),[36400,36500),[38700,38800),[38900,39000),[39200,39300),[39700,39800),[40600,40700),[41000,41200),[41600,41700),[42300,42400),[42700,42800),[43200,43300),[43400,43500),[44100,44200),[44300,44400),[44700,44800),[45200,45300),[45600,45700),[45800,45900),[46100,46200),[47700,47800),[48500,48600),[48700,48800),[48900,49000),[49100,49200),[49800,49900),[50900,51000),[51400,51500),[51600,51700),[51900,52000),[52800,53000),[53500,53600),[54000,54100),[55200,55400),[55600,55700),[55900,56000),[56600,56700),[56900,57000),[57300,57500),[57900,58000),[58200,58300),[58600,58700),[58800,59000),[60000,60100),[60300,60400),[61200,61300),[61400,61500),[62000,62100),[62600,62700),[63000,63100),[63200,63300),[64000,64200),[64300,64400),[64600,64700),[65200,65300),[66800,66900),[67100,67200),[68600,68800),[69500,69700),[69800,69900),[70400,70500),[70800,71000),[71400,71600),[72500,72600),[72800,72900),[73100,73200),[74600,74900),[75000,75100),[77300,77400),[77500,77600),[77800,77900),[78000,78200),[78300,78500),[78600,78700),[78900,79000),[79500,79600),[79900,80000),[80300,80400),[80500,80600),[81600,81700),[81800,82000),[82300,82400),[83200,83400),[83600,83700),[84900,85000),[85700,85800),[86000,86100),[86500,86800),[88100,88300),[88500,88600),[90000,90100),[90800,90900),[91100,91400),[92100,92200),[92700,92800),[92900,93000),[93700,93800),[94600,94700),[94900,95000),[95200,95300),[95500,95600),[95800,95900),[96100,96200),[96300,96400),[97000,97300),[98200,98300),[98400,98500),[98700,98800),[99100,99200),[99600,99700),[99900,100000)}', 'EARLIER');
 
-INSERT INTO segmentation.segment_history VALUES (1, '2026-11-27 00:21:00.306561+00', 'create', 'by hand', NULL, NULL, 'postgres', NULL);
-INSERT INTO segmentation.segment_history VALUES (2, '2026-11-27 00:21:00.326691+00', 'create', NULL, NULL, NULL, 'postgres', NULL);
-INSERT INTO segmentation.segment_history VALUES (2, '2026-11-27 00:21:00.337755+00', 'set_rollout', NULL, 40, '2026-11-27 00:21:00.326691+00', 'postgres', NULL);
-INSERT INTO segmentation.segment_history VALUES (3, '2026-11-27 00:21:00.349461+00', 'create', NULL, NULL, NULL, 'postgres', NULL);
-INSERT INTO segmentation.segment_history VALUES (3, '2026-11-27 00:21:00.351728+00', 'set_rollout', NULL, 20, '2026-11-27 00:21:00.349461+00', 'postgres', NULL);
-INSERT INTO segmentation.segment_history VALUES (2, '2026-11-27 00:21:00.367397+00', 'set_rollout', NULL, 60, '2026-11-27 00:21:00.366185+00', 'postgres', NULL);
-INSERT INTO segmentation.segment_history VALUES (2, '2026-11-27 00:21:00.384828+00', 'set_rollout', NULL, 80, '2099-01-01 00:00:00+00', 'postgres', NULL);
-INSERT INTO segmentation.segment_history VALUES (3, '2026-11-27 00:21:00.467795+00', 'delete', NULL, NULL, NULL, 'postgres', 'over');
-INSERT INTO segmentation.segment_history VALUES (4, '2026-11-27 00:21:00.484571+00', 'create', NULL, NULL, NULL, 'postgres', NULL);
-INSERT INTO segmentation.segment_history VALUES (4, '2026-11-27 00:21:00.491462+00', 'set_rollout', NULL, 30, '2026-11-27 00:21:00.484571+00', 'postgres', NULL);
-INSERT INTO segmentation.segment_history VALUES (5, '2026-11-27 00:21:00.505962+00', 'create', NULL, NULL, NULL, 'postgres', NULL);
-INSERT INTO segmentation.segment_history VALUES (5, '2026-11-27 00:21:00.508458+00', 'set_rollout', NULL, 30.05, '2026-11-27 00:21:00.505962+00', 'postgres', NULL);
-INSERT INTO segmentation.segment_history VALUES (6, '2026-11-27 00:21:00.517673+00', 'create', NULL, NULL, NULL, 'postgres', NULL);
-INSERT INTO segmentation.segment_history VALUES (6, '2026-11-27 00:21:00.52019+00', 'set_rollout', NULL, 20, '2026-11-27 00:21:00.517673+00', 'postgres', NULL);
-INSERT INTO segmentation.segment_history VALUES (4, '2026-11-27 00:21:00.536422+00', 'set_rollout', NULL, 20, '2026-11-27 00:21:00.533953+00', 'postgres', NULL);
-INSERT INTO segmentation.segment_history VALUES (5, '2026-11-27 00:21:00.545994+00', 'set_rollout', NULL, 50, '2099-01-01 00:00:00+00', 'postgres', NULL);
-INSERT INTO segmentation.segment_history VALUES (6, '2026-11-27 00:21:00.579657+00', 'delete', NULL, NULL, NULL, 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (1, '2026-11-27 00:42:24.381382+00', 'create', 'by hand', NULL, NULL, 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (2, '2026-11-27 00:42:24.412739+00', 'create', NULL, NULL, NULL, 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (2, '2026-11-27 00:42:24.420294+00', 'set_rollout', NULL, 40, '2026-11-27 00:42:24.412739+00', 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (3, '2026-11-27 00:42:24.431629+00', 'create', NULL, NULL, NULL, 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (3, '2026-11-27 00:42:24.433418+00', 'set_rollout', NULL, 20, '2026-11-27 00:42:24.431629+00', 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (2, '2026-11-27 00:42:24.444429+00', 'set_rollout', NULL, 60, '2026-11-27 00:42:24.443473+00', 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (2, '2026-11-27 00:42:24.455635+00', 'set_rollout', NULL, 80, '2099-01-01 00:00:00+00', 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (3, '2026-11-27 00:42:24.802503+00', 'delete', NULL, NULL, NULL, 'postgres', 'over');
+INSERT INTO segmentation.segment_history VALUES (4, '2026-11-27 00:42:24.86356+00', 'create', NULL, NULL, NULL, 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (4, '2026-11-27 00:42:24.877261+00', 'set_rollout', NULL, 30, '2026-11-27 00:42:24.86356+00', 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (5, '2026-11-27 00:42:24.955759+00', 'create', NULL, NULL, NULL, 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (5, '2026-11-27 00:42:24.963821+00', 'set_rollout', NULL, 30.05, '2026-11-27 00:42:24.955759+00', 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (6, '2026-11-27 00:42:25.006053+00', 'create', NULL, NULL, NULL, 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (6, '2026-11-27 00:42:25.023393+00', 'set_rollout', NULL, 20, '2026-11-27 00:42:25.006053+00', 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (4, '2026-11-27 00:42:25.090868+00', 'set_rollout', NULL, 20, '2026-11-27 00:42:25.090139+00', 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (5, '2026-11-27 00:42:25.135232+00', 'set_rollout', NULL, 50, '2099-01-01 00:00:00+00', 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (6, '2026-11-27 00:42:25.216891+00', 'delete', NULL, NULL, NULL, 'postgres', NULL);
 
-INSERT INTO segmentation.segments OVERRIDING SYSTEM VALUE VALUES (1, 'A', 'by hand', -6477842691366654509, '2026-11-27 00:21:00.306561+00', 'infinity', false, NULL);
-INSERT INTO segmentation.segments OVERRIDING SYSTEM VALUE VALUES (2, 'B', '', 7092142356635735691, '2026-11-27 00:21:00.326691+00', 'infinity', false, NULL);
-INSERT INTO segmentation.segments OVERRIDING SYSTEM VALUE VALUES (3, 'GONE', '', -8311008320566582005, '2026-11-27 00:21:00.349461+00', '2026-11-27 00:21:00.467795+00', true, NULL);
-INSERT INTO segmentation.segments OVERRIDING SYSTEM VALUE VALUES (4, 'CONTROL', '', 9123368185752856026, '2026-11-27 00:21:00.484571+00', 'infinity', false, 1);
-INSERT INTO segmentation.segments OVERRIDING SYSTEM VALUE VALUES (5, 'VARIANT', '', 9123368185752856026, '2026-11-27 00:21:00.505962+00', 'infinity', false, 1);
-INSERT INTO segmentation.segments OVERRIDING SYSTEM VALUE VALUES (6, 'EARLIER', '', 9123368185752856026, '2026-11-27 00:21:00.517673+00', '2026-11-27 00:21:00.579657+00', false, 1);
+INSERT INTO segmentation.segments OVERRIDING SYSTEM VALUE VALUES (1, 'A', 'by hand', 5044474970642658744, '2026-11-27 00:42:24.381382+00', 'infinity', false, NULL);
+INSERT INTO segmentation.segments OVERRIDING SYSTEM VALUE VALUES (2, 'B', '', 7326221813602387115, '2026-11-27 00:42:24.412739+00', 'infinity', false, NULL);
+INSERT INTO segmentation.segments OVERRIDING SYSTEM VALUE VALUES (3, 'GONE', '', 6721531095589496227, '2026-11-27 00:42:24.431629+00', '2026-11-27 00:42:24.802503+00', true, NULL);
+INSERT INTO segmentation.segments OVERRIDING SYSTEM VALUE VALUES (4, 'CONTROL', '', -7597450907134623566, '2026-11-27 00:42:24.86356+00', 'infinity', false, 1);
+INSERT INTO segmentation.segments OVERRIDING SYSTEM VALUE VALUES (5, 'VARIANT', '', -7597450907134623566, '2026-11-27 00:42:24.955759+00', 'infinity', false, 1);
+INSERT INTO segmentation.segments OVERRIDING SYSTEM VALUE VALUES (6, 'EARLIER', '', -7597450907134623566, '2026-11-27 00:42:25.006053+00', '2026-11-27 00:42:25.216891+00', false, 1);
 
-INSERT INTO segmentation.upkeep VALUES ('sweep', '2026-11-27 00:20:59.896308+00', 0);
+INSERT INTO segmentation.upkeep VALUES ('sweep', '2026-11-27 00:42:23.869167+00', 0);
 
-INSERT INTO segmentation.users VALUES (1, '2026-11-27 00:21:00.390327+00');
-INSERT INTO segmentation.users VALUES (2, '2026-11-27 00:21:00.391067+00');
-INSERT INTO segmentation.users VALUES (3, '2026-11-27 00:21:00.391105+00');
-INSERT INTO segmentation.users VALUES (4, '2026-11-27 00:21:00.391113+00');
-INSERT INTO segmentation.users VALUES (5, '2026-11-27 00:21:00.391117+00');
-INSERT INTO segmentation.users VALUES (6, '2026-11-27 00:21:00.391121+00');
-INSERT INTO segmentation.users VALUES (7, '2026-11-27 00:21:00.391124+00');
-INSERT INTO segmentation.users VALUES (8, '2026-11-27 00:21:00.391128+00');
-INSERT INTO segmentation.users VALUES (9, '2026-11-27 00:21:00.391131+00');
-INSERT INTO segmentation.users VALUES (10, '2026-11-27 00:21:00.391134+00');
-INSERT INTO segmentation.users VALUES (11, '2026-11-27 00:21:00.391137+00');
-INSERT INTO segmentation.users VALUES (12, '2026-11-27 00:21:00.391141+00');
-INSERT INTO segmentation.users VALUES (13, '2026-11-27 00:21:00.391144+00');
-INSERT INTO segmentation.users VALUES (14, '2026-11-27 00:21:00.391147+00');
-INSERT INTO segmentation.users VALUES (15, '2026-11-27 00:21:00.39115+00');
-INSERT INTO segmentation.users VALUES (16, '2026-11-27 00:21:00.391153+00');
-INSERT INTO segmentation.users VALUES (17, '2026-11-27 00:21:00.391157+00');
-INSERT INTO segmentation.users VALUES (18, '2026-11-27 00:21:00.39116+00');
-INSERT INTO segmentation.users VALUES (19, '2026-11-27 00:21:00.391164+00');
-INSERT INTO segmentation.users VALUES (20, '2026-11-27 00:21:00.391169+00');
-INSERT INTO segmentation.users VALUES (21, '2026-11-27 00:21:00.391173+00');
-INSERT INTO segmentation.users VALUES (22, '2026-11-27 00:21:00.391176+00');
-INSERT INTO segmentation.users VALUES (23, '2026-11-27 00:21:00.391179+00');
-INSERT INTO segmentation.users VALUES (24, '2026-11-27 00:21:00.391182+00');
-INSERT INTO segmentation.users VALUES (25, '2026-11-27 00:21:00.391185+00');
-INSERT INTO segmentation.users VALUES (26, '2026-11-27 00:21:00.391189+00');
-INSERT INTO segmentation.users VALUES (27, '2026-11-27 00:21:00.391191+00');
-INSERT INTO segmentation.users VALUES (28, '2026-11-27 00:21:00.391194+00');
-INSERT INTO segmentation.users VALUES (29, '2026-11-27 00:21:00.391197+00');
-INSERT INTO segmentation.users VALUES (30, '2026-11-27 00:21:00.3912+00');
-INSERT INTO segmentation.users VALUES (31, '2026-11-27 00:21:00.391203+00');
-INSERT INTO segmentation.users VALUES (32, '2026-11-27 00:21:00.391207+00');
-INSERT INTO segmentation.users VALUES (33, '2026-11-27 00:21:00.39121+00');
-INSERT INTO segmentation.users VALUES (34, '2026-11-27 00:21:00.391213+00');
-INSERT INTO segmentation.users VALUES (35, '2026-11-27 00:21:00.391216+00');
-INSERT INTO segmentation.users VALUES (36, '2026-11-27 00:21:00.391222+00');
-INSERT INTO segmentation.users VALUES (37, '2026-11-27 00:21:00.391225+00');
-INSERT INTO segmentation.users VALUES (38, '2026-11-27 00:21:00.391228+00');
-INSERT INTO segmentation.users VALUES (39, '2026-11-27 00:21:00.391231+00');
-INSERT INTO segmentation.users VALUES (40, '2026-11-27 00:21:00.391234+00');
+INSERT INTO segmentation.users VALUES (1, '2026-11-27 00:42:24.462629+00');
+INSERT INTO segmentation.users VALUES (2, '2026-11-27 00:42:24.462718+00');
+INSERT INTO segmentation.users VALUES (3, '2026-11-27 00:42:24.462746+00');
+INSERT INTO segmentation.users VALUES (4, '2026-11-27 00:42:24.462749+00');
+INSERT INTO segmentation.users VALUES (5, '2026-11-27 00:42:24.462753+00');
+INSERT INTO segmentation.users VALUES (6, '2026-11-27 00:42:24.462756+00');
+INSERT INTO segmentation.users VALUES (7, '2026-11-27 00:42:24.462759+00');
+INSERT INTO segmentation.users VALUES (8, '2026-11-27 00:42:24.462762+00');
+INSERT INTO segmentation.users VALUES (9, '2026-11-27 00:42:24.462765+00');
+INSERT INTO segmentation.users VALUES (10, '2026-11-27 00:42:24.462767+00');
+INSERT INTO segmentation.users VALUES (11, '2026-11-27 00:42:24.462771+00');
+INSERT INTO segmentation.users VALUES (12, '2026-11-27 00:42:24.462773+00');
+INSERT INTO segmentation.users VALUES (13, '2026-11-27 00:42:24.462776+00');
+INSERT INTO segmentation.users VALUES (14, '2026-11-27 00:42:24.462779+00');
+INSERT INTO segmentation.users VALUES (15, '2026-11-27 00:42:24.462782+00');
+INSERT INTO segmentation.users VALUES (16, '2026-11-27 00:42:24.462785+00');
+INSERT INTO segmentation.users VALUES (17, '2026-11-27 00:42:24.462788+00');
+INSERT INTO segmentation.users VALUES (18, '2026-11-27 00:42:24.462791+00');
+INSERT INTO segmentation.users VALUES (19, '2026-11-27 00:42:24.462794+00');
+INSERT INTO segmentation.users VALUES (20, '2026-11-27 00:42:24.462797+00');
+INSERT INTO segmentation.users VALUES (21, '2026-11-27 00:42:24.4628+00');
+INSERT INTO segmentation.users VALUES (22, '2026-11-27 00:42:24.462803+00');
+INSERT INTO segmentation.users VALUES (23, '2026-11-27 00:42:24.462806+00');
+INSERT INTO segmentation.users VALUES (24, '2026-11-27 00:42:24.462808+00');
+INSERT INTO segmentation.users VALUES (25, '2026-11-27 00:42:24.462811+00');
+INSERT INTO segmentation.users VALUES (26, '2026-11-27 00:42:24.462814+00');
+INSERT INTO segmentation.users VALUES (27, '2026-11-27 00:42:24.462818+00');
+INSERT INTO segmentation.users VALUES (28, '2026-11-27 00:42:24.462821+00');
+INSERT INTO segmentation.users VALUES (29, '2026-11-27 00:42:24.462824+00');
+INSERT INTO segmentation.users VALUES (30, '2026-11-27 00:42:24.462826+00');
+INSERT INTO segmentation.users VALUES (31, '2026-11-27 00:42:24.462829+00');
+INSERT INTO segmentation.users VALUES (32, '2026-11-27 00:42:24.462832+00');
+INSERT INTO segmentation.users VALUES (33, '2026-11-27 00:42:24.462835+00');
+INSERT INTO segmentation.users VALUES (34, '2026-11-27 00:42:24.462838+00');
+INSERT INTO segmentation.users VALUES (35, '2026-11-27 00:42:24.462841+00');
+INSERT INTO segmentation.users VALUES (36, '2026-11-27 00:42:24.462844+00');
+INSERT INTO segmentation.users VALUES (37, '2026-11-27 00:42:24.462846+00');
+INSERT INTO segmentation.users VALUES (38, '2026-11-27 00:42:24.462849+00');
+INSERT INTO segmentation.users VALUES (39, '2026-11-27 00:42:24.462853+00');
+INSERT INTO segmentation.users VALUES (40, '2026-11-27 00:42:24.462856+00');
 
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('6b4c955a-e9f8-11f1-ac91-02fc00000001', '442a06599ffbff06cb195975273c5e4ce55091201b67e2808420b5edc55f6d75', '0001_roles_and_schema', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:20:58.655144');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('6b532212-e9f8-11f1-ac91-02fc00000001', 'b672f77c494960abe76a90bfb2efc9692e396e2e60f7a1400c8c9c4403b64dd0', '0002_segments_and_users', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:20:58.696894');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('6b562fc0-e9f8-11f1-ac91-02fc00000001', 'dcb7f91ab8126d9cb9cf4c00551d5557a26a7ddd54f18767b12aab17e5e4acdd', '0003_memberships', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:20:58.71765');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('6b59deae-e9f8-11f1-ac91-02fc00000001', '09930831877f5eb7aed1449a5149eb995ce89de405b924adcc748721cb5a8edc', '0004_keys_and_upkeep', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:20:58.741028');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('6b5bc840-e9f8-11f1-ac91-02fc00000001', '255c1982e9e51e02cdca5ae7a1b77fee92bb89ae27660943abae2f41bae2434e', '0005_idempotency', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:20:58.753662');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('6b5cb93a-e9f8-11f1-ac91-02fc00000001', '8d9102650985a619cdb395f0645c89935a1143c18b6bc10537ceb211f45a06c4', '0006_columns_of_memberships', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:20:58.759724');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('6b5e57ea-e9f8-11f1-ac91-02fc00000001', '44ecece361ee732aa4026b4168febef5305781668d43a2d6b069c30a607a7244', '0007_evaluator', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:20:58.770351');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('6b5f8386-e9f8-11f1-ac91-02fc00000001', 'd8d49d40af91fd566734e7e5d6e81e4e8a3b69c627a6d97bdb606e9168e90543', '0008_idempotency_user', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:20:58.778');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('6b6026d8-e9f8-11f1-ac91-02fc00000001', '6e13bb94bff2aa697a1ebe7e662aea2eba8502c0442d70bb97cd8b69b6b5c7aa', '0009_idempotency_user_of_old_answers', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:20:58.782163');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('6b608682-e9f8-11f1-ac91-02fc00000001', 'fcc1943c0b93d76e5af12defe475260503433bc607d5278464cd37389823fb5c', '0010_deploys', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:20:58.784593');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('6b629940-e9f8-11f1-ac91-02fc00000001', '0ead86235f4c0674f18423f83ab50fc5fd3863da9a3583b1f7240ab0b287de76', '0011_layers', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:20:58.798222');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('6b636c44-e9f8-11f1-ac91-02fc00000001', 'ed8afa85f884fea594b04d3953a75f18b50a8a474902baacbc33b61392479d8c', '0012_one_assignment_in_layer', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:20:58.803608');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('6b641efa-e9f8-11f1-ac91-02fc00000001', 'be7dfd9891b2574fc9f8dc33558a32c79c2db24a5a19cd0cdcc409c47d6ebea8', '0013_told_until', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:20:58.808178');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('6b6555fe-e9f8-11f1-ac91-02fc00000001', 'be7e1860dd952694ff2a20f215333c08265d0b8d0dbf1a3979dffd1aebcb1123', '0014_changes_by_time', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:20:58.81615');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('6b681014-e9f8-11f1-ac91-02fc00000001', '5bb7c7ed5fce0c8e4796a12b9ce943a65380357b4e5b328b2c16740bd8738942', '0015_columns_of_rollouts', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:20:58.834036');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('6b6c061a-e9f8-11f1-ac91-02fc00000001', 'f3755a7a950345e928971c3ce03bf1fff26e9a777f707bebc37cc9298a5d84c5', '0016_slugs_of_the_hot_read', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:20:58.859988');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('684a2400-e9fb-11f1-8527-02fc00000001', '442a06599ffbff06cb195975273c5e4ce55091201b67e2808420b5edc55f6d75', '0001_roles_and_schema', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:42:22.096122');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('685b46ea-e9fb-11f1-8527-02fc00000001', 'b672f77c494960abe76a90bfb2efc9692e396e2e60f7a1400c8c9c4403b64dd0', '0002_segments_and_users', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:42:22.20727');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('685d0246-e9fb-11f1-8527-02fc00000001', 'dcb7f91ab8126d9cb9cf4c00551d5557a26a7ddd54f18767b12aab17e5e4acdd', '0003_memberships', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:42:22.218864');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('6865bc88-e9fb-11f1-8527-02fc00000001', '09930831877f5eb7aed1449a5149eb995ce89de405b924adcc748721cb5a8edc', '0004_keys_and_upkeep', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:42:22.280986');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('68722bbc-e9fb-11f1-8527-02fc00000001', '255c1982e9e51e02cdca5ae7a1b77fee92bb89ae27660943abae2f41bae2434e', '0005_idempotency', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:42:22.365741');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('6880e8d2-e9fb-11f1-8527-02fc00000001', '8d9102650985a619cdb395f0645c89935a1143c18b6bc10537ceb211f45a06c4', '0006_columns_of_memberships', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:42:22.453883');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('688b46a6-e9fb-11f1-8527-02fc00000001', '44ecece361ee732aa4026b4168febef5305781668d43a2d6b069c30a607a7244', '0007_evaluator', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:42:22.521831');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('688f3860-e9fb-11f1-8527-02fc00000001', 'd8d49d40af91fd566734e7e5d6e81e4e8a3b69c627a6d97bdb606e9168e90543', '0008_idempotency_user', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:42:22.566861');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('6895529a-e9fb-11f1-8527-02fc00000001', '6e13bb94bff2aa697a1ebe7e662aea2eba8502c0442d70bb97cd8b69b6b5c7aa', '0009_idempotency_user_of_old_answers', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:42:22.587657');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('689782cc-e9fb-11f1-8527-02fc00000001', 'fcc1943c0b93d76e5af12defe475260503433bc607d5278464cd37389823fb5c', '0010_deploys', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:42:22.60201');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('689a3efe-e9fb-11f1-8527-02fc00000001', '0ead86235f4c0674f18423f83ab50fc5fd3863da9a3583b1f7240ab0b287de76', '0011_layers', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:42:22.619957');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('68a80c5a-e9fb-11f1-8527-02fc00000001', 'ed8afa85f884fea594b04d3953a75f18b50a8a474902baacbc33b61392479d8c', '0012_one_assignment_in_layer', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:42:22.710399');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('68a9f038-e9fb-11f1-8527-02fc00000001', 'be7dfd9891b2574fc9f8dc33558a32c79c2db24a5a19cd0cdcc409c47d6ebea8', '0013_told_until', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:42:22.722788');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('68ac867c-e9fb-11f1-8527-02fc00000001', 'be7e1860dd952694ff2a20f215333c08265d0b8d0dbf1a3979dffd1aebcb1123', '0014_changes_by_time', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:42:22.739763');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('68bb37da-e9fb-11f1-8527-02fc00000001', '5bb7c7ed5fce0c8e4796a12b9ce943a65380357b4e5b328b2c16740bd8738942', '0015_columns_of_rollouts', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:42:22.836009');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('68ce2d68-e9fb-11f1-8527-02fc00000001', 'f3755a7a950345e928971c3ce03bf1fff26e9a777f707bebc37cc9298a5d84c5', '0016_slugs_of_the_hot_read', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:42:22.960266');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('68d65d3a-e9fb-11f1-8527-02fc00000001', '182678f49bf1ad81c77f0c31e28aff623a357c593102aee038373ed06f0f4f95', '0017_place', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:42:23.013898');
 
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('442a06599ffbff06cb195975273c5e4ce55091201b67e2808420b5edc55f6d75', '0001_roles_and_schema', '2026-11-27 00:20:58.65883');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('b672f77c494960abe76a90bfb2efc9692e396e2e60f7a1400c8c9c4403b64dd0', '0002_segments_and_users', '2026-11-27 00:20:58.697257');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('dcb7f91ab8126d9cb9cf4c00551d5557a26a7ddd54f18767b12aab17e5e4acdd', '0003_memberships', '2026-11-27 00:20:58.71812');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('09930831877f5eb7aed1449a5149eb995ce89de405b924adcc748721cb5a8edc', '0004_keys_and_upkeep', '2026-11-27 00:20:58.741442');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('255c1982e9e51e02cdca5ae7a1b77fee92bb89ae27660943abae2f41bae2434e', '0005_idempotency', '2026-11-27 00:20:58.754141');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('8d9102650985a619cdb395f0645c89935a1143c18b6bc10537ceb211f45a06c4', '0006_columns_of_memberships', '2026-11-27 00:20:58.7602');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('44ecece361ee732aa4026b4168febef5305781668d43a2d6b069c30a607a7244', '0007_evaluator', '2026-11-27 00:20:58.773675');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('d8d49d40af91fd566734e7e5d6e81e4e8a3b69c627a6d97bdb606e9168e90543', '0008_idempotency_user', '2026-11-27 00:20:58.778318');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('6e13bb94bff2aa697a1ebe7e662aea2eba8502c0442d70bb97cd8b69b6b5c7aa', '0009_idempotency_user_of_old_answers', '2026-11-27 00:20:58.782431');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('fcc1943c0b93d76e5af12defe475260503433bc607d5278464cd37389823fb5c', '0010_deploys', '2026-11-27 00:20:58.79001');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('0ead86235f4c0674f18423f83ab50fc5fd3863da9a3583b1f7240ab0b287de76', '0011_layers', '2026-11-27 00:20:58.798531');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('ed8afa85f884fea594b04d3953a75f18b50a8a474902baacbc33b61392479d8c', '0012_one_assignment_in_layer', '2026-11-27 00:20:58.80392');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('be7dfd9891b2574fc9f8dc33558a32c79c2db24a5a19cd0cdcc409c47d6ebea8', '0013_told_until', '2026-11-27 00:20:58.808467');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('be7e1860dd952694ff2a20f215333c08265d0b8d0dbf1a3979dffd1aebcb1123', '0014_changes_by_time', '2026-11-27 00:20:58.816437');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('5bb7c7ed5fce0c8e4796a12b9ce943a65380357b4e5b328b2c16740bd8738942', '0015_columns_of_rollouts', '2026-11-27 00:20:58.834389');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('f3755a7a950345e928971c3ce03bf1fff26e9a777f707bebc37cc9298a5d84c5', '0016_slugs_of_the_hot_read', '2026-11-27 00:20:58.860293');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('442a06599ffbff06cb195975273c5e4ce55091201b67e2808420b5edc55f6d75', '0001_roles_and_schema', '2026-11-27 00:42:22.09681');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('b672f77c494960abe76a90bfb2efc9692e396e2e60f7a1400c8c9c4403b64dd0', '0002_segments_and_users', '2026-11-27 00:42:22.207577');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('dcb7f91ab8126d9cb9cf4c00551d5557a26a7ddd54f18767b12aab17e5e4acdd', '0003_memberships', '2026-11-27 00:42:22.219482');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('09930831877f5eb7aed1449a5149eb995ce89de405b924adcc748721cb5a8edc', '0004_keys_and_upkeep', '2026-11-27 00:42:22.289735');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('255c1982e9e51e02cdca5ae7a1b77fee92bb89ae27660943abae2f41bae2434e', '0005_idempotency', '2026-11-27 00:42:22.369982');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('8d9102650985a619cdb395f0645c89935a1143c18b6bc10537ceb211f45a06c4', '0006_columns_of_memberships', '2026-11-27 00:42:22.461203');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('44ecece361ee732aa4026b4168febef5305781668d43a2d6b069c30a607a7244', '0007_evaluator', '2026-11-27 00:42:22.539174');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('d8d49d40af91fd566734e7e5d6e81e4e8a3b69c627a6d97bdb606e9168e90543', '0008_idempotency_user', '2026-11-27 00:42:22.567435');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('6e13bb94bff2aa697a1ebe7e662aea2eba8502c0442d70bb97cd8b69b6b5c7aa', '0009_idempotency_user_of_old_answers', '2026-11-27 00:42:22.58793');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('fcc1943c0b93d76e5af12defe475260503433bc607d5278464cd37389823fb5c', '0010_deploys', '2026-11-27 00:42:22.60352');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('0ead86235f4c0674f18423f83ab50fc5fd3863da9a3583b1f7240ab0b287de76', '0011_layers', '2026-11-27 00:42:22.641673');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('ed8afa85f884fea594b04d3953a75f18b50a8a474902baacbc33b61392479d8c', '0012_one_assignment_in_layer', '2026-11-27 00:42:22.710834');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('be7dfd9891b2574fc9f8dc33558a32c79c2db24a5a19cd0cdcc409c47d6ebea8', '0013_told_until', '2026-11-27 00:42:22.723156');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('be7e1860dd952694ff2a20f215333c08265d0b8d0dbf1a3979dffd1aebcb1123', '0014_changes_by_time', '2026-11-27 00:42:22.744243');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('5bb7c7ed5fce0c8e4796a12b9ce943a65380357b4e5b328b2c16740bd8738942', '0015_columns_of_rollouts', '2026-11-27 00:42:22.838029');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('f3755a7a950345e928971c3ce03bf1fff26e9a777f707bebc37cc9298a5d84c5', '0016_slugs_of_the_hot_read', '2026-11-27 00:42:22.973896');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('182678f49bf1ad81c77f0c31e28aff623a357c593102aee038373ed06f0f4f95', '0017_place', '2026-11-27 00:42:23.01419');
 
-INSERT INTO segmentation_migrations._yoyo_version VALUES (2, '2026-11-27 00:20:58.502933');
+INSERT INTO segmentation_migrations._yoyo_version VALUES (2, '2026-11-27 00:42:21.857422');
 
 SELECT pg_catalog.setval('segmentation.deploys_deploy_seq', 1, true);
 
@@ -7461,6 +7534,9 @@ ALTER TABLE ONLY segmentation.membership_history_2027_02
 
 ALTER TABLE ONLY segmentation.memberships
     ADD CONSTRAINT memberships_pkey PRIMARY KEY (user_id, segment_id);
+
+ALTER TABLE ONLY segmentation.place
+    ADD CONSTRAINT place_has_one_row PRIMARY KEY (one_row);
 
 ALTER TABLE ONLY segmentation.report_links
     ADD CONSTRAINT report_links_pkey PRIMARY KEY (id_digest);
@@ -7914,6 +7990,9 @@ REVOKE ALL ON FUNCTION segmentation.in_order(user_ids bigint[]) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION segmentation.is_service() FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION segmentation.jobs() FROM PUBLIC;
+GRANT ALL ON FUNCTION segmentation.jobs() TO segmentation_admin;
+
 REVOKE ALL ON FUNCTION segmentation.keep_answer(api_key text, idempotency_key text, fingerprint bytea, path text, status integer, location text, answer text) FROM PUBLIC;
 GRANT ALL ON FUNCTION segmentation.keep_answer(api_key text, idempotency_key text, fingerprint bytea, path text, status integer, location text, answer text) TO segmentation_editor;
 
@@ -7922,6 +8001,8 @@ REVOKE ALL ON FUNCTION segmentation.key_is_alive(revoked_at timestamp with time 
 REVOKE ALL ON FUNCTION segmentation.last_change(segment_id integer) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION segmentation.last_change_in_layer(layer_id integer) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION segmentation.layer_counts(slug text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION segmentation.layer_id_of(slug text) FROM PUBLIC;
 
@@ -8087,7 +8168,7 @@ GRANT ALL ON FUNCTION segmentation.require_at_most(name text, given bigint, at_m
 
 REVOKE ALL ON FUNCTION segmentation.require_description(description text) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION segmentation.require_few_removed(slug text, removed bigint, max_removed bigint) FROM PUBLIC;
+REVOKE ALL ON FUNCTION segmentation.require_few_removed(slug text, listed bigint, removed bigint, max_removed bigint) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION segmentation.require_free_slugs(slugs text[]) FROM PUBLIC;
 
@@ -8128,7 +8209,7 @@ GRANT ALL ON FUNCTION segmentation.rollout_json(slug text) TO segmentation_reade
 
 REVOKE ALL ON FUNCTION segmentation.rollout_lines(from_time timestamp with time zone, to_time timestamp with time zone, now timestamp with time zone, after_id bigint, up_to_id bigint) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION segmentation.rollout_mismatch(segment_id integer, rolled_out bigint, now timestamp with time zone) FROM PUBLIC;
+REVOKE ALL ON FUNCTION segmentation.rollout_mismatch(segment_id integer, rolled_out bigint, population bigint, now timestamp with time zone) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION segmentation.rollout_moves(from_time timestamp with time zone, to_time timestamp with time zone, now timestamp with time zone) FROM PUBLIC;
 
@@ -8151,6 +8232,8 @@ REVOKE ALL ON FUNCTION segmentation.rounded_percent(part bigint, whole bigint) F
 
 REVOKE ALL ON FUNCTION segmentation.schedule_jobs() FROM PUBLIC;
 GRANT ALL ON FUNCTION segmentation.schedule_jobs() TO segmentation_admin;
+
+REVOKE ALL ON FUNCTION segmentation.segment_counts(slug text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION segmentation.segment_growth(slug text, from_time timestamp with time zone, to_time timestamp with time zone, step interval) FROM PUBLIC;
 GRANT ALL ON FUNCTION segmentation.segment_growth(slug text, from_time timestamp with time zone, to_time timestamp with time zone, step interval) TO segmentation_reader;
