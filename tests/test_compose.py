@@ -124,6 +124,14 @@ def test_there_is_no_secret_in_it() -> None:
     assert not re.search(r"seg_[0-9a-f]|[0-9a-f]{20}", text)
 
 
+def test_no_start_leaves_a_volume_without_a_name() -> None:
+    declared = "/var/lib/postgresql/data"  # by the image postgres
+    for service in SERVICES.values():
+        if "postgres:" in str(service.get("image") or service["build"]["dockerfile_inline"]):
+            named = [volume.split(":")[1] for volume in service["volumes"]]
+            assert declared in [*named, *service.get("tmpfs", [])]
+
+
 def test_what_goes_into_its_image_is_not_ignored() -> None:
     copied = {
         name

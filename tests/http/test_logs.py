@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -127,6 +128,11 @@ def test_what_a_client_asks_wrongly_is_one_line_of_postgresqls_log(
         service.execute("select segmentation.change_user_segments(1, '{NOPE}')")
     (line,) = server_log().splitlines()
     assert line.endswith("ERROR:  unknown segments: NOPE")
+
+
+def test_postgresqls_log_is_readable_by_its_owner_only(db: Database, server_log: Callable[[], str]) -> None:
+    assert server_log() == ""
+    assert Path(f"/proc/{db.value('select pg_backend_pid()')}/fd/2").stat().st_mode & 0o077 == 0
 
 
 def test_postgresql_names_the_request_while_it_runs_and_no_longer(reader: Api, db: Database) -> None:
