@@ -29,7 +29,7 @@ format: ## Mend style, then check
 bench: ## Print the measures
 	.dev/bench $(ARGS)
 
-lock: ## Renew the exact versions in requirements.txt, and Swagger UI where npm is
+lock: ## Renew the exact versions and hashes in requirements.txt, and Swagger UI where npm is
 	.dev/lock
 
 clean: ## Stop everything; delete the data (.local) and .venv

@@ -132,7 +132,7 @@ def load_tracing() -> "Tracing":
         return tracing_of_environment()
     except ImportError as error:
         raise SettingsError(
-            f"tracing is switched on (OTEL_…), but {error.name} is missing: pip install '.[otel]'."
+            f"tracing is switched on (OTEL_…), but {error.name} is missing: .dev/install --trace, or pip install '.[otel]'."
         ) from error
     # What the SDK raises for an unknown exporter, sampler or the like.
     except (RuntimeError, ValueError) as error:
