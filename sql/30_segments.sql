@@ -80,7 +80,7 @@ end
 $$;
 
 -- This segment and all that share a layer with it, deleted ones included. PL/pgSQL keeps the plan; this and the next
--- two are asked several times in each change of a segment.
+-- ones are asked several times in each change of a segment.
 create or replace function segmentation.segments_of_layer (
   segment_id integer
 )
@@ -168,21 +168,25 @@ create or replace function segmentation.settled_before (
   segment_id integer
 )
   returns timestamptz
-  language sql
+  language plpgsql
   volatile
   set search_path = pg_catalog, pg_temp
 as $$
-  select greatest(
-    segmentation.announce_writer(),
-    s.created_at,
-    l.changed_at + case when l.changed_at > segmentation.clock() then interval '1 microsecond' else '0' end)
-  from segmentation.segments as s
-  cross join lateral (
-    select max(h.changed_at)
-    from segmentation.segment_history as h
-    where h.segment_id = any (segmentation.segments_of_layer(s.segment_id)) and h.operation <> 'create'
-  ) as l (changed_at)
-  where s.segment_id = settled_before.segment_id
+begin
+  return (
+    select greatest(
+      segmentation.announce_writer(),
+      s.created_at,
+      l.changed_at + case when l.changed_at > segmentation.clock() then interval '1 microsecond' else '0' end)
+    from segmentation.segments as s
+    cross join lateral (
+      select max(h.changed_at)
+      from segmentation.segment_history as h
+      where h.segment_id = any (segmentation.segments_of_layer(s.segment_id)) and h.operation <> 'create'
+    ) as l (changed_at)
+    where s.segment_id = settled_before.segment_id
+  );
+end
 $$;
 
 -- The moment of a change of this segment, whose row is locked: not before any earlier change.
@@ -190,10 +194,14 @@ create or replace function segmentation.segment_stamp (
   segment_id integer
 )
   returns timestamptz
-  language sql
+  language plpgsql
   volatile
   set search_path = pg_catalog, pg_temp
-as $$ select segmentation.stamp(segmentation.last_change(segment_stamp.segment_id)) $$;
+as $$
+begin
+  return segmentation.stamp(segmentation.last_change(segment_stamp.segment_id));
+end
+$$;
 
 -- The segment that a caller names alone: the living one; or, given a moment, the one that was living then
 -- or the first to live after it.

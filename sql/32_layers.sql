@@ -214,34 +214,38 @@ create or replace function segmentation.random_buckets (
   held    int4multirange
 )
   returns int4multirange
-  language sql
+  language plpgsql
   volatile
   set search_path = pg_catalog, pg_temp
 as $$
-  select coalesce(
-    range_agg(int4range(p.first, p.first + least(p.size, random_buckets.number - p.taken_before)::integer))
-      filter (where p.taken_before < random_buckets.number),
-    '{}')
-  from (
-    select
-      c.first, c.size,
-      coalesce(
-        sum(c.size) over (order by c.rank, c.place rows between unbounded preceding and 1 preceding), 0)
-        as taken_before
+begin
+  return (
+    select coalesce(
+      range_agg(int4range(p.first, p.first + least(p.size, random_buckets.number - p.taken_before)::integer))
+        filter (where p.taken_before < random_buckets.number),
+      '{}')
     from (
       select
-        greatest(lower(run), cell * 100) as first,
-        least(upper(run), cell * 100 + 100) - greatest(lower(run), cell * 100) as size,
-        case
-          when int4range(cell * 100, cell * 100 + 100) <@ run then 2
-          when int4range(cell * 100, cell * 100 + 100) && random_buckets.held then 1
-          else 3
-        end as rank,
-        random() as place
-      from unnest(random_buckets.buckets) as run
-      cross join lateral generate_series(lower(run) / 100, (upper(run) - 1) / 100) as cell
-    ) as c
-  ) as p
+        c.first, c.size,
+        coalesce(
+          sum(c.size) over (order by c.rank, c.place rows between unbounded preceding and 1 preceding), 0)
+          as taken_before
+      from (
+        select
+          greatest(lower(run), cell * 100) as first,
+          least(upper(run), cell * 100 + 100) - greatest(lower(run), cell * 100) as size,
+          case
+            when int4range(cell * 100, cell * 100 + 100) <@ run then 2
+            when int4range(cell * 100, cell * 100 + 100) && random_buckets.held then 1
+            else 3
+          end as rank,
+          random() as place
+        from unnest(random_buckets.buckets) as run
+        cross join lateral generate_series(lower(run) / 100, (upper(run) - 1) / 100) as cell
+      ) as c
+    ) as p
+  );
+end
 $$;
 
 -- Of the buckets that a segment holds when a step begins, so many to give back: those taken last first, at random among
@@ -512,6 +516,8 @@ create or replace function segmentation.derive_layer_cells (
   returns void
   language plpgsql
   set search_path = pg_catalog, pg_temp
+  -- Planning it takes as long as running it.
+  set plan_cache_mode = force_generic_plan
 as $$
 declare
   moment timestamptz := segmentation.clock();
@@ -573,8 +579,8 @@ begin
               cross join lateral unnest(s.buckets) as run
               where s.starts_at <= t.starts_at and t.starts_at < s.ends_at
                 and (lower(run) + 99) / 100 < upper(run) / 100
-              union
-              select bound / 100, bound / 100 + 1, 255
+              union all
+              select distinct bound / 100, bound / 100 + 1, 255
               from steps as s
               cross join lateral unnest(s.buckets) as run
               cross join lateral (values (lower(run)), (upper(run))) as b (bound)
