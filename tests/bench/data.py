@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -14,6 +15,8 @@ from tests.bench.outcome import progress
 from tests.bench.sizes import Sizes
 
 SERVER = os.environ.get("BENCH_DATABASE_URL", "")
+
+RELEASES = Path(__file__).parents[1] / "catalog" / "dumps"
 
 # Users and segments of long ago; the rollouts began in the month before this one, which the report is about.
 # Their percentages are 25 on average.
@@ -27,9 +30,9 @@ LOAD = """
       'SEGMENT_' || to_char(number, 'FM0000'), hashtextextended('salt', number),
       date_trunc('month', now()) - interval '1 year'
     from generate_series(1, %(segments)s) as number;
-    insert into rollouts (segment_id, slug, salt, percent, starts_at)
+    insert into rollouts (segment_id, {slug}salt, percent, starts_at)
     select
-      s.segment_id, s.slug, s.salt, round((s.segment_id - 0.5) * 50 / %(rolling)s, 3),
+      s.segment_id, {slug}s.salt, round((s.segment_id - 0.5) * 50 / %(rolling)s, 3),
       date_trunc('month', now()) - interval '1 month' + s.segment_id %% 25 * interval '25 hours'
     from segments as s
     where s.segment_id <= %(rolling)s;
@@ -76,17 +79,51 @@ def data_set(sizes: Sizes, users: int, wide: bool = False) -> str:
         except MigrationError as error:
             progress(f"{name} cannot be brought up to date: {error}")
             remove(name)
-    progress(f"loading {users:,} users, {segments} segments of which {rolling} are rolling out")
     remove("loading")
     create("loading")
     migrate(url_of("loading"))
+    _load(name, users, segments, rolling, slug="slug, ")
+    return name
+
+
+def data_set_of_release(sizes: Sizes, version: str) -> str:
+    """The same in a database of a released version, from its dump."""
+    name = f"set_{sizes.users}_{sizes.segments}_{sizes.rolling}_of_{version.replace('.', '_')}"
+    if not exists(name):
+        data_set(sizes, sizes.users)  # The roles belong to the server.
+        remove("loading")
+        create("loading")
+        with psycopg.connect(url_of("loading"), autocommit=True) as opened:
+            opened.execute((RELEASES / f"{version}.sql").read_bytes())
+        with connect("loading") as opened, opened.transaction():
+            opened.execute("set local session_replication_role = replica")
+            opened.execute("truncate users, memberships, rollouts, segments restart identity cascade")
+        _load(name, sizes.users, sizes.segments, sizes.rolling, slug="")
+    return name
+
+
+def _load(name: str, users: int, segments: int, rolling: int, slug: str) -> None:
+    """Fill the database that is being made, and give it its name."""
+    progress(f"loading {users:,} users, {segments} segments of which {rolling} are rolling out: {name}")
     with connect("loading") as opened:
         with opened.transaction(), psycopg.ClientCursor(opened) as cursor:
-            cursor.execute(LOAD, {"users": users, "segments": segments, "rolling": rolling})
+            cursor.execute(LOAD.format(slug=slug), {"users": users, "segments": segments, "rolling": rolling})
         opened.execute("vacuum (analyze, freeze)")
     with connect("postgres") as server:
         server.execute(SQL("alter database loading rename to {}").format(Identifier(name)))
-    return name
+
+
+def add_layers(dba: psycopg.Connection, layers: int = 20, segments: int = 5) -> None:
+    """Make layers whose segments share all users; each call in a transaction of its own, as people do it."""
+    for layer in range(1, layers + 1):
+        dba.execute("select create_layer(%s)", [f"LAYER_{layer:02}"])
+        for number in range(1, segments + 1):
+            dba.execute(
+                "select create_segment(%s, 100 / %s::numeric, layer => %s)",
+                [f"LAYER_{layer:02}_{number}", segments, f"LAYER_{layer:02}"],
+            )
+    for table in ("segments", "rollouts", "layer_cells"):
+        dba.execute(SQL("vacuum (analyze) {}").format(Identifier(table)))
 
 
 @contextmanager

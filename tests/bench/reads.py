@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import mean, median
 
 from tests.bench import load
-from tests.bench.data import connect, copy_of, data_set, url_of
+from tests.bench.data import add_layers, connect, copy_of, data_set, data_set_of_release, url_of
 from tests.bench.outcome import Row, at_least, at_most, interleaved, progress, ratio, timed
 from tests.bench.server import CONSTANT, HOT, ONE_QUERY, running
 from tests.bench.sizes import Sizes
@@ -81,11 +81,18 @@ def over_http(sizes: Sizes) -> list[Row]:
 
 
 def in_sql(sizes: Sizes) -> list[Row]:
-    """The function against one that only joins, and with more segments."""
+    """The function against one that only joins, against version 1.0.0, with more segments and with layers."""
     narrow, wide = data_set(sizes, sizes.users), data_set(sizes, sizes.users, wide=True)
-    with copy_of(narrow, 1) as few, copy_of(wide, 2) as many:
+    with (
+        copy_of(narrow, 1) as few,
+        copy_of(wide, 2) as many,
+        copy_of(narrow, 3) as layered,
+        copy_of(data_set_of_release(sizes, "1.0.0"), 4) as released,
+    ):
         with connect(few) as dba:
             dba.execute(ASSIGNMENTS_ONLY)
+        with connect(layered) as dba:
+            add_layers(dba)
         progress("reading in SQL")
         run = partial(pgbench, users=sizes.users, seconds=sizes.seconds)
         taken = interleaved(
@@ -93,16 +100,30 @@ def in_sql(sizes: Sizes) -> list[Row]:
             {
                 "assignments only": partial(run, few, "select segmentation.bench_assignments_only(:id)"),
                 "hot read": partial(run, few, HOT_CALL),
+                "hot read, 20 layers": partial(run, layered, HOT_CALL),
                 "hot read, more segments": partial(run, many, HOT_CALL),
+                "hot read of 1.0.0": partial(run, released, HOT_CALL),
             },
         )
-    least, hot, more = (median(each) for each in taken.values())
+    least, hot, with_layers, more, before = (median(each) for each in taken.values())
     return [
         at_least(
             "the read in SQL, against a function that only joins assignments to slugs",
             ratio(taken["hot read"], taken["assignments only"]),
             0.75,
             f"{hot:,.0f} of {least:,.0f} a second",
+        ),
+        at_least(
+            "the read in SQL, against version 1.0.0",
+            ratio(taken["hot read"], taken["hot read of 1.0.0"]),
+            0.97,
+            f"{hot:,.0f} and {before:,.0f} a second",
+        ),
+        at_least(
+            "the read in SQL with 20 layers of 5 segments more, against without",
+            ratio(taken["hot read, 20 layers"], taken["hot read"]),
+            0.8,
+            f"{with_layers:,.0f} of {hot:,.0f} a second",
         ),
         at_least(
             f"the read in SQL, {sizes.wide_segments:,} segments, {sizes.wide_rolling} rolling out,"
