@@ -157,3 +157,73 @@ def test_a_layer_and_a_segment_do_not_take_the_same_slug_at_once(
     calls = ["select create_layer('C')", "select create_segment('C')"]
     with refuses(UniqueViolation, slug="C"):
         race(session(), session(), waits, *reversed(calls) if turned else calls)
+
+
+# Two calls for one user ----------------------------------------------------------------------------------
+
+
+ADDS = {
+    "one": "select change_user_segments(7, array['{slug}'])",
+    "many": "select change_segment_members('{slug}', '{{6,7}}')",
+}
+
+
+def assigned(db: Database) -> list[str]:
+    """The segments that user 7 is assigned to."""
+    return db.column("select segment from user_overrides(7) where kind = 'assignment'")
+
+
+@pytest.mark.parametrize("then", ADDS)
+@pytest.mark.parametrize("first", ADDS)
+def test_two_who_add_one_user_to_two_segments_of_a_layer(
+    db: Database, session: Open, waits: Waits, first: str, then: str
+) -> None:
+    with pytest.raises(ObjectNotInPrerequisiteState) as refused:
+        race(session(), session(), waits, ADDS[first].format(slug="A"), ADDS[then].format(slug="B"))
+    assert '"exclusive_segments"' in str(refused.value.diag.message_detail)
+    assert assigned(db) == ["A"]
+
+
+def test_who_waits_for_an_addition_that_is_undone_adds(db: Database, session: Open, waits: Waits) -> None:
+    first, then = (ADDS["one"].format(slug=slug) for slug in "AB")
+    race(session(), session(), waits, first, then, commit=False)
+    assert assigned(db) == ["B"]
+
+
+def test_two_who_move_one_user_out_of_the_same_segment(db: Database, session: Open, waits: Waits) -> None:
+    db.rows("select create_segment('C', 20, layer => 'L')")
+    db.rows(ADDS["one"].format(slug="C"))
+    first, then = (f"select change_user_segments(7, '{{{slug}}}', remove => '{{C}}')" for slug in "AB")
+    with refuses(ObjectNotInPrerequisiteState, exclusive_segments=["A"]):
+        race(session(), session(), waits, first, then)
+    assert assigned(db) == ["A"]
+
+
+def test_a_dba_who_types_what_another_is_adding_is_refused(db: Database, session: Open, waits: Waits) -> None:
+    with pytest.raises(UniqueViolation):
+        race(
+            session(),
+            session(),
+            waits,
+            ADDS["one"].format(slug="A"),
+            "insert into segmentation.memberships (user_id, segment_id)"
+            " select 7, segment_id from segmentation.segments where slug = 'B'",
+        )
+    assert assigned(db) == ["A"]
+
+
+def test_a_user_who_moves_all_the_time_is_never_in_two(
+    db: Database, session: Open, consistent: Callable[[], None]
+) -> None:
+    sessions = [session() for _ in range(4)]
+
+    def move(me: int) -> None:
+        for turn in range(25):
+            slug, other = "AB"[(me + turn) % 2], "AB"[(me + turn + 1) % 2]
+            sessions[me].rows("select change_user_segments(7, array[%s], array[%s])", slug, other)
+            assert len(sessions[me].value("select segments from users_segments('{7}')")) == 1
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(move, range(4)))
+    consistent()
+    assert len(assigned(db)) == 1

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from itertools import count
 from typing import Any
 
@@ -25,6 +26,9 @@ from tests.trust.cluster import Cluster, Standby
 
 ROUNDS = int(os.environ.get("TRUST_ROUNDS", "1"))
 SLUGS = ["A", "B", "C"]
+# Of one layer, to which users are assigned; and of one that rolls out to all known users.
+MOVES = ["MOVE_A", "MOVE_B"]
+SHARES = ["SHARE_A", "SHARE_B"]
 USERS_OF_A_WRITER = 5
 IMPORTED = 300
 WRITERS = 4
@@ -44,10 +48,12 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 class Load:
     """Writers and a reader that go on through every fault, and remember what was confirmed to them."""
 
-    def __init__(self, server: Server, key: str) -> None:
-        """Write with this key."""
+    def __init__(self, server: Server, database_url: str, key: str, admin_key: str) -> None:
+        """Write with these keys."""
         self.server = server
+        self.database_url = database_url
         self.headers = {"Authorization": f"Bearer {key}"}
+        self.admin = {"Authorization": f"Bearer {admin_key}"}
         self.stopping = threading.Event()
         # Each change has a reason of its own, by which the number of segments it changed is found.
         self.confirmed: dict[str, int] = {}
@@ -59,6 +65,10 @@ class Load:
         self.numbers = count()
         # Each round has users of its own: checking a history of all rounds would take longer each time.
         self.round = 0
+        # Who follows the changes: from when on, what it was told, and where it goes on.
+        self.followed_since = datetime.now(UTC)
+        self.told: list[str] = []
+        self.next = f"/v1/changes?from={self.followed_since.isoformat().replace('+00:00', 'Z')}"
 
     def send(self, client: httpx.Client, method: str, path: str, **kwargs: Any) -> httpx.Response | None:
         """Send once; None if no answer came."""
@@ -129,6 +139,49 @@ class Load:
                 if self.write(client, path, IMPORTED, False, params=params, content=lines):
                     operation = "remove" if operation == "add" else "add"
 
+    def move(self) -> None:
+        """Move users of a layer from one of its segments into the other; every other one with an Idempotency-Key."""
+        held = dict.fromkeys(self.moved(), 0)
+        with httpx.Client(base_url=self.server.url, headers=self.headers, timeout=30) as client:
+            while not self.stopping.is_set():
+                for user_id, place in held.items():
+                    lists = {"add": [MOVES[1 - place]], "remove": [MOVES[place]]}
+                    if self.write(client, f"/v1/users/{user_id}/segments", 2, user_id % 2 == 0, **lists):
+                        held[user_id] = 1 - place
+
+    def share(self) -> None:
+        """Raise one segment of a layer by what another is lowered."""
+        with httpx.Client(base_url=self.server.url, headers=self.admin, timeout=30) as client:
+            for number in count():
+                if self.stopping.is_set():
+                    return
+                lowered, raised = SHARES if number % 2 else SHARES[::-1]
+                for slug, percent in ((lowered, 10), (raised, 90)):
+                    while not self.send(
+                        client, "PUT", f"/v1/segments/{slug}/rollout", json={"percent": percent}
+                    ):
+                        if self.stopping.is_set():
+                            return
+
+    def follow(self) -> None:
+        """Ask for the changes, one stretch after the other."""
+        with httpx.Client(base_url=self.server.url, headers=self.headers, timeout=30) as client:
+            while not self.stopping.is_set():
+                self.follow_once(client)
+
+    def follow_once(self, client: httpx.Client) -> None:
+        """Ask for the next stretch; again if no answer came, or one that was cut off."""
+        try:
+            response = client.get(self.next)
+        except httpx.TransportError:
+            time.sleep(0.05)
+            return
+        if response.is_success:
+            self.told += response.text.splitlines()
+            self.next = response.headers["link"].split(">")[0].removeprefix("<")
+        else:
+            self.refused.append(response)
+
     def read(self) -> None:
         """Ask."""
         with httpx.Client(base_url=self.server.url, headers=self.headers, timeout=30) as client:
@@ -141,13 +194,27 @@ class Load:
         """The users of this round's imports."""
         return range(1_000_000 * self.round + 10_000, 1_000_000 * self.round + 10_000 + IMPORTED)
 
+    def moved(self) -> range:
+        """The users of this round that move within a layer."""
+        return range(1_000_000 * self.round + 20_000, 1_000_000 * self.round + 20_010)
+
+    def begin_round(self) -> None:
+        """Users of its own, of whom some are in a layer."""
+        self.round += 1
+        db = Database(self.database_url)
+        db.rows("select change_segment_members(%s, %s)", MOVES[0], list(self.moved()))
+        db.connection.close()
+
     def during(self, seconds: float, fault: Callable[[], Any]) -> None:
         """Run for some seconds before a fault and as long after it."""
         self.stopping.clear()
-        self.round += 1
-        with ThreadPoolExecutor() as pool:
+        self.begin_round()
+        with ThreadPoolExecutor(WRITERS + 5) as pool:
             running = [pool.submit(self.change_users, writer) for writer in range(1, WRITERS + 1)]
-            running += [pool.submit(self.change_many), pool.submit(self.read)]
+            running += [
+                pool.submit(each)
+                for each in (self.change_many, self.move, self.share, self.follow, self.read)
+            ]
             try:
                 time.sleep(seconds)
                 fault()
@@ -170,11 +237,15 @@ def load(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     db = Database(cluster.url)
     for slug in (*SLUGS, "MANY"):
         db.rows("select create_segment(%s)", slug)
-    key = db.value("select create_api_key('load', 'editor')")
+    for layer, slugs, percent in (("MOVES", MOVES, 0), ("SHARES", SHARES, 10)):
+        db.rows("select create_layer(%s)", layer)
+        for slug in slugs:
+            db.rows("select create_segment(%s, %s, layer => %s)", slug, percent, layer)
+    keys = [db.value("select create_api_key(%s, %s)", role, role) for role in ("editor", "admin")]
     db.connection.close()
     server = Server(cluster.url)
     try:
-        yield Load(server, key)
+        yield Load(server, cluster.url, *keys)
     finally:
         server.kill()
 
@@ -197,20 +268,57 @@ def check(cluster: Cluster, load: Load) -> None:
         # Each change that nobody confirmed is there as a whole, or not at all.
         others = {reason: number for reason, number in made.items() if reason not in load.confirmed}
         assert others.keys() <= load.unconfirmed
-        assert set(others.values()) <= {0, len(SLUGS), IMPORTED}
+        assert set(others.values()) <= {0, len(MOVES), len(SLUGS), IMPORTED}
         periods_never_overlap(db)
         state = dict(
             db.rows(
                 "select user_id, segments from users_segments(array(select user_id from segmentation.users))"
             )
         )
+        assert set(load.moved()) <= state.keys()
         for user_id, segments in state.items():
             if user_id // 1_000_000 != load.round or (user_id in load.imported() and user_id % 50):
                 continue
             algebra = db.column("select segment from user_segments(%s)", user_id)
             assert segments == algebra == replayed(db, user_id)
-            assert segments in ([], SLUGS, ["MANY"]), "no half change"
-        assert len({tuple(state.get(user_id, [])) for user_id in load.imported()}) == 1
+            assert len(set(segments) & set(SHARES)) <= 1
+            by_hand = [slug for slug in segments if slug not in SHARES]
+            if user_id in load.moved():
+                assert len(by_hand) == 1 and by_hand[0] in MOVES, "no half move"
+            else:
+                assert by_hand in ([], SLUGS, ["MANY"]), "no half change"
+        assert len({"MANY" in state.get(user_id, []) for user_id in load.imported()}) == 1
+        shared = db.row(
+            "select sum(segmentation.bucket_count(buckets))::int as held, segmentation.bucket_count(range_agg(buckets)) as apart"
+            " from segmentation.rollouts where ends_at = 'infinity' and layer_id is not null"
+        )
+        assert shared.held == shared.apart
+        followed_all(db, load)
+
+
+def followed_all(db: Database, load: Load) -> None:
+    """Who followed the changes got each once, as the reports have it."""
+    now = db.value("select clock()")
+    with httpx.Client(base_url=load.server.url, headers=load.headers, timeout=30) as client:
+        deadline = time.monotonic() + 15
+        while db.value("select %s::timestamptz", load.next.partition("from=")[2]) <= now:
+            assert time.monotonic() < deadline
+            load.follow_once(client)
+    since, until = (
+        moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ") for moment in (load.followed_since, now.astimezone(UTC))
+    )
+    reported = [
+        ";".join(map(str, line))
+        for month in sorted({since[:7], until[:7]})
+        for line in db.rows("select * from history_report(%s)", month)
+        if line.at >= since
+    ]
+    in_time = [line for line in load.told if line.rpartition(";")[2] <= until]
+    assert len(in_time) > 100
+    assert sorted(in_time) == sorted(line for line in reported if line.rpartition(";")[2] <= until)
+    assert [line.rpartition(";")[2] for line in load.told] == sorted(
+        line.rpartition(";")[2] for line in load.told
+    )
 
 
 def only_unavailable(load: Load) -> None:
@@ -267,6 +375,39 @@ def test_what_was_confirmed_survives(cluster: Cluster, load: Load, fault: str, r
 
 
 @pytest.mark.slow
+def test_a_prepared_transaction_is_waited_for_over_a_restart(cluster: Cluster) -> None:
+    with ExitStack() as opened:
+        db = Database(cluster.url)
+        db.rows("select create_segment('PREPARED')")
+        since = db.value("select settled_until()")
+        db.rows("alter system set max_prepared_transactions = 2")
+        for crash in (False, True):
+            cluster.kill() if crash else cluster.stop()
+            cluster.start()
+            db = Database(cluster.url)
+            opened.callback(db.connection.close)
+            if not crash:
+                db.rows("begin")
+                db.rows("select change_user_segments(77, '{PREPARED}')")
+                db.rows("prepare transaction 'change'")
+                held = db.value("select settled_until()")
+            assert db.value("select settled_until()") == held
+            assert db.rows("select from membership_changes(%s) where segment = 'PREPARED'", since) == []
+            # Others go on meanwhile.
+            db.rows("select change_user_segments(78, '{PREPARED}')")
+        first = db.rows("select * from membership_changes(%s, %s)", since, held)
+        db.rows("commit prepared 'change'")
+        wait_until(lambda: db.value("select settled_until() > clock() - interval '1 second'"))
+        rest = db.rows("select * from membership_changes(%s)", held)
+        told = [row.user_id for row in (*first, *rest) if row.segment == "PREPARED"]
+        assert told == [77, 78]
+        db.rows("alter system reset max_prepared_transactions")
+    # A standby needs as many as its primary has.
+    cluster.stop()
+    cluster.start()
+
+
+@pytest.mark.slow
 def test_a_standby_answers_and_refuses_changes_until_later(cluster: Cluster, load: Load) -> None:
     db = Database(cluster.url)
     db.rows("select create_segment('EVERYBODY', 100)")
@@ -282,6 +423,9 @@ def test_a_standby_answers_and_refuses_changes_until_later(cluster: Cluster, loa
             httpx.Client(base_url=server.url, headers={"Authorization": f"Bearer {key}"}, timeout=30)
         )
         is_read_only(client)
+        primary = Database(cluster.url)
+        opened.callback(primary.connection.close)
+        link = follows_what_the_primary_told(primary, standby, cluster, client)
         # The primary is lost and the standby takes its place; no service is restarted.
         addresses = [url.rpartition("@")[2].partition("/")[0] for url in (cluster.url, standby.url)]
         both = cluster.url.replace(addresses[0], ",".join(addresses)) + "?target_session_attrs=primary"
@@ -314,7 +458,39 @@ def test_a_standby_answers_and_refuses_changes_until_later(cluster: Cluster, loa
             added = each.patch("/v1/users/2/segments", json={"add": ["B"]})
             assert added.status_code == 200
             assert each.get("/v1/users/2/segments").json()["segments"] == ["A", "B", "EVERYBODY"]
+        # Now it tells by itself, from where it stopped.
+        later: list[str] = []
+
+        def told_all() -> bool:
+            nonlocal link
+            response = client.get(link)
+            later.extend(line for line in response.text.splitlines() if line.startswith("2;B;"))
+            link = response.headers["link"].split(">")[0].removeprefix("<")
+            return len(later) >= 3
+
+        wait_until(told_all)
+        assert [line.split(";")[2] for line in later] == ["add", "remove", "add"]
     cluster.start()
+
+
+def follows_what_the_primary_told(
+    primary: Database, standby: Standby, cluster: Cluster, client: httpx.Client
+) -> str:
+    """On a standby changes are settled up to what the primary told last; the link from there on."""
+    since = primary.value("select settled_until()")
+    primary.rows("select change_user_segments(11, '{A}')")
+    wait_until(lambda: primary.value("select settled_until() > max(since) from user_overrides(11)"))
+    told = primary.value("select segmentation.told_until()")
+    primary.rows("select change_user_segments(12, '{A}')")
+    standby.has_all_of(cluster)
+    here = Database(standby.url)
+    assert here.value("select settled_until()") == told
+    here.connection.close()
+    path = f"/v1/changes?from={since.astimezone(UTC).isoformat().replace('+00:00', 'Z')}"
+    for _ in range(2):
+        response = client.get(path)
+        assert [line.split(";")[0] for line in response.text.splitlines() if ";A;" in line] == ["11"]
+    return response.headers["link"].split(">")[0].removeprefix("<")
 
 
 def lag(client: httpx.Client) -> float:
