@@ -24,7 +24,12 @@ from service.urls import for_asyncpg
 
 log = logging.getLogger(__name__)
 
-READY = "select missing, parts from segmentation.http_service_status($1)"
+# What is out of order and yet not missing concerns a part of the users, such as those of one shard.
+READY = """
+    select s.missing, s.parts, exists (
+      select from json_array_elements(s.parts) as p (part) where p.part ->> 'ok' = 'false'
+    )
+    from segmentation.http_service_status($1) as s"""
 SERVICE_METRICS = "select metric, help, value from segmentation.service_metrics()"
 EXAMPLE = """\
 litestar_requests_total{app_name="segmentation",method="GET",path="/v1/users/{user_id}/segments",status_code="200"} 42.0
@@ -56,17 +61,18 @@ async def get_live() -> Json[Live]:
 async def get_ready(state: State) -> Json[Ready]:
     """Is everything in place?
 
-    The database answers, migrations are applied, rollouts deal as ever, the sweep ran lately.
+    The database answers, migrations are applied, rollouts deal as ever, the sweep ran lately. Of a router, `degraded` says
+    that a shard is not in order: `parts` names it, and the users of all others are served.
     """
     database: Database = state.database
     try:
-        ((missing, parts),) = await database.fetch("keys", READY, NEEDED)
+        ((missing, parts, is_degraded),) = await database.fetch("keys", READY, NEEDED)
     except (Problem, asyncpg.PostgresError, *CONNECTION_LOST) as error:
         part = _away(error)
         raise Problem("not_ready", f"Not in order: {part['item']}.", parts=[part]) from None
     if missing:
         raise Problem("not_ready", f"Not in order: {missing}.", parts=msgspec.Raw(parts.encode()))
-    return Json(f'{{"status":"ready","parts":{parts}}}')
+    return Json(f'{{"status":"{"degraded" if is_degraded else "ready"}","parts":{parts}}}')
 
 
 def _away(error: Exception) -> dict[str, Any]:

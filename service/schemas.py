@@ -399,9 +399,9 @@ class Part(Answer):
 
 
 class Ready(Answer):
-    """Everything is in place."""
+    """Everything is in place; degraded: but for a shard."""
 
-    status: Literal["ready"]
+    status: Literal["ready", "degraded"]
     parts: list[Part]
 
 

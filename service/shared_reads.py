@@ -133,6 +133,12 @@ async def _answer(connection: Connection, asked: Waiting) -> None:
     SHARED_READ_CALLS.inc()
     SHARED_READS.inc(sum(map(len, asked.values())))
     for user_id, text in zip(user_ids, texts, strict=True):
+        if text is None:
+            # Only a router leaves an answer out: the user's shard is away, and the others are there.
+            _fail(
+                {user_id: asked[user_id]},
+                Problem("database_unavailable", "This user's shard does not answer."),
+            )
         for future in _unsettled([asked[user_id]]):
             future.set_result(text)
 

@@ -37,7 +37,8 @@ declare
   told_detail text := regexp_replace(detail, '^Remote detail: ', '');
   told_hint text := regexp_replace(hint, '^Remote hint: ', '');
 begin
-  if state = 'XX000' and told_message ~* '^pl/proxy' then
+  -- FATAL ends a session of the shard: it stops, starts, or takes no more of them.
+  if message ~ ' REMOTE (FATAL|PANIC): ' or (state = 'XX000' and told_message ~* '^pl/proxy') then
     raise exception 'a shard does not answer'
       using errcode = 'connection_failure', hint = 'The users of other shards are served. Try again in a moment.';
   -- PostgreSQL shows a DETAIL or HINT that is given as empty.

@@ -174,7 +174,8 @@ begin
   end if;
   answers := segmentation.http_user_segments_each(http_users_segments.user_ids);
   if array_position(answers, null) is not null then
-    perform segmentation.raise_as_told('XX000', 'PL/Proxy', '', '');
+    raise exception 'a shard does not answer'
+      using errcode = 'connection_failure', hint = 'Ask for fewer users, or try again in a moment.';
   end if;
   return '{"users":[' || coalesce(array_to_string(answers, ','), '') || ']}';
 end

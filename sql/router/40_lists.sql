@@ -258,7 +258,7 @@ begin
             raise;
           end if;
           perform pg_sleep(random() * 0.2);
-        when sqlclient_unable_to_establish_sqlconnection or connection_exception or connection_failure then
+        when connection_exception or admin_shutdown or crash_shutdown or cannot_connect_now then
           perform segmentation.raise_as_told('XX000', 'PL/Proxy', '', '');
       end;
     end loop;

@@ -131,9 +131,9 @@ begin
 end
 $$;
 
--- The least of all; a shard that does not have the whole catalog yet cannot tell what follows from it. Then it is what
--- was told last. Our own is asked first, and the version after it: a change of the catalog that is not seen in our own
--- is committed, and so in the version.
+-- The least of all. A shard that does not have the whole catalog yet cannot tell what follows from it, and one that is
+-- away cannot tell anything: then it is what was told last. Our own is asked first, and the version after it: a change of
+-- the catalog that is not seen in our own is committed, and so in the version.
 create or replace function segmentation.settled_until () returns timestamptz
   language plpgsql
   security definer
@@ -150,9 +150,13 @@ begin
   end if;
   moment := segmentation.here_settled_until();
   known := (select v.version from segmentation.catalog_version as v);
-  select least(moment, min(s.settled_until)) into moment
-  from segmentation.remote_settled_here() as s
-  having bool_and(s.catalog_version is not distinct from known or s.catalog_version > known);
+  begin
+    select least(moment, min(s.settled_until)) into moment
+    from segmentation.remote_settled_here() as s
+    having bool_and(s.catalog_version is not distinct from known or s.catalog_version > known);
+  exception
+    when connection_failure then moment := null;
+  end;
   moment := greatest(moment, told);
   if moment <> told then
     perform setval('segmentation.told_everywhere', segmentation.microseconds(moment));

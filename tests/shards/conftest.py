@@ -91,6 +91,7 @@ class Shards:
     def away(self, name: str) -> Iterator[None]:
         """Stop a server for a while; in the end it has all changes of the catalog again."""
         self._does("stop", name)
+        self.sessions.pop(name, None)
         try:
             yield
         finally:
@@ -100,7 +101,7 @@ class Shards:
     def set_clock(self, moment: datetime | None) -> None:
         """Stop the clocks of all at a moment, or let them run again."""
         for name, url in self.urls.items():
-            if name not in self.sessions or self.sessions[name].broken:
+            if name not in self.sessions:
                 self.sessions[name] = psycopg.connect(url, autocommit=True)
             self.sessions[name].execute("update segmentation_test.clock set moment = %s", [moment])
 

@@ -1,0 +1,91 @@
+"""A shard that is away concerns its own users and nobody else; what is about all users is refused as a whole."""
+
+from collections.abc import Callable, Iterator
+
+import httpx
+import psycopg
+import pytest
+
+from tests.conftest import Database
+from tests.launcher import Server
+from tests.shards.conftest import Shards
+
+
+@pytest.fixture
+def http(shards: Shards, router: Database, run_server: Callable[..., Server]) -> Iterator[httpx.Client]:
+    """A client of a service on the router, with an admin's key."""
+    server = run_server(DATABASE_URL=shards.urls["router"])
+    key = router.value("select create_api_key('admin-of-shards', 'admin')")
+    with httpx.Client(base_url=server.url, headers={"Authorization": f"Bearer {key}"}, timeout=20) as client:
+        yield client
+
+
+def users_of(router: Database, shard: str, number: int = 3) -> list[int]:
+    """Some users whose slots a shard has."""
+    return router.column(
+        "select u from generate_series(1, 1000) as u, segmentation.slots as s"
+        " where s.slot = segmentation.slot_of(u) and s.shard = %s order by u limit %s",
+        shard,
+        number,
+    )
+
+
+def test_a_shard_that_is_away_concerns_its_own_users_only(
+    shards: Shards, router: Database, http: httpx.Client
+) -> None:
+    there, away = users_of(router, "s0"), users_of(router, "s1")
+    router.rows("select create_segment('A', 100)")
+    router.rows("select * from users_segments(%s)", there + away)
+    with shards.away("s1"):
+        for user in there:
+            assert http.get(f"/v1/users/{user}/segments").json()["segments"] == ["A"]
+            assert http.get(f"/v1/users/{user}/history").status_code == 200
+            assert http.patch(f"/v1/users/{user}/segments", json={"remove": ["A"]}).json()["removed"] == ["A"]
+        for user in away:
+            for answer in (
+                http.get(f"/v1/users/{user}/segments"),
+                http.get(f"/v1/users/{user}/history"),
+                http.patch(f"/v1/users/{user}/segments", json={"remove": ["A"]}),
+            ):
+                assert (answer.status_code, answer.json()["code"]) == (503, "database_unavailable"), (
+                    answer.text
+                )
+                assert answer.headers["retry-after"] == "1"
+        for path in (
+            "/v1/segments/A/stats",
+            "/v1/segments/A/members",
+            "/v1/segments/A/growth?step=P1D",
+            "/v1/ending-soon?within=P1D",
+        ):
+            assert http.get(path).status_code == 503, path
+        assert http.post("/v1/users/segments", json={"user_ids": there + away}).status_code == 503
+        assert http.post("/v1/users/segments", json={"user_ids": there}).status_code == 200
+        # Segments go on, and the shard follows when it is back.
+        assert http.put("/v1/segments/A/rollout", json={"percent": 0}).status_code == 200
+    assert http.get(f"/v1/users/{away[0]}/segments").json()["segments"] == []
+
+
+def test_health_is_degraded_and_names_the_shard(shards: Shards, router: Database, http: httpx.Client) -> None:
+    router.rows("call sweep()")
+    for name in ("s0", "s1"):
+        Database(shards.urls[name]).rows("call sweep()")
+    ready = http.get("/health/ready")
+    assert (ready.status_code, ready.json()["status"]) == (200, "ready"), ready.text
+    with shards.away("s1"):
+        degraded = http.get("/health/ready")
+        assert (degraded.status_code, degraded.json()["status"]) == (200, "degraded"), degraded.text
+        wrong = [part for part in degraded.json()["parts"] if not part["ok"]]
+        assert [(part["item"], part["value"]) for part in wrong] == [("shard s1", "does not answer")]
+        assert "segmentation_shards_away 1.0" in http.get("/metrics").text
+        # A service that starts now serves the others.
+        Server(shards.urls["router"]).kill()
+    assert http.get("/health/ready").json()["status"] == "ready"
+
+
+def test_upkeep_leaves_out_a_shard_that_is_away(shards: Shards, router: Database) -> None:
+    with shards.away("s1"):
+        router.rows("select expire_memberships()")
+        router.rows("select ensure_history_partitions()")
+        router.rows("call sweep()")
+        with pytest.raises(psycopg.errors.ConnectionFailure):
+            router.rows("select drop_history_before('2020-01')")

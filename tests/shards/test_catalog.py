@@ -1,0 +1,79 @@
+"""Segments, rollouts and layers are changed on the router, and are the same on every shard when that is answered."""
+
+from collections.abc import Callable
+
+from tests.conftest import Database
+from tests.expect import wait_until
+from tests.shards.conftest import Shards
+
+CATALOG = """
+    select 'segment' as what, to_jsonb(s) - 'swept' as said from segmentation.segments as s
+    union all
+    select 'layer', to_jsonb(l) from segmentation.layers as l
+    union all
+    select 'rollout', to_jsonb(r) from segmentation.rollouts as r
+    union all
+    select 'cells', to_jsonb(c) from segmentation.layer_cells as c
+    union all
+    select 'history', to_jsonb(h) from segmentation.segment_history as h
+    order by 1, 2
+"""
+
+
+def test_the_catalog_is_the_same_on_all(session: Callable[[str], Database], router: Database) -> None:
+    router.rows("select create_layer('L')")
+    router.rows("select create_segment('A', 20, layer => 'L')")
+    router.rows("select create_segment('B', 50, 'said', layer => 'L')")
+    router.rows("select create_segment('C', 33.3)")
+    router.rows("select set_rollout('B', 30)")
+    router.rows("select set_rollout('C', 60, now() + interval '1 day')")
+    router.rows("select update_segment('C', 'more')")
+    router.rows("select delete_segment('A')")
+    assert len(router.rows(CATALOG)) > 12
+    for name in ("s0", "s1"):
+        assert session(name).rows(CATALOG) == router.rows(CATALOG)
+
+
+def test_no_read_after_the_answer_is_stale(router: Database) -> None:
+    router.rows("select create_segment('A')")
+    for percent in (100, 0) * 20:
+        router.rows("select set_rollout('A', %s)", percent)
+        wanted = ["A"] if percent else []
+        assert (
+            router.column("select segments from users_segments(array(select generate_series(1, 20)))")
+            == [wanted] * 20
+        )
+
+
+def test_a_shard_that_does_not_have_the_catalog_yet_is_named_and_holds_up_what_is_settled(
+    shards: Shards, session: Callable[[str], Database], router: Database
+) -> None:
+    router.rows("select create_segment('A')")
+    shard = session("s1")
+    shard.rows("alter subscription segmentation_s1 disable")
+    try:
+        slot = "select active from pg_replication_slots where slot_name = 'segmentation_s1'"
+        wait_until(lambda: not router.value(slot))
+        settled = router.value("select settled_until()")
+        router.rows("select set_rollout('A', 100)")
+        assert router.value("select settled_until()") == settled
+        behind = [
+            row for row in router.rows("select * from service_status()") if row.item == "shard s1: catalog"
+        ]
+        assert [row.value for row in behind] == ["1 changes behind"]
+    finally:
+        shard.rows("alter subscription segmentation_s1 enable")
+        shards.wait_for_catalog()
+    wait_until(lambda: router.value("select settled_until()") > settled)
+
+
+def test_each_change_of_the_catalog_is_counted_once(router: Database) -> None:
+    version = "select version from segmentation.catalog_version"
+    before = router.value(version)
+    router.rows("select create_segment('A', 10)")
+    assert router.value(version) == before + 1
+    router.rows("select change_user_segments(1, '{A}')")
+    router.rows("call sweep()")
+    assert router.value(version) == before + 1
+    router.rows("select delete_segment('A')")
+    assert router.value(version) == before + 2
