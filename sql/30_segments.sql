@@ -228,7 +228,7 @@ begin
       using
         errcode = 'no_data_found',
         detail = json_build_object('segment', slug),
-        hint = 'List the segments: select * from list_segments(); or GET /v1/segments.';
+        hint = 'List the segments: select * from list_segments(); GET /v1/segments; python -m service segments list.';
   end if;
   return found_id;
 end

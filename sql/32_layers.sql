@@ -47,7 +47,7 @@ begin
       using
         errcode = 'no_data_found',
         detail = json_build_object('layer', slug),
-        hint = 'List the layers: select * from list_layers(); or GET /v1/layers.';
+        hint = 'List the layers: select * from list_layers(); GET /v1/layers; python -m service layers list.';
   end if;
   return found_id;
 end

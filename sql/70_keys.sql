@@ -133,7 +133,7 @@ begin
       using
         errcode = 'no_data_found',
         detail = json_build_object('name', revoke_api_key.name),
-        hint = 'List the keys: select * from list_api_keys();';
+        hint = 'List the keys: select * from list_api_keys(); or python -m service keys list.';
   end if;
 end
 $$;
