@@ -1,12 +1,15 @@
 .DEFAULT_GOAL := help
 .SILENT:
-.PHONY: help run stop psql cli test lint format bench lock clean
+.PHONY: help run shards stop psql cli test lint format bench lock clean
 
 help: ## Show what there is
 	awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
 
 run: ## Install, migrate, and serve on PORT (8080) of HOST; DATABASE_URL=… for a database of your own
 	.dev/run
+
+shards: ## The same on a router with N shards (2), each a PostgreSQL of its own
+	.dev/shards $(N)
 
 stop: ## Stop the service and PostgreSQL; the data stays
 	.dev/stop

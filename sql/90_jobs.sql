@@ -68,7 +68,9 @@ begin
     end if;
   end loop;
   perform set_config('role', caller, true);
-  return 'pg_cron runs 4 jobs: sweep each minute, purge each ten minutes, partitions and its own log each day.';
+  return format(
+    'pg_cron runs %s jobs: sweep each minute, purge each ten minutes, partitions and its own log each day.',
+    cardinality(names));
 end
 $$;
 

@@ -5,6 +5,7 @@ import sys
 import click
 
 from service.migrate import MigrationError, migrate
+from service.migrate.shards import ShardsError, add_shards
 from service.settings import SettingsError, read_settings
 
 
@@ -20,11 +21,26 @@ from service.settings import SettingsError, read_settings
     type=click.Choice(["router", "shard"]),
     help="Make it the router of several databases, or a shard of one; it stays what it is.",
 )
-def main(existing: bool, wait: float, kind: str | None) -> None:
+@click.option(
+    "shards",
+    "--shard",
+    multiple=True,
+    metavar="NAME=URL",
+    help="Before it, migrate this database as a shard, and put it behind the router; once for each.",
+)
+def main(existing: bool, wait: float, kind: str | None, shards: tuple[str, ...]) -> None:
     """Bring the database DATABASE_URL up to date; run again, it changes nothing. The login must be allowed to create roles."""
+    urls = dict(shard.split("=", 1) for shard in shards)
     try:
-        migrate(read_settings().database_url, print, patience=wait, existing=existing, kind=kind)
-    except (SettingsError, MigrationError) as failure:
+        url = read_settings().database_url
+        # A router calls what its shards have, so they come first.
+        for name, shard_url in urls.items():
+            print(f"shard {name}:")
+            migrate(shard_url, print, patience=wait, existing=existing, kind="shard")
+        migrate(url, print, patience=wait, existing=existing, kind=kind)
+        if urls:
+            add_shards(url, urls, print)
+    except (SettingsError, MigrationError, ShardsError) as failure:
         sys.exit(f"error: {failure}")
 
 

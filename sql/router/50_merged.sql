@@ -132,8 +132,8 @@ end
 $$;
 
 -- The least of all. A shard that does not have the whole catalog yet cannot tell what follows from it, and one that is
--- away cannot tell anything: then it is what was told last. Our own is asked first, and the version after it: a change of
--- the catalog that is not seen in our own is committed, and so in the version.
+-- away cannot tell anything: then it is what was told last. Our own is asked first, and the version after it: a change
+-- of the catalog that is not seen in our own is committed, and so in the version.
 create or replace function segmentation.settled_until () returns timestamptz
   language plpgsql
   security definer
