@@ -48,53 +48,39 @@ AUTHENTICATE = """
     select name, role, extract(epoch from least(expires_at, now + interval '1 day') - now)::float8
     from segmentation.clock() as now, segmentation.authenticate_api_key($1)"""
 
-
-# The settings of a connection that differ from those asked for. A pooler in between may drop them, the role too: then a
-# reader's key could do whatever the login may.
-NOT_AS_ASKED = """
-    select a.name, a.value
-    from rows from (
-      pg_catalog.unnest($1::pg_catalog.text[]), pg_catalog.unnest($2::pg_catalog.text[])
-    ) as a (name, value)
-    cross join lateral (select pg_catalog.current_setting(a.name) as setting) as s
-    where case
-      when a.name = 'role' then current_user <> case a.value when 'none' then session_user::pg_catalog.text else a.value end
-      when a.name ~ 'timeout$' then s.setting::pg_catalog.interval <> (a.value || 'ms')::pg_catalog.interval
-      else s.setting <> a.value
-    end
-"""
+# What is asked for on every connection, and what the server says that it is.
 ASKED = (
-    "role",
-    "search_path",
-    "timezone",
-    "jit",
-    "statement_timeout",
-    "lock_timeout",
-    "idle_in_transaction_session_timeout",
+    *("role", "search_path", "timezone", "jit"),
+    *("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"),
 )
+SETTINGS = """
+    select pg_catalog.lower(name), setting from pg_catalog.pg_settings where pg_catalog.lower(name) = any ($1)
+    union all
+    select 'role', pg_catalog.current_setting('role')"""
 OPEN_LINK = "select actor, role, period, user_id from segmentation.open_report_link($1)"
 
 
 class NotAsAsked(asyncpg.PostgresError):
     """A connection does not have the role or a setting that was asked for, so nothing is done on it."""
 
-    def __init__(self, wrong: list[asyncpg.Record]) -> None:
-        asked = ", ".join(f"{name}={value}" for name, value in wrong)
-        super().__init__(f"the connection is not as it was asked to be: {asked}")
-        self.hint = (
-            "A pooler such as PgBouncer drops that: let DATABASE_URL lead to PostgreSQL itself, as the service pools its"
-            " connections."
-        )
+    hint = (
+        "A pooler such as PgBouncer drops that: let DATABASE_URL lead to PostgreSQL itself, as the service pools its"
+        " connections."
+    )
 
 
 async def connect(*arguments: Any, **asked: Any) -> Connection:
-    """Make a connection, and refuse it unless the server says that it has the role and settings asked for."""
+    """Make a connection, and refuse it unless it has the role and settings asked for.
+
+    A pooler in between may drop them, the role too: then a reader's key could do whatever the login may.
+    """
     connection: Connection = await asyncpg.connect(*arguments, **asked)
     try:
         settings = asked["server_settings"]
-        wrong = await connection.fetch(NOT_AS_ASKED, ASKED, [settings[name] for name in ASKED])
+        told = await connection.fetch(SETTINGS, ASKED)
+        wrong = [f"{name}={settings[name]}" for name, setting in told if setting != settings[name]]
         if wrong:
-            raise NotAsAsked(wrong)
+            raise NotAsAsked(f"the connection is not as it was asked to be: {', '.join(wrong)}")
     except BaseException:
         connection.terminate()
         raise

@@ -34,7 +34,10 @@ class Lines(logging.Formatter):
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object per line, for machines."""
+    """One JSON object per line, for machines.
+
+    By hand: it takes as many lines to have Litestar and structlog format what granian and asyncpg log as well.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         event = {

@@ -39,6 +39,7 @@ STATUS_OF_SQLSTATE = [
     ("25006", 503, "read_only"),
     ("25P03", 503, "database_unavailable"),
     ("53300", 503, "database_unavailable"),
+    ("53100", 503, "disk_full"),
     ("57P01", 503, "database_unavailable"),
     ("57P03", 503, "database_unavailable"),
     ("08006", 503, "database_unavailable"),
