@@ -393,13 +393,15 @@ begin
     -- What a step that has begun holds is settled.
     continue when not turn.takes and dealt is not null and segmentation.bucket_count(dealt) = step.threshold
       and step.starts_at <= greatest(deal_steps.moment, step.decided_at);
-    select
-      '{[0,100000)}'::int4multirange
-        - coalesce(range_agg(o.buckets) filter (where o.starts_at < step.ends_at), '{}'),
-      '{[0,100000)}'::int4multirange - coalesce(range_agg(o.buckets), '{}')
-    into free, lasting
-    from segmentation.rollouts as o
-    where o.layer_id = step.layer_id and o.segment_id <> step.segment_id and o.ends_at > step.starts_at;
+    if turn.takes or dealt is not null then
+      select
+        '{[0,100000)}'::int4multirange
+          - coalesce(range_agg(o.buckets) filter (where o.starts_at < step.ends_at), '{}'),
+        '{[0,100000)}'::int4multirange - coalesce(range_agg(o.buckets), '{}')
+      into free, lasting
+      from segmentation.rollouts as o
+      where o.layer_id = step.layer_id and o.segment_id <> step.segment_id and o.ends_at > step.starts_at;
+    end if;
     if not turn.takes then
       held := coalesce((
         select r.buckets
