@@ -2,6 +2,12 @@
 --
 -- A row of users says since when an id is known, no more: users themselves live elsewhere. Whoever changes a
 -- user's overrides holds the user's row (lock_users).
+--
+-- Lists of users are joined with tables whose statistics may be old: they know nothing of the rows that another list
+-- made a moment ago. Where the planner expects one row, it compares each with each. So it is not told which segment is
+-- asked for: the segment's id comes from outside of a LATERAL subquery that OFFSET 0 keeps apart (an optimization
+-- fence), and the planner expects as many rows as segments have on average. Where a table was analyzed while it was
+-- empty, empty_when_analyzed says so, and long lists are merged.
 
 create or replace function segmentation.register_users (
   user_ids bigint[]
@@ -24,6 +30,18 @@ $$;
 
 comment on function segmentation.register_users(bigint[]) is
   'Make users known: rollouts hold them from now on. Known ones stay as they are. Example: select register_users(array[1000, 1002]);';
+
+-- Whether the statistics say that there are users or overrides nowhere in the tables' files, while the files are there.
+create or replace function segmentation.empty_when_analyzed ()
+  returns boolean
+  language sql
+  stable
+  set search_path = pg_catalog, pg_temp
+as $$
+  select bool_or(c.reltuples between 0 and c.relpages - 1)
+  from pg_catalog.pg_class as c
+  where c.oid in ('segmentation.users'::regclass, 'segmentation.memberships'::regclass)
+$$;
 
 -- The ids of a list in ascending order. PostgreSQL inlines it; that the ids come sorted is what lets it join them with
 -- an index by merging.

@@ -149,12 +149,16 @@ declare
 begin
   select max(locked.decided_at) into decided_at
   from (
-    select m.decided_at
-    from segmentation.in_order(lock_overrides.user_ids) as asked (user_id)
-    join segmentation.memberships as m on m.user_id = asked.user_id
-    where m.segment_id = any (lock_overrides.segment_ids)
-    order by m.user_id, m.segment_id
-    for update of m
+    select l.decided_at
+    from unnest(lock_overrides.segment_ids) as s (segment_id)
+    cross join lateral (
+      select m.decided_at
+      from segmentation.in_order(lock_overrides.user_ids) as asked (user_id)
+      join segmentation.memberships as m on m.user_id = asked.user_id and m.segment_id = s.segment_id
+      order by m.user_id
+      offset 0
+      for update of m
+    ) as l
   ) as locked;
   now := segmentation.stamp(null);
   -- What the change must follow. All of it lies in the past, unless the clock has gone back.
@@ -169,9 +173,14 @@ begin
     (select max(r.decided_at) from segmentation.rollouts as r where r.segment_id = any (lock_overrides.segment_ids)),
     (
       select max(h.ends_at)
-      from segmentation.in_order(lock_overrides.user_ids) as asked (user_id)
-      join segmentation.membership_history as h on h.user_id = asked.user_id
-      where h.segment_id = any (lock_overrides.segment_ids) and h.ends_at > now
+      from unnest(lock_overrides.segment_ids) as s (segment_id)
+      cross join lateral (
+        select h.ends_at
+        from segmentation.in_order(lock_overrides.user_ids) as asked (user_id)
+        join segmentation.membership_history as h on h.user_id = asked.user_id and h.segment_id = s.segment_id
+        where h.ends_at > now
+        offset 0
+      ) as h
     ))
   into bound;
   return segmentation.stamp(bound);
@@ -191,12 +200,16 @@ as $$
 declare
   excluded text[];
 begin
-  select array_agg(distinct s.slug order by s.slug) into excluded
-  from segmentation.in_order(refuse_plans_for_excluded_users.user_ids) as asked (user_id)
-  join segmentation.memberships as m on m.user_id = asked.user_id
-  join segmentation.segments as s on s.segment_id = m.segment_id
-  where m.segment_id = any (refuse_plans_for_excluded_users.segment_ids)
-    and segmentation.override_state(m, refuse_plans_for_excluded_users.moment) = 'excluded';
+  select array_agg(s.slug order by s.slug) into excluded
+  from segmentation.segments as s
+  cross join lateral (
+    select m.user_id
+    from segmentation.in_order(refuse_plans_for_excluded_users.user_ids) as asked (user_id)
+    join segmentation.memberships as m on m.user_id = asked.user_id and m.segment_id = s.segment_id
+    where segmentation.override_state(m, refuse_plans_for_excluded_users.moment) = 'excluded'
+    limit 1
+  ) as first_one
+  where s.segment_id = any (refuse_plans_for_excluded_users.segment_ids);
   if excluded is not null then
     raise exception 'cannot plan a start while users are excluded from: %', array_to_string(excluded, ', ')
       using
@@ -249,7 +262,7 @@ begin
   from segmentation.in_order(enter_layers.user_ids) as asked (user_id)
   join segmentation.memberships as m on m.user_id = asked.user_id
   join segmentation.segments as s on s.segment_id = m.segment_id
-  where m.included and m.layer_id = any (layer_ids)
+  where m.included and m.layer_id = any ((select layer_ids)::integer[])
     and m.segment_id <> all (enter_layers.added || enter_layers.removed)
     and m.ends_at > enter_layers.moment and s.deleted_at > enter_layers.moment;
   if assigned.users > 0 and cardinality(enter_layers.user_ids) = 1 then
@@ -268,11 +281,16 @@ begin
           'users', assigned.users, 'user_ids', assigned.user_ids),
         hint = 'Leave these users out, or remove them from the other segments first; user_ids names ten at most.';
   end if;
-  delete from segmentation.memberships as m
-  using segmentation.in_order(enter_layers.user_ids) as asked (user_id), segmentation.segments as s
-  where m.user_id = asked.user_id and s.segment_id = m.segment_id
-    and m.included and m.layer_id = any (layer_ids) and m.segment_id <> all (enter_layers.added)
-    and (m.ends_at <= enter_layers.moment or s.deleted_at <= enter_layers.moment);
+  delete from segmentation.memberships as d
+  where d.ctid = any (array(
+    select m.ctid
+    from segmentation.in_order(enter_layers.user_ids) as asked (user_id)
+    join segmentation.memberships as m on m.user_id = asked.user_id
+    join segmentation.segments as s on s.segment_id = m.segment_id
+    where m.included and m.layer_id = any ((select layer_ids)::integer[])
+      and m.segment_id <> all (enter_layers.added)
+      and (m.ends_at <= enter_layers.moment or s.deleted_at <= enter_layers.moment)
+  ));
 end
 $$;
 
@@ -295,7 +313,7 @@ as $$
 declare
   moment timestamptz;
   new_start timestamptz;
-  new_end timestamptz := coalesce(change_overrides.expires_at, 'infinity');
+  new_end timestamptz;
   new_actor text;
   new_reason text;
   new_end_actor text;
@@ -309,16 +327,10 @@ declare
   thresholds integer[];
   dealt int4multirange[];
   adding boolean;
-  asked record;
 begin
   perform segmentation.set_actor(change_overrides.actor, change_overrides.reason);
   new_actor := segmentation.actor();
   new_reason := segmentation.actor_reason();
-  -- Who set the end and why: nobody, where there is none.
-  if new_end < 'infinity' then
-    new_end_actor := new_actor;
-    new_end_reason := new_reason;
-  end if;
   select
     array_agg(s.layer_id order by a.position),
     array_agg(a.segment_id) filter (where a.wanted), array_agg(a.segment_id) filter (where not a.wanted)
@@ -330,9 +342,8 @@ begin
     union
     select s.segment_id from segmentation.segments as s where s.layer_id = any (layer_ids) and not s.swept));
   perform set_config('segmentation.moment', segmentation.rfc3339(moment), true);
-  new_start := coalesce(change_overrides.starts_at, moment);
   perform segmentation.require_period(change_overrides.starts_at, change_overrides.expires_at, moment);
-  if new_start > moment then
+  if change_overrides.starts_at > moment then
     perform segmentation.refuse_plans_for_excluded_users(change_overrides.user_ids, added, moment);
   end if;
   perform segmentation.enter_layers(change_overrides.user_ids, added, coalesce(removed, '{}'), moment);
@@ -352,103 +363,96 @@ begin
 
   foreach adding in array array[false, true] loop
     continue when adding <> all (change_overrides.wanted);
-    -- Where there is an override: what becomes of it.
+    -- An exclusion lasts from now until the user is added again.
+    new_start := case when adding then coalesce(change_overrides.starts_at, moment) else moment end;
+    new_end := case when adding then coalesce(change_overrides.expires_at, 'infinity') else 'infinity' end;
+    -- Who set the end and why: nobody, where there is none.
+    new_end_actor := case when new_end < 'infinity' then new_actor end;
+    new_end_reason := case when new_end < 'infinity' then new_reason end;
     return query
     with found as (
       select
-        m.user_id, m.segment_id, a.wanted,
-        segmentation.override_state(m, moment) as state,
-        m.starts_at = new_start as same_start,
-        m.ends_at = new_end as same_end,
-        coalesce(segmentation.holds(a.buckets, a.threshold, segmentation.bucket(m.user_id, a.salt)), false)
+        o.user_id, a.segment_id, a.layer_id, o.place,
+        segmentation.override_state(o.override, moment) as state,
+        (o.override).starts_at = new_start as same_start,
+        (o.override).ends_at = new_end as same_end,
+        not adding
+          and coalesce(segmentation.holds(a.buckets, a.threshold, segmentation.bucket(o.user_id, a.salt)), false)
           and not exists (
             select
             from segmentation.memberships as e
-            where e.user_id = m.user_id and e.layer_id = a.layer_id and e.included
+            where e.user_id = o.user_id and e.layer_id = a.layer_id and e.included
               and e.segment_id <> a.segment_id and e.segment_id = any (staying)
               and segmentation.in_force(e.starts_at, e.ends_at, moment)
           ) as rolled_out
-      from segmentation.in_order(change_overrides.user_ids) as asked_user (user_id)
-      join segmentation.memberships as m on m.user_id = asked_user.user_id
-      join unnest(change_overrides.segment_ids, change_overrides.wanted, layer_ids, salts, thresholds, dealt)
-        as a (segment_id, wanted, layer_id, salt, threshold, buckets) on a.segment_id = m.segment_id
-      where m.segment_id = any (case when adding then added else removed end)
+      from unnest(change_overrides.segment_ids, change_overrides.wanted, layer_ids, salts, thresholds, dealt)
+        as a (segment_id, wanted, layer_id, salt, threshold, buckets)
+      cross join lateral (
+        select asked.user_id, m.ctid as place, m as override
+        from segmentation.in_order(change_overrides.user_ids) as asked (user_id)
+        left join segmentation.memberships as m on m.user_id = asked.user_id and m.segment_id = a.segment_id
+        offset 0
+      ) as o
+      where a.wanted = adding
     ),
     decided as materialized (
       select
-        f.user_id, f.segment_id, f.wanted, f.rolled_out,
-        -- An assignment that goes on keeps its start, and who began it and why.
-        f.wanted and f.state = 'assigned' as goes_on,
+        f.user_id, f.segment_id, f.layer_id, f.place, f.rolled_out,
+        f.state = 'assigned' as is_assigned,
         segmentation.override_change(
-          f.wanted, f.state, f.rolled_out, new_start > moment, f.same_start, f.same_end) as change
+          adding, f.state, f.rolled_out, new_start > moment, f.same_start, f.same_end) as change
       from found as f
     ),
+    -- Rows that change are found by their place (ctid). They are locked, so none of them moves.
     ended as (
       delete from segmentation.memberships as m
-      using decided as d
-      where d.change = 'removed' and not d.rolled_out
-        and m.user_id = d.user_id and m.segment_id = d.segment_id
+      where m.ctid = any (array(
+        select d.place
+        from decided as d
+        where d.change = 'removed' and not d.rolled_out
+      ))
+    ),
+    -- An assignment that goes on keeps its start, and who began it and why.
+    going_on as (
+      update segmentation.memberships as m
+      set ends_at = new_end, end_actor = new_end_actor, end_reason = new_end_reason, decided_at = moment
+      where m.ctid = any (array(
+        select d.place
+        from decided as d
+        where d.change = 'rescheduled' and d.is_assigned
+      ))
     ),
     replaced as (
       update segmentation.memberships as m
       set
-        included = d.wanted,
-        starts_at = case when d.goes_on then m.starts_at when d.wanted then new_start else moment end,
-        ends_at = case when d.wanted then new_end else 'infinity' end,
-        actor = case when d.goes_on then m.actor else new_actor end,
-        reason = case when d.goes_on then m.reason else new_reason end,
-        end_actor = case when d.wanted then new_end_actor end,
-        end_reason = case when d.wanted then new_end_reason end,
+        included = adding,
+        starts_at = new_start,
+        ends_at = new_end,
+        actor = new_actor,
+        reason = new_reason,
+        end_actor = new_end_actor,
+        end_reason = new_end_reason,
         decided_at = moment
-      from decided as d
-      where (d.change in ('added', 'rescheduled') or (d.change = 'removed' and d.rolled_out))
-        and m.user_id = d.user_id and m.segment_id = d.segment_id
-    )
-    select d.segment_id, d.change, count(*)
-    from decided as d
-    group by d.segment_id, d.change;
-
-    -- Where there is none: an assignment begins, or the exclusion of a user whom the rollout holds.
-    for asked in
-      select a.*
-      from unnest(change_overrides.segment_ids, change_overrides.wanted, layer_ids, salts, thresholds, dealt)
-        as a (segment_id, wanted, layer_id, salt, threshold, buckets)
-      where a.wanted = adding and (adding or a.threshold > 0)
-    loop
+      where m.ctid = any (array(
+        select d.place
+        from decided as d
+        where d.change = 'added' or (d.change = 'rescheduled' and not d.is_assigned)
+          or (d.change = 'removed' and d.rolled_out)
+      ))
+    ),
+    begun as (
       insert into segmentation.memberships (
         user_id, segment_id, layer_id, included, starts_at, ends_at, actor, reason, end_actor, end_reason, decided_at)
       select
-        u.user_id, asked.segment_id, asked.layer_id, adding,
-        case when adding then new_start else moment end,
-        case when adding then new_end else 'infinity' end,
-        new_actor, new_reason,
-        case when adding then new_end_actor end,
-        case when adding then new_end_reason end,
-        moment
-      from segmentation.in_order(change_overrides.user_ids) as u (user_id)
-      where not exists (
-          select
-          from segmentation.memberships as m
-          where m.user_id = u.user_id and m.segment_id = asked.segment_id
-        )
-        and (
-          adding
-          or segmentation.holds(asked.buckets, asked.threshold, segmentation.bucket(u.user_id, asked.salt))
-            and not exists (
-              select
-              from segmentation.memberships as e
-              where e.user_id = u.user_id and e.layer_id = asked.layer_id and e.included
-                and e.segment_id <> asked.segment_id and e.segment_id = any (staying)
-                and segmentation.in_force(e.starts_at, e.ends_at, moment)
-            )
-        );
-      get diagnostics users = row_count;
-      if users > 0 then
-        segment_id := asked.segment_id;
-        change := case when adding then 'added' else 'removed' end;
-        return next;
-      end if;
-    end loop;
+        d.user_id, d.segment_id, d.layer_id, adding, new_start, new_end,
+        new_actor, new_reason, new_end_actor, new_end_reason, moment
+      from decided as d
+      where d.place is null and d.change <> 'unchanged'
+    )
+    select d.segment_id, d.change, count(*)
+    from decided as d
+    where d.change <> 'unchanged'
+    group by d.segment_id, d.change;
   end loop;
   perform segmentation.unset_actor();
 exception

@@ -141,17 +141,15 @@ begin
     -- Judged once more: somebody else may have been quicker.
     with decided as materialized (
       select
-        c.user_id,
+        c.user_id, m.ctid as place,
         segmentation.list_change(c.is_listed, m, own_actor, replace_assignments.expires_at, moment) as change
       from unnest(concerned, are_listed) as c (user_id, is_listed)
       left join segmentation.memberships as m
-        on m.user_id = c.user_id and m.segment_id = replace_assignments.segment_id
+        on m.user_id = c.user_id and m.segment_id = (select replace_assignments.segment_id)
     ),
     ended as (
       delete from segmentation.memberships as m
-      using decided as d
-      where d.change = 'removed'
-        and m.user_id = d.user_id and m.segment_id = replace_assignments.segment_id
+      where m.ctid = any (array(select d.place from decided as d where d.change = 'removed'))
     ),
     rescheduled_rows as (
       update segmentation.memberships as m
@@ -160,9 +158,7 @@ begin
         end_actor = segmentation.actor(),
         end_reason = segmentation.actor_reason(),
         decided_at = moment
-      from decided as d
-      where d.change = 'rescheduled'
-        and m.user_id = d.user_id and m.segment_id = replace_assignments.segment_id
+      where m.ctid = any (array(select d.place from decided as d where d.change = 'rescheduled'))
     )
     select
       count(*) filter (where d.change = 'removed'),
@@ -254,7 +250,8 @@ create or replace function segmentation.change_segment_members (
   set work_mem = '128MB'
   set plan_cache_mode = force_custom_plan
   set enable_hashjoin = off
-  set enable_hashagg = off
+  -- Given back at the end, where it is changed below.
+  set enable_nestloop = on
 as $$
 declare
   is_replacing boolean := change_segment_members.operation = 'replace';
@@ -273,6 +270,9 @@ begin
   end if;
   perform segmentation.lock_slugs(array[change_segment_members.slug]);
   segment_id := segmentation.segment_id_of(change_segment_members.slug);
+  if segmentation.empty_when_analyzed() then
+    perform set_config('enable_nestloop', 'off', true);
+  end if;
   listed := array(select distinct unnest(change_segment_members.user_ids) as user_id order by user_id);
   begin
     if is_replacing then

@@ -239,12 +239,17 @@ as $$
       when 'expired' then (override).end_reason
       else d.reason
     end
-  from segmentation.segments as s
-  left join segmentation.segment_history as d
-    on d.segment_id = s.segment_id and d.operation = 'delete'
+  from (
+    select s.deleted_at, d.actor, d.reason
+    from segmentation.segments as s
+    left join segmentation.segment_history as d
+      on d.segment_id = s.segment_id and d.operation = 'delete'
+    where s.segment_id = (override).segment_id
+    offset 0
+  ) as d
   cross join lateral (
     select least(
-      (override).ends_at, s.deleted_at, next_start,
+      (override).ends_at, d.deleted_at, next_start,
       -- Where the clock has gone back since: right after the override began.
       greatest(
         moment,
@@ -255,12 +260,12 @@ as $$
   ) as e (ended_at)
   cross join lateral (
     select case
-      when e.ended_at = s.deleted_at then 'segment_deleted'
+      when e.ended_at = d.deleted_at then 'segment_deleted'
       when e.ended_at = (override).ends_at then 'expired'
       else 'removed'
     end
   ) as c (end_cause)
-  where s.segment_id = (override).segment_id and e.ended_at > (override).starts_at
+  where e.ended_at > (override).starts_at
 $$;
 
 create or replace function segmentation.memberships_after_delete () returns trigger
@@ -271,12 +276,9 @@ declare
   moment timestamptz := segmentation.moment_of_change();
   earliest timestamptz := segmentation.announce_writer();
 begin
-  perform segmentation.ensure_history_partition(month)
-  from (
-    select distinct date_trunc('month', least(o.ends_at, s.deleted_at, greatest(moment, earliest)), 'UTC')
-    from old_rows as o
-    join segmentation.segments as s on s.segment_id = o.segment_id
-  ) as m (month);
+  perform segmentation.ensure_history_of_ends(
+    array(select distinct date_trunc('month', least(o.ends_at, greatest(moment, earliest)), 'UTC') from old_rows as o),
+    array(select distinct o.segment_id from old_rows as o));
   insert into segmentation.membership_history
   select c.*
   from old_rows as o
@@ -316,22 +318,23 @@ begin
         detail = json_build_object('user_id', wrong.user_id),
         hint = 'User, segment, start and actor of an override are settled, and its end is not before now. Call change_user_segments.';
   end if;
-  perform segmentation.ensure_history_partition(month)
-  from (
-    select distinct date_trunc('month', least(o.ends_at, s.deleted_at, greatest(moment, earliest)), 'UTC')
-    from old_rows as o
-    join segmentation.segments as s on s.segment_id = o.segment_id
-    join new_rows as n on n.user_id = o.user_id and n.segment_id = o.segment_id
-    where (n.included, n.starts_at) is distinct from (o.included, o.starts_at)
-  ) as m (month);
+  perform segmentation.ensure_history_of_ends(
+    array(select distinct date_trunc('month', least(o.ends_at, greatest(moment, earliest)), 'UTC') from old_rows as o),
+    array(select distinct o.segment_id from old_rows as o));
+  -- A full join, behind a fence: PostgreSQL merges or hashes it. It plans a trigger's statement for as many rows as
+  -- were there at its first call, and an inner join of one row would compare each with each.
   insert into segmentation.membership_history
   select c.*
-  from old_rows as o
-  join new_rows as n on n.user_id = o.user_id and n.segment_id = o.segment_id
+  from (
+    select row(o.*)::segmentation.memberships as override, n.starts_at as next_start, n.decided_at
+    from old_rows as o
+    full join new_rows as n on n.user_id = o.user_id and n.segment_id = o.segment_id
+    where (n.included, n.starts_at) is distinct from (o.included, o.starts_at)
+    offset 0
+  ) as r
   cross join lateral segmentation.closed_override(
-    row(o.*)::segmentation.memberships, n.starts_at,
-    greatest(moment, case when n.starts_at <= n.decided_at then n.starts_at end), earliest) as c
-  where (n.included, n.starts_at) is distinct from (o.included, o.starts_at);
+    r.override, r.next_start,
+    greatest(moment, case when r.next_start <= r.decided_at then r.next_start end), earliest) as c;
   return null;
 end
 $$;

@@ -25,7 +25,7 @@ begin
   perform segmentation.require_rows(expire_memberships.max_rows);
   -- Materialized: a join may evaluate a subquery, and so its LIMIT, once for each row of the other side.
   with ended as materialized (
-    select e.user_id, e.segment_id
+    select e.ctid as place
     from segmentation.memberships as e
     where e.ends_at <= moment
     order by e.ends_at
@@ -33,8 +33,7 @@ begin
     for update skip locked
   )
   delete from segmentation.memberships as m
-  using ended
-  where m.user_id = ended.user_id and m.segment_id = ended.segment_id;
+  where m.ctid = any (array(select e.place from ended as e));
   get diagnostics moved = row_count;
 
   for deleted_segment in
@@ -45,7 +44,7 @@ begin
   loop
     exit when moved >= expire_memberships.max_rows;
     with ended as materialized (
-      select e.user_id, e.segment_id
+      select e.ctid as place
       from segmentation.memberships as e
       where e.segment_id = deleted_segment.segment_id
       order by e.user_id
@@ -53,8 +52,7 @@ begin
       for update skip locked
     )
     delete from segmentation.memberships as m
-    using ended
-    where m.user_id = ended.user_id and m.segment_id = ended.segment_id;
+    where m.ctid = any (array(select e.place from ended as e));
     get diagnostics moved_now = row_count;
     moved := moved + moved_now;
     update segmentation.segments as s
@@ -205,6 +203,28 @@ begin
     partition_name, month_start, month_start + interval '1 month');
   perform segmentation.guard_history_partition(('segmentation.' || partition_name)::regclass);
   return true;
+end
+$$;
+
+-- For overrides that are closed: the months in which they end, and those in which their segments were deleted. A month
+-- too many does no harm.
+create or replace function segmentation.ensure_history_of_ends (
+  months      timestamptz[],
+  segment_ids integer[]
+)
+  returns void
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform segmentation.ensure_history_partition(e.month)
+  from (
+    select unnest(ensure_history_of_ends.months)
+    union
+    select date_trunc('month', s.deleted_at, 'UTC')
+    from segmentation.segments as s
+    where s.segment_id = any (ensure_history_of_ends.segment_ids) and s.deleted_at < 'infinity'
+  ) as e (month);
 end
 $$;
 

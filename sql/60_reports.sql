@@ -250,7 +250,10 @@ as $$
       join segmentation.rollouts as r
         on r.segment_id = c.segment_id
         and segmentation.holds(r.buckets, r.threshold, segmentation.bucket(c.user_id, r.salt))
-      join segmentation.users as u on u.user_id = c.user_id and u.registered_at < r.ends_at
+      cross join lateral (
+        select k.registered_at from segmentation.users as k where k.user_id = c.user_id offset 0
+      ) as u
+      where u.registered_at < r.ends_at
     ) as p
     group by p.user_id, p.segment_id
   ) as t

@@ -14,7 +14,7 @@ CREATE SCHEMA segmentation;
 
 ALTER SCHEMA segmentation OWNER TO segmentation_owner;
 
-COMMENT ON SCHEMA segmentation IS 'Dynamic user segmentation, version 2.0.0 (99864f923fa0)';
+COMMENT ON SCHEMA segmentation IS 'Dynamic user segmentation, version 2.0.0 (e74bb32d8df1)';
 
 CREATE SCHEMA segmentation_migrations;
 
@@ -306,7 +306,7 @@ CREATE FUNCTION segmentation.change_overrides(user_ids bigint[], segment_ids int
 declare
   moment timestamptz;
   new_start timestamptz;
-  new_end timestamptz := coalesce(change_overrides.expires_at, 'infinity');
+  new_end timestamptz;
   new_actor text;
   new_reason text;
   new_end_actor text;
@@ -320,16 +320,10 @@ declare
   thresholds integer[];
   dealt int4multirange[];
   adding boolean;
-  asked record;
 begin
   perform segmentation.set_actor(change_overrides.actor, change_overrides.reason);
   new_actor := segmentation.actor();
   new_reason := segmentation.actor_reason();
-  -- Who set the end and why: nobody, where there is none.
-  if new_end < 'infinity' then
-    new_end_actor := new_actor;
-    new_end_reason := new_reason;
-  end if;
   select
     array_agg(s.layer_id order by a.position),
     array_agg(a.segment_id) filter (where a.wanted), array_agg(a.segment_id) filter (where not a.wanted)
@@ -341,9 +335,8 @@ begin
     union
     select s.segment_id from segmentation.segments as s where s.layer_id = any (layer_ids) and not s.swept));
   perform set_config('segmentation.moment', segmentation.rfc3339(moment), true);
-  new_start := coalesce(change_overrides.starts_at, moment);
   perform segmentation.require_period(change_overrides.starts_at, change_overrides.expires_at, moment);
-  if new_start > moment then
+  if change_overrides.starts_at > moment then
     perform segmentation.refuse_plans_for_excluded_users(change_overrides.user_ids, added, moment);
   end if;
   perform segmentation.enter_layers(change_overrides.user_ids, added, coalesce(removed, '{}'), moment);
@@ -363,103 +356,96 @@ begin
 
   foreach adding in array array[false, true] loop
     continue when adding <> all (change_overrides.wanted);
-    -- Where there is an override: what becomes of it.
+    -- An exclusion lasts from now until the user is added again.
+    new_start := case when adding then coalesce(change_overrides.starts_at, moment) else moment end;
+    new_end := case when adding then coalesce(change_overrides.expires_at, 'infinity') else 'infinity' end;
+    -- Who set the end and why: nobody, where there is none.
+    new_end_actor := case when new_end < 'infinity' then new_actor end;
+    new_end_reason := case when new_end < 'infinity' then new_reason end;
     return query
     with found as (
       select
-        m.user_id, m.segment_id, a.wanted,
-        segmentation.override_state(m, moment) as state,
-        m.starts_at = new_start as same_start,
-        m.ends_at = new_end as same_end,
-        coalesce(segmentation.holds(a.buckets, a.threshold, segmentation.bucket(m.user_id, a.salt)), false)
+        o.user_id, a.segment_id, a.layer_id, o.place,
+        segmentation.override_state(o.override, moment) as state,
+        (o.override).starts_at = new_start as same_start,
+        (o.override).ends_at = new_end as same_end,
+        not adding
+          and coalesce(segmentation.holds(a.buckets, a.threshold, segmentation.bucket(o.user_id, a.salt)), false)
           and not exists (
             select
             from segmentation.memberships as e
-            where e.user_id = m.user_id and e.layer_id = a.layer_id and e.included
+            where e.user_id = o.user_id and e.layer_id = a.layer_id and e.included
               and e.segment_id <> a.segment_id and e.segment_id = any (staying)
               and segmentation.in_force(e.starts_at, e.ends_at, moment)
           ) as rolled_out
-      from segmentation.in_order(change_overrides.user_ids) as asked_user (user_id)
-      join segmentation.memberships as m on m.user_id = asked_user.user_id
-      join unnest(change_overrides.segment_ids, change_overrides.wanted, layer_ids, salts, thresholds, dealt)
-        as a (segment_id, wanted, layer_id, salt, threshold, buckets) on a.segment_id = m.segment_id
-      where m.segment_id = any (case when adding then added else removed end)
+      from unnest(change_overrides.segment_ids, change_overrides.wanted, layer_ids, salts, thresholds, dealt)
+        as a (segment_id, wanted, layer_id, salt, threshold, buckets)
+      cross join lateral (
+        select asked.user_id, m.ctid as place, m as override
+        from segmentation.in_order(change_overrides.user_ids) as asked (user_id)
+        left join segmentation.memberships as m on m.user_id = asked.user_id and m.segment_id = a.segment_id
+        offset 0
+      ) as o
+      where a.wanted = adding
     ),
     decided as materialized (
       select
-        f.user_id, f.segment_id, f.wanted, f.rolled_out,
-        -- An assignment that goes on keeps its start, and who began it and why.
-        f.wanted and f.state = 'assigned' as goes_on,
+        f.user_id, f.segment_id, f.layer_id, f.place, f.rolled_out,
+        f.state = 'assigned' as is_assigned,
         segmentation.override_change(
-          f.wanted, f.state, f.rolled_out, new_start > moment, f.same_start, f.same_end) as change
+          adding, f.state, f.rolled_out, new_start > moment, f.same_start, f.same_end) as change
       from found as f
     ),
+    -- Rows that change are found by their place (ctid). They are locked, so none of them moves.
     ended as (
       delete from segmentation.memberships as m
-      using decided as d
-      where d.change = 'removed' and not d.rolled_out
-        and m.user_id = d.user_id and m.segment_id = d.segment_id
+      where m.ctid = any (array(
+        select d.place
+        from decided as d
+        where d.change = 'removed' and not d.rolled_out
+      ))
+    ),
+    -- An assignment that goes on keeps its start, and who began it and why.
+    going_on as (
+      update segmentation.memberships as m
+      set ends_at = new_end, end_actor = new_end_actor, end_reason = new_end_reason, decided_at = moment
+      where m.ctid = any (array(
+        select d.place
+        from decided as d
+        where d.change = 'rescheduled' and d.is_assigned
+      ))
     ),
     replaced as (
       update segmentation.memberships as m
       set
-        included = d.wanted,
-        starts_at = case when d.goes_on then m.starts_at when d.wanted then new_start else moment end,
-        ends_at = case when d.wanted then new_end else 'infinity' end,
-        actor = case when d.goes_on then m.actor else new_actor end,
-        reason = case when d.goes_on then m.reason else new_reason end,
-        end_actor = case when d.wanted then new_end_actor end,
-        end_reason = case when d.wanted then new_end_reason end,
+        included = adding,
+        starts_at = new_start,
+        ends_at = new_end,
+        actor = new_actor,
+        reason = new_reason,
+        end_actor = new_end_actor,
+        end_reason = new_end_reason,
         decided_at = moment
-      from decided as d
-      where (d.change in ('added', 'rescheduled') or (d.change = 'removed' and d.rolled_out))
-        and m.user_id = d.user_id and m.segment_id = d.segment_id
-    )
-    select d.segment_id, d.change, count(*)
-    from decided as d
-    group by d.segment_id, d.change;
-
-    -- Where there is none: an assignment begins, or the exclusion of a user whom the rollout holds.
-    for asked in
-      select a.*
-      from unnest(change_overrides.segment_ids, change_overrides.wanted, layer_ids, salts, thresholds, dealt)
-        as a (segment_id, wanted, layer_id, salt, threshold, buckets)
-      where a.wanted = adding and (adding or a.threshold > 0)
-    loop
+      where m.ctid = any (array(
+        select d.place
+        from decided as d
+        where d.change = 'added' or (d.change = 'rescheduled' and not d.is_assigned)
+          or (d.change = 'removed' and d.rolled_out)
+      ))
+    ),
+    begun as (
       insert into segmentation.memberships (
         user_id, segment_id, layer_id, included, starts_at, ends_at, actor, reason, end_actor, end_reason, decided_at)
       select
-        u.user_id, asked.segment_id, asked.layer_id, adding,
-        case when adding then new_start else moment end,
-        case when adding then new_end else 'infinity' end,
-        new_actor, new_reason,
-        case when adding then new_end_actor end,
-        case when adding then new_end_reason end,
-        moment
-      from segmentation.in_order(change_overrides.user_ids) as u (user_id)
-      where not exists (
-          select
-          from segmentation.memberships as m
-          where m.user_id = u.user_id and m.segment_id = asked.segment_id
-        )
-        and (
-          adding
-          or segmentation.holds(asked.buckets, asked.threshold, segmentation.bucket(u.user_id, asked.salt))
-            and not exists (
-              select
-              from segmentation.memberships as e
-              where e.user_id = u.user_id and e.layer_id = asked.layer_id and e.included
-                and e.segment_id <> asked.segment_id and e.segment_id = any (staying)
-                and segmentation.in_force(e.starts_at, e.ends_at, moment)
-            )
-        );
-      get diagnostics users = row_count;
-      if users > 0 then
-        segment_id := asked.segment_id;
-        change := case when adding then 'added' else 'removed' end;
-        return next;
-      end if;
-    end loop;
+        d.user_id, d.segment_id, d.layer_id, adding, new_start, new_end,
+        new_actor, new_reason, new_end_actor, new_end_reason, moment
+      from decided as d
+      where d.place is null and d.change <> 'unchanged'
+    )
+    select d.segment_id, d.change, count(*)
+    from decided as d
+    where d.change <> 'unchanged'
+    group by d.segment_id, d.change;
   end loop;
   perform segmentation.unset_actor();
 exception
@@ -480,7 +466,7 @@ CREATE FUNCTION segmentation.change_segment_members(slug text, user_ids bigint[]
     SET work_mem TO '128MB'
     SET plan_cache_mode TO 'force_custom_plan'
     SET enable_hashjoin TO 'off'
-    SET enable_hashagg TO 'off'
+    SET enable_nestloop TO 'on'
     AS $$
 declare
   is_replacing boolean := change_segment_members.operation = 'replace';
@@ -499,6 +485,9 @@ begin
   end if;
   perform segmentation.lock_slugs(array[change_segment_members.slug]);
   segment_id := segmentation.segment_id_of(change_segment_members.slug);
+  if segmentation.empty_when_analyzed() then
+    perform set_config('enable_nestloop', 'off', true);
+  end if;
   listed := array(select distinct unnest(change_segment_members.user_ids) as user_id order by user_id);
   begin
     if is_replacing then
@@ -839,12 +828,17 @@ CREATE FUNCTION segmentation.closed_override(override segmentation.memberships, 
       when 'expired' then (override).end_reason
       else d.reason
     end
-  from segmentation.segments as s
-  left join segmentation.segment_history as d
-    on d.segment_id = s.segment_id and d.operation = 'delete'
+  from (
+    select s.deleted_at, d.actor, d.reason
+    from segmentation.segments as s
+    left join segmentation.segment_history as d
+      on d.segment_id = s.segment_id and d.operation = 'delete'
+    where s.segment_id = (override).segment_id
+    offset 0
+  ) as d
   cross join lateral (
     select least(
-      (override).ends_at, s.deleted_at, next_start,
+      (override).ends_at, d.deleted_at, next_start,
       -- Where the clock has gone back since: right after the override began.
       greatest(
         moment,
@@ -855,12 +849,12 @@ CREATE FUNCTION segmentation.closed_override(override segmentation.memberships, 
   ) as e (ended_at)
   cross join lateral (
     select case
-      when e.ended_at = s.deleted_at then 'segment_deleted'
+      when e.ended_at = d.deleted_at then 'segment_deleted'
       when e.ended_at = (override).ends_at then 'expired'
       else 'removed'
     end
   ) as c (end_cause)
-  where s.segment_id = (override).segment_id and e.ended_at > (override).starts_at
+  where e.ended_at > (override).starts_at
 $$;
 
 ALTER FUNCTION segmentation.closed_override(override segmentation.memberships, next_start timestamp with time zone, moment timestamp with time zone, earliest timestamp with time zone) OWNER TO segmentation_owner;
@@ -1624,6 +1618,19 @@ ALTER FUNCTION segmentation.drop_retired_partitions() OWNER TO segmentation_owne
 
 COMMENT ON FUNCTION segmentation.drop_retired_partitions() IS 'Internal: called by other functions of this schema, not by people.';
 
+CREATE FUNCTION segmentation.empty_when_analyzed() RETURNS boolean
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  select bool_or(c.reltuples between 0 and c.relpages - 1)
+  from pg_catalog.pg_class as c
+  where c.oid in ('segmentation.users'::regclass, 'segmentation.memberships'::regclass)
+$$;
+
+ALTER FUNCTION segmentation.empty_when_analyzed() OWNER TO segmentation_owner;
+
+COMMENT ON FUNCTION segmentation.empty_when_analyzed() IS 'Internal: called by other functions of this schema, not by people.';
+
 CREATE FUNCTION segmentation.ending_soon(within interval, slug text DEFAULT NULL::text, max_rows integer DEFAULT NULL::integer) RETURNS TABLE(user_id bigint, segment text, kind text, since timestamp with time zone, until timestamp with time zone, actor text, reason text)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1664,6 +1671,26 @@ $$;
 ALTER FUNCTION segmentation.ending_soon(within interval, slug text, max_rows integer) OWNER TO segmentation_owner;
 
 COMMENT ON FUNCTION segmentation.ending_soon(within interval, slug text, max_rows integer) IS 'What was set by hand and ends within a time from now, of all segments or of one; the first to end first. Example: select * from ending_soon(interval ''7 days''); select * from ending_soon(interval ''7 days'', ''AVITO_DISCOUNT_30'', max_rows => 100);';
+
+CREATE FUNCTION segmentation.ensure_history_of_ends(months timestamp with time zone[], segment_ids integer[]) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  perform segmentation.ensure_history_partition(e.month)
+  from (
+    select unnest(ensure_history_of_ends.months)
+    union
+    select date_trunc('month', s.deleted_at, 'UTC')
+    from segmentation.segments as s
+    where s.segment_id = any (ensure_history_of_ends.segment_ids) and s.deleted_at < 'infinity'
+  ) as e (month);
+end
+$$;
+
+ALTER FUNCTION segmentation.ensure_history_of_ends(months timestamp with time zone[], segment_ids integer[]) OWNER TO segmentation_owner;
+
+COMMENT ON FUNCTION segmentation.ensure_history_of_ends(months timestamp with time zone[], segment_ids integer[]) IS 'Internal: called by other functions of this schema, not by people.';
 
 CREATE FUNCTION segmentation.ensure_history_partition(moment timestamp with time zone) RETURNS boolean
     LANGUAGE plpgsql SECURITY DEFINER
@@ -1765,7 +1792,7 @@ begin
   from segmentation.in_order(enter_layers.user_ids) as asked (user_id)
   join segmentation.memberships as m on m.user_id = asked.user_id
   join segmentation.segments as s on s.segment_id = m.segment_id
-  where m.included and m.layer_id = any (layer_ids)
+  where m.included and m.layer_id = any ((select layer_ids)::integer[])
     and m.segment_id <> all (enter_layers.added || enter_layers.removed)
     and m.ends_at > enter_layers.moment and s.deleted_at > enter_layers.moment;
   if assigned.users > 0 and cardinality(enter_layers.user_ids) = 1 then
@@ -1784,11 +1811,16 @@ begin
           'users', assigned.users, 'user_ids', assigned.user_ids),
         hint = 'Leave these users out, or remove them from the other segments first; user_ids names ten at most.';
   end if;
-  delete from segmentation.memberships as m
-  using segmentation.in_order(enter_layers.user_ids) as asked (user_id), segmentation.segments as s
-  where m.user_id = asked.user_id and s.segment_id = m.segment_id
-    and m.included and m.layer_id = any (layer_ids) and m.segment_id <> all (enter_layers.added)
-    and (m.ends_at <= enter_layers.moment or s.deleted_at <= enter_layers.moment);
+  delete from segmentation.memberships as d
+  where d.ctid = any (array(
+    select m.ctid
+    from segmentation.in_order(enter_layers.user_ids) as asked (user_id)
+    join segmentation.memberships as m on m.user_id = asked.user_id
+    join segmentation.segments as s on s.segment_id = m.segment_id
+    where m.included and m.layer_id = any ((select layer_ids)::integer[])
+      and m.segment_id <> all (enter_layers.added)
+      and (m.ends_at <= enter_layers.moment or s.deleted_at <= enter_layers.moment)
+  ));
 end
 $$;
 
@@ -1839,7 +1871,7 @@ begin
   perform segmentation.require_rows(expire_memberships.max_rows);
   -- Materialized: a join may evaluate a subquery, and so its LIMIT, once for each row of the other side.
   with ended as materialized (
-    select e.user_id, e.segment_id
+    select e.ctid as place
     from segmentation.memberships as e
     where e.ends_at <= moment
     order by e.ends_at
@@ -1847,8 +1879,7 @@ begin
     for update skip locked
   )
   delete from segmentation.memberships as m
-  using ended
-  where m.user_id = ended.user_id and m.segment_id = ended.segment_id;
+  where m.ctid = any (array(select e.place from ended as e));
   get diagnostics moved = row_count;
 
   for deleted_segment in
@@ -1859,7 +1890,7 @@ begin
   loop
     exit when moved >= expire_memberships.max_rows;
     with ended as materialized (
-      select e.user_id, e.segment_id
+      select e.ctid as place
       from segmentation.memberships as e
       where e.segment_id = deleted_segment.segment_id
       order by e.user_id
@@ -1867,8 +1898,7 @@ begin
       for update skip locked
     )
     delete from segmentation.memberships as m
-    using ended
-    where m.user_id = ended.user_id and m.segment_id = ended.segment_id;
+    where m.ctid = any (array(select e.place from ended as e));
     get diagnostics moved_now = row_count;
     moved := moved + moved_now;
     update segmentation.segments as s
@@ -3425,12 +3455,16 @@ declare
 begin
   select max(locked.decided_at) into decided_at
   from (
-    select m.decided_at
-    from segmentation.in_order(lock_overrides.user_ids) as asked (user_id)
-    join segmentation.memberships as m on m.user_id = asked.user_id
-    where m.segment_id = any (lock_overrides.segment_ids)
-    order by m.user_id, m.segment_id
-    for update of m
+    select l.decided_at
+    from unnest(lock_overrides.segment_ids) as s (segment_id)
+    cross join lateral (
+      select m.decided_at
+      from segmentation.in_order(lock_overrides.user_ids) as asked (user_id)
+      join segmentation.memberships as m on m.user_id = asked.user_id and m.segment_id = s.segment_id
+      order by m.user_id
+      offset 0
+      for update of m
+    ) as l
   ) as locked;
   now := segmentation.stamp(null);
   -- What the change must follow. All of it lies in the past, unless the clock has gone back.
@@ -3445,9 +3479,14 @@ begin
     (select max(r.decided_at) from segmentation.rollouts as r where r.segment_id = any (lock_overrides.segment_ids)),
     (
       select max(h.ends_at)
-      from segmentation.in_order(lock_overrides.user_ids) as asked (user_id)
-      join segmentation.membership_history as h on h.user_id = asked.user_id
-      where h.segment_id = any (lock_overrides.segment_ids) and h.ends_at > now
+      from unnest(lock_overrides.segment_ids) as s (segment_id)
+      cross join lateral (
+        select h.ends_at
+        from segmentation.in_order(lock_overrides.user_ids) as asked (user_id)
+        join segmentation.membership_history as h on h.user_id = asked.user_id and h.segment_id = s.segment_id
+        where h.ends_at > now
+        offset 0
+      ) as h
     ))
   into bound;
   return segmentation.stamp(bound);
@@ -3820,12 +3859,9 @@ declare
   moment timestamptz := segmentation.moment_of_change();
   earliest timestamptz := segmentation.announce_writer();
 begin
-  perform segmentation.ensure_history_partition(month)
-  from (
-    select distinct date_trunc('month', least(o.ends_at, s.deleted_at, greatest(moment, earliest)), 'UTC')
-    from old_rows as o
-    join segmentation.segments as s on s.segment_id = o.segment_id
-  ) as m (month);
+  perform segmentation.ensure_history_of_ends(
+    array(select distinct date_trunc('month', least(o.ends_at, greatest(moment, earliest)), 'UTC') from old_rows as o),
+    array(select distinct o.segment_id from old_rows as o));
   insert into segmentation.membership_history
   select c.*
   from old_rows as o
@@ -3926,22 +3962,23 @@ begin
         detail = json_build_object('user_id', wrong.user_id),
         hint = 'User, segment, start and actor of an override are settled, and its end is not before now. Call change_user_segments.';
   end if;
-  perform segmentation.ensure_history_partition(month)
-  from (
-    select distinct date_trunc('month', least(o.ends_at, s.deleted_at, greatest(moment, earliest)), 'UTC')
-    from old_rows as o
-    join segmentation.segments as s on s.segment_id = o.segment_id
-    join new_rows as n on n.user_id = o.user_id and n.segment_id = o.segment_id
-    where (n.included, n.starts_at) is distinct from (o.included, o.starts_at)
-  ) as m (month);
+  perform segmentation.ensure_history_of_ends(
+    array(select distinct date_trunc('month', least(o.ends_at, greatest(moment, earliest)), 'UTC') from old_rows as o),
+    array(select distinct o.segment_id from old_rows as o));
+  -- A full join, behind a fence: PostgreSQL merges or hashes it. It plans a trigger's statement for as many rows as
+  -- were there at its first call, and an inner join of one row would compare each with each.
   insert into segmentation.membership_history
   select c.*
-  from old_rows as o
-  join new_rows as n on n.user_id = o.user_id and n.segment_id = o.segment_id
+  from (
+    select row(o.*)::segmentation.memberships as override, n.starts_at as next_start, n.decided_at
+    from old_rows as o
+    full join new_rows as n on n.user_id = o.user_id and n.segment_id = o.segment_id
+    where (n.included, n.starts_at) is distinct from (o.included, o.starts_at)
+    offset 0
+  ) as r
   cross join lateral segmentation.closed_override(
-    row(o.*)::segmentation.memberships, n.starts_at,
-    greatest(moment, case when n.starts_at <= n.decided_at then n.starts_at end), earliest) as c
-  where (n.included, n.starts_at) is distinct from (o.included, o.starts_at);
+    r.override, r.next_start,
+    greatest(moment, case when r.next_start <= r.decided_at then r.next_start end), earliest) as c;
   return null;
 end
 $$;
@@ -4372,7 +4409,10 @@ CREATE FUNCTION segmentation.override_lines(from_time timestamp with time zone, 
       join segmentation.rollouts as r
         on r.segment_id = c.segment_id
         and segmentation.holds(r.buckets, r.threshold, segmentation.bucket(c.user_id, r.salt))
-      join segmentation.users as u on u.user_id = c.user_id and u.registered_at < r.ends_at
+      cross join lateral (
+        select k.registered_at from segmentation.users as k where k.user_id = c.user_id offset 0
+      ) as u
+      where u.registered_at < r.ends_at
     ) as p
     group by p.user_id, p.segment_id
   ) as t
@@ -4745,12 +4785,16 @@ CREATE FUNCTION segmentation.refuse_plans_for_excluded_users(user_ids bigint[], 
 declare
   excluded text[];
 begin
-  select array_agg(distinct s.slug order by s.slug) into excluded
-  from segmentation.in_order(refuse_plans_for_excluded_users.user_ids) as asked (user_id)
-  join segmentation.memberships as m on m.user_id = asked.user_id
-  join segmentation.segments as s on s.segment_id = m.segment_id
-  where m.segment_id = any (refuse_plans_for_excluded_users.segment_ids)
-    and segmentation.override_state(m, refuse_plans_for_excluded_users.moment) = 'excluded';
+  select array_agg(s.slug order by s.slug) into excluded
+  from segmentation.segments as s
+  cross join lateral (
+    select m.user_id
+    from segmentation.in_order(refuse_plans_for_excluded_users.user_ids) as asked (user_id)
+    join segmentation.memberships as m on m.user_id = asked.user_id and m.segment_id = s.segment_id
+    where segmentation.override_state(m, refuse_plans_for_excluded_users.moment) = 'excluded'
+    limit 1
+  ) as first_one
+  where s.segment_id = any (refuse_plans_for_excluded_users.segment_ids);
   if excluded is not null then
     raise exception 'cannot plan a start while users are excluded from: %', array_to_string(excluded, ', ')
       using
@@ -4907,17 +4951,15 @@ begin
     -- Judged once more: somebody else may have been quicker.
     with decided as materialized (
       select
-        c.user_id,
+        c.user_id, m.ctid as place,
         segmentation.list_change(c.is_listed, m, own_actor, replace_assignments.expires_at, moment) as change
       from unnest(concerned, are_listed) as c (user_id, is_listed)
       left join segmentation.memberships as m
-        on m.user_id = c.user_id and m.segment_id = replace_assignments.segment_id
+        on m.user_id = c.user_id and m.segment_id = (select replace_assignments.segment_id)
     ),
     ended as (
       delete from segmentation.memberships as m
-      using decided as d
-      where d.change = 'removed'
-        and m.user_id = d.user_id and m.segment_id = replace_assignments.segment_id
+      where m.ctid = any (array(select d.place from decided as d where d.change = 'removed'))
     ),
     rescheduled_rows as (
       update segmentation.memberships as m
@@ -4926,9 +4968,7 @@ begin
         end_actor = segmentation.actor(),
         end_reason = segmentation.actor_reason(),
         decided_at = moment
-      from decided as d
-      where d.change = 'rescheduled'
-        and m.user_id = d.user_id and m.segment_id = replace_assignments.segment_id
+      where m.ctid = any (array(select d.place from decided as d where d.change = 'rescheduled'))
     )
     select
       count(*) filter (where d.change = 'removed'),
@@ -5896,7 +5936,9 @@ begin
     end if;
   end loop;
   perform set_config('role', caller, true);
-  return 'pg_cron runs 4 jobs: sweep each minute, purge each ten minutes, partitions and its own log each day.';
+  return format(
+    'pg_cron runs %s jobs: sweep each minute, purge each ten minutes, partitions and its own log each day.',
+    cardinality(names));
 end
 $$;
 
@@ -7339,167 +7381,166 @@ ALTER TABLE ONLY segmentation.membership_history ATTACH PARTITION segmentation.m
 
 ALTER TABLE ONLY segmentation.membership_history ATTACH PARTITION segmentation.membership_history_2027_02 FOR VALUES FROM ('2027-02-01 00:00:00+00') TO ('2027-03-01 00:00:00+00');
 
-INSERT INTO segmentation.api_keys VALUES ('web-shop', 'reader', '\x409c18b383c3b2a047eadabf37ff841e33c1dd5401d84505758e0c3ecf3472d4', '2026-11-27 00:59:15.250489+00', 'infinity', 'infinity');
+INSERT INTO segmentation.api_keys VALUES ('web-shop', 'reader', '\xe13fe1b01af86a19e6bef9d7da6b800ad1187ec169a4210cb183fedbc87379fa', '2026-11-27 01:03:11.832226+00', 'infinity', 'infinity');
 
-INSERT INTO segmentation.deploys OVERRIDING SYSTEM VALUE VALUES (1, '99864f923fa0', '2.0.0 (99864f923fa0)', '2026-11-27 00:59:14.394905+00');
+INSERT INTO segmentation.deploys OVERRIDING SYSTEM VALUE VALUES (1, 'e74bb32d8df1', '2.0.0 (e74bb32d8df1)', '2026-11-27 01:03:11.375652+00');
 
-INSERT INTO segmentation.layer_cells VALUES (1, 1727834330042330904, '-infinity', '2099-01-01 00:00:00+00', '\x00000000010002000001020100010202000001020102010100000100000002000200010000000200000200000100020100000100020000000102000100020000000200000000020100000001020001000000020000000001000000020200000201010102020000000000000000010001000002000202020200000202000102010200000100000101000200000002020101000002000002010201000002020100020100010000020202000102000200010000020102020001020200000001000000000202020000000002020102000200010100000002010202000000000101000002000001020202020000010202020100010101010002010000020002010101020002000000000100010202000201000002010002020000020002000100000102000202000002010100000002000001000101020201000100020100000102000100010001000202000002000000020100000100020001020001000000020002010200020102000000010200020000020200010101000002010200000102000002000002020002000200000200020102010200000200020201000200010000000001000202000200020201000000020002000002000002020000010000000102000101000100000202000100000000000200000000020002020000020000020000000100000200020202ff0002020200000202020100020100020002020200010002000001000002020002020000000201010000000200010100000100010102020201020000020002000000000000000102010000000001000001000001000000010000000000010001000002000100000002000001000001010002000000010202020202000100000000020100020100020000000001010201000200000200000101000201020202020000010200020202020200020000000202000000020000000200010100020200020002010102020202000000020200000000020102000102000100000001020000000002000001000000000000020000010200000200000000000000020202020000000000000101020201020000020200010102010102000202000001000002000100020100010000000002020000010101000000000200000200020101000001010002000000000200000202000002020002000002000200000202020100020002020200020102000202010101010200020100000100020201000002010000010200000002000100000000020000020002020200020202000001020201000000020000010002020101000000020000010102000000010101020002000000020000020001000202000100010201000201000002000001020001010000000000000100000100000202020000020002000202010001000001010002020002', '{4,5}', '{CONTROL,VARIANT}');
-INSERT INTO segmentation.layer_cells VALUES (1, 1727834330042330904, '2099-01-01 00:00:00+00', 'infinity', '\x00000000010202020201020102010202000201020102010100020102000002000200010202020200000200020102020102000100020002000102000102020002020200020202020100000201020001000000020000020001000000020200000201010102020200000002000202010001000002000202020202000202000102010202020100000101000200000002020101020202000002010201000002020102020100010202020202000102020202010202020102020201020202020201000200000202020200020002020102000202010100000002010202000002020101000202000001020202020000010202020100010101010002010002020002010101020002000000000102010202020201000202010002020002020002020100020102000202000002010102000002020201000101020201020100020100000102020102010001000202000002000200020102020100020001020001000000020002010200020102000000010202020000020202010101000202010200020102000202000002020202000200000200020102010200000200020201000200010200000001020202020200020201020000020202000002000202020002010200020102020101000102020202000100020000020202000202020202020202020202020000000100000202020202020202020202020202020100020100020002020202010202000001020002020002020000000201010000000200010100020102010102020201020002020002020200000000020102010000020201000201000201000000010002020000010001000002020102020002020201020001010002000202010202020202020102020200020100020100020200000201010201020202000202000101020201020202020202010202020202020202020002020202000002020200000200010100020202020002010102020202000000020200000002020102020102000100000001020200000002020001020202000002020200010200020200020202000002020202020002020200020101020201020202020202010102010102020202020201000202000100020100010000020002020002010101020000020200000200020101020001010002000202000200020202020002020002020002020200020202020102020002020202020102000202010101010200020102000102020201000002010000010202000202000102020000020200020002020202020202000001020201000202020202010002020101000000020000010102000000010101020002000000020200020001020202000100010201020201020002000201020201010200000002020100000100000202020000020002000202010001000001010002020002', '{4,5}', '{CONTROL,VARIANT}');
+INSERT INTO segmentation.layer_cells VALUES (1, -2071261256789020512, '-infinity', '2099-01-01 00:00:00+00', '\x0200000002010000010100020202000002020102020000010000000001020002000002010002010101000000000001020201020202000000020202020000010201010000000002010000020000020202000000020101000001000000000000000002000200020200000002000000010002000002010001010001020002000001000002000100020001000200020000000000000202000001000002020002010000000001010200000000000001020002000001000002000000010200020200000200020200000002020101000000000000000202010202020100000002020101000200000002000200020000020100020002000201000000000100010201010202020202020000000002020200000202010102000101000001000201010200020101000102010100010002010100010201000002010202010000000202020000000001020200010002000000000202020200000100000000000000000202000102020100020000000000020202020102010002020002020200000000020100000100000002000000000202000202020000000101000202000200020000000002000201020202020002020000000001010000000001000101010100010200ff01020000000002000202000002000001000000000000000101020002010100000002010002020200000000020000020001020200020101010002000200000200020200000202020100020200000000000000020000000100000000020100010000000000000002010000000200010002020000000202010200010100010200020001000100020000010002000002000101020202000202000100020002010202000001020000000000000000010101020202000201020000020000020000000200020200020101020000020001000200000201000002000200010000010000010000000202010001010101020201000100000001010001020200000001000001020200000101000000020001000101010002000000020202020202010101000202000000010102010000020200000100020102000000020102000200010000020102010001020202000002000002020202010000010000000002020102020000010200000001010000010000020000020100010100020000020202020202020102000100000200000000020000000100000200020000020100010201000200000002000200000201010001000001020001000000000102010001000000000000020200000000000001020001000100020200000200020000010000000000000000000000010200000002020201010002000101000100020000000102000002020201020102010000000102000000010001000200010101020002000000000000020200020000020200', '{4,5}', '{CONTROL,VARIANT}');
+INSERT INTO segmentation.layer_cells VALUES (1, -2071261256789020512, '2099-01-01 00:00:00+00', 'infinity', '\x02020000020100000101000202020200020201020202020102020200010200020002020100020101010200000002010202010202020000000202020202020102010100000002020102000200000202020002000201010000010000020200020000020202000202000202020200000100020002020100010102010202020002010002020001000200010202020202020000020002020000010200020202020100020202010102000200000200010202020000010002020002000102000202020002000202000200020201010000000002000002020102020201020000020201010202000002020002000200000201000200020002010002020001020102010102020202020200000002020202020002020101020001010202010202010102000201010001020101000100020101000102010200020102020100000002020200000200010202020102020002000202020202020201000000000200020202020201020201000200000202000202020201020100020200020202020000000201000001020000020200020002020202020202020201010002020202020200000002020002010202020202020200000202010100020000010201010101020102000201020000000202020202000202000201020000000000000101020202010100000002010202020200000200020002020001020200020101010002020200020200020202020202020102020200020002020000020202000100020202020102010000020002000002010200000202010002020200020202010202010100010200020001000100020200010002000002020101020202000202020102020202010202000001020202000000020000010101020202000201020000020002020000000200020202020101020002020201000200000201000002000200010200010202010200000202010001010101020201000100000201010201020200000201000001020200020101020202020201000101010002020200020202020202010101020202000000010102010002020202020100020102020202020102020200010002020102010201020202000002000002020202010002010200020202020102020200010200000001010000010002020000020102010100020002020202020202020102000102020200000000020000020100020200020002020100010201000202000002020200020201010201000201020201000202000102010001020000000000020200000002020201020001000102020200020200020002010000000002020202020200010200000002020201010002000101020102020200020102020002020201020102010000020102020202010201020200010101020002020000000000020200020000020200', '{4,5}', '{CONTROL,VARIANT}');
 
-INSERT INTO segmentation.layers OVERRIDING SYSTEM VALUE VALUES (1, 'LAYER', 'one of three', 1727834330042330904, '2026-11-27 00:59:15.253065+00', 'infinity', 'postgres', NULL, NULL, NULL);
-INSERT INTO segmentation.layers OVERRIDING SYSTEM VALUE VALUES (2, 'OLD_LAYER', '', -292247713452198151, '2026-11-27 00:59:15.43704+00', '2026-11-27 00:59:15.438762+00', 'postgres', NULL, 'postgres', NULL);
+INSERT INTO segmentation.layers OVERRIDING SYSTEM VALUE VALUES (1, 'LAYER', 'one of three', -2071261256789020512, '2026-11-27 01:03:11.834483+00', 'infinity', 'postgres', NULL, NULL, NULL);
+INSERT INTO segmentation.layers OVERRIDING SYSTEM VALUE VALUES (2, 'OLD_LAYER', '', 564882355311518551, '2026-11-27 01:03:12.005137+00', '2026-11-27 01:03:12.01135+00', 'postgres', NULL, 'postgres', NULL);
 
-INSERT INTO segmentation.membership_history_2026_11 VALUES (1, 1, true, '2026-11-27 00:59:14.98725+00', '2026-11-27 00:59:15.029595+00', 'postgres', 'import', 'removed', 'postgres', 'ticket');
-INSERT INTO segmentation.membership_history_2026_11 VALUES (2, 1, true, '2026-11-27 00:59:14.98725+00', '2026-11-27 00:59:15.110188+00', 'postgres', 'import', 'removed', 'postgres', NULL);
-INSERT INTO segmentation.membership_history_2026_11 VALUES (1, 3, true, '2026-11-27 00:59:15.057431+00', '2026-11-27 00:59:15.231431+00', 'postgres', NULL, 'segment_deleted', 'postgres', 'over');
-INSERT INTO segmentation.membership_history_2026_11 VALUES (3, 3, true, '2026-11-27 00:59:15.160491+00', '2026-11-27 00:59:15.231431+00', 'postgres', NULL, 'segment_deleted', 'postgres', 'over');
+INSERT INTO segmentation.membership_history_2026_11 VALUES (1, 1, true, '2026-11-27 01:03:11.728095+00', '2026-11-27 01:03:11.748694+00', 'postgres', 'import', 'removed', 'postgres', 'ticket');
+INSERT INTO segmentation.membership_history_2026_11 VALUES (2, 1, true, '2026-11-27 01:03:11.728095+00', '2026-11-27 01:03:11.776304+00', 'postgres', 'import', 'removed', 'postgres', NULL);
+INSERT INTO segmentation.membership_history_2026_11 VALUES (1, 3, true, '2026-11-27 01:03:11.764014+00', '2026-11-27 01:03:11.815195+00', 'postgres', NULL, 'segment_deleted', 'postgres', 'over');
+INSERT INTO segmentation.membership_history_2026_11 VALUES (3, 3, true, '2026-11-27 01:03:11.791167+00', '2026-11-27 01:03:11.815195+00', 'postgres', NULL, 'segment_deleted', 'postgres', 'over');
 
-INSERT INTO segmentation.memberships VALUES (3, 1, true, '2026-11-27 00:59:14.98725+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:59:14.98725+00', NULL);
-INSERT INTO segmentation.memberships VALUES (4, 1, true, '2026-11-27 00:59:14.98725+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:59:14.98725+00', NULL);
-INSERT INTO segmentation.memberships VALUES (5, 1, true, '2026-11-27 00:59:14.98725+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:59:14.98725+00', NULL);
-INSERT INTO segmentation.memberships VALUES (6, 1, true, '2026-11-27 00:59:14.98725+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:59:14.98725+00', NULL);
-INSERT INTO segmentation.memberships VALUES (7, 1, true, '2026-11-27 00:59:14.98725+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:59:14.98725+00', NULL);
-INSERT INTO segmentation.memberships VALUES (8, 1, true, '2026-11-27 00:59:14.98725+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:59:14.98725+00', NULL);
-INSERT INTO segmentation.memberships VALUES (9, 1, true, '2026-11-27 00:59:14.98725+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:59:14.98725+00', NULL);
-INSERT INTO segmentation.memberships VALUES (10, 1, true, '2026-11-27 00:59:14.98725+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:59:14.98725+00', NULL);
-INSERT INTO segmentation.memberships VALUES (11, 1, true, '2026-11-27 00:59:14.98725+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:59:14.98725+00', NULL);
-INSERT INTO segmentation.memberships VALUES (12, 1, true, '2026-11-27 00:59:14.98725+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:59:14.98725+00', NULL);
-INSERT INTO segmentation.memberships VALUES (13, 1, true, '2026-11-27 00:59:14.98725+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:59:14.98725+00', NULL);
-INSERT INTO segmentation.memberships VALUES (14, 1, true, '2026-11-27 00:59:14.98725+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:59:14.98725+00', NULL);
-INSERT INTO segmentation.memberships VALUES (15, 1, true, '2026-11-27 00:59:14.98725+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:59:14.98725+00', NULL);
-INSERT INTO segmentation.memberships VALUES (16, 1, true, '2026-11-27 00:59:14.98725+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:59:14.98725+00', NULL);
-INSERT INTO segmentation.memberships VALUES (17, 1, true, '2026-11-27 00:59:14.98725+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:59:14.98725+00', NULL);
-INSERT INTO segmentation.memberships VALUES (18, 1, true, '2026-11-27 00:59:14.98725+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:59:14.98725+00', NULL);
-INSERT INTO segmentation.memberships VALUES (19, 1, true, '2026-11-27 00:59:14.98725+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:59:14.98725+00', NULL);
-INSERT INTO segmentation.memberships VALUES (20, 1, true, '2026-11-27 00:59:14.98725+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 00:59:14.98725+00', NULL);
-INSERT INTO segmentation.memberships VALUES (1, 1, true, '2026-11-27 00:59:15.057431+00', '2098-01-01 00:00:00+00', 'postgres', NULL, 'postgres', NULL, '2026-11-27 00:59:15.057431+00', NULL);
-INSERT INTO segmentation.memberships VALUES (2, 2, false, '2026-11-27 00:59:15.110188+00', 'infinity', 'postgres', NULL, NULL, NULL, '2026-11-27 00:59:15.110188+00', NULL);
-INSERT INTO segmentation.memberships VALUES (4, 2, true, '2097-01-01 00:00:00+00', 'infinity', 'postgres', NULL, NULL, NULL, '2026-11-27 00:59:15.205427+00', NULL);
-INSERT INTO segmentation.memberships VALUES (5, 5, true, '2026-11-27 00:59:15.391415+00', 'infinity', 'postgres', 'tester', NULL, NULL, '2026-11-27 00:59:15.391415+00', 1);
-INSERT INTO segmentation.memberships VALUES (6, 4, true, '2026-11-27 00:59:15.404395+00', '2098-01-01 00:00:00+00', 'postgres', NULL, 'postgres', NULL, '2026-11-27 00:59:15.404395+00', 1);
-INSERT INTO segmentation.memberships VALUES (7, 6, true, '2026-11-27 00:59:15.412692+00', 'infinity', 'postgres', NULL, NULL, NULL, '2026-11-27 00:59:15.412692+00', 1);
+INSERT INTO segmentation.memberships VALUES (3, 1, true, '2026-11-27 01:03:11.728095+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 01:03:11.728095+00', NULL);
+INSERT INTO segmentation.memberships VALUES (4, 1, true, '2026-11-27 01:03:11.728095+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 01:03:11.728095+00', NULL);
+INSERT INTO segmentation.memberships VALUES (5, 1, true, '2026-11-27 01:03:11.728095+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 01:03:11.728095+00', NULL);
+INSERT INTO segmentation.memberships VALUES (6, 1, true, '2026-11-27 01:03:11.728095+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 01:03:11.728095+00', NULL);
+INSERT INTO segmentation.memberships VALUES (7, 1, true, '2026-11-27 01:03:11.728095+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 01:03:11.728095+00', NULL);
+INSERT INTO segmentation.memberships VALUES (8, 1, true, '2026-11-27 01:03:11.728095+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 01:03:11.728095+00', NULL);
+INSERT INTO segmentation.memberships VALUES (9, 1, true, '2026-11-27 01:03:11.728095+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 01:03:11.728095+00', NULL);
+INSERT INTO segmentation.memberships VALUES (10, 1, true, '2026-11-27 01:03:11.728095+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 01:03:11.728095+00', NULL);
+INSERT INTO segmentation.memberships VALUES (11, 1, true, '2026-11-27 01:03:11.728095+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 01:03:11.728095+00', NULL);
+INSERT INTO segmentation.memberships VALUES (12, 1, true, '2026-11-27 01:03:11.728095+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 01:03:11.728095+00', NULL);
+INSERT INTO segmentation.memberships VALUES (13, 1, true, '2026-11-27 01:03:11.728095+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 01:03:11.728095+00', NULL);
+INSERT INTO segmentation.memberships VALUES (14, 1, true, '2026-11-27 01:03:11.728095+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 01:03:11.728095+00', NULL);
+INSERT INTO segmentation.memberships VALUES (15, 1, true, '2026-11-27 01:03:11.728095+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 01:03:11.728095+00', NULL);
+INSERT INTO segmentation.memberships VALUES (16, 1, true, '2026-11-27 01:03:11.728095+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 01:03:11.728095+00', NULL);
+INSERT INTO segmentation.memberships VALUES (17, 1, true, '2026-11-27 01:03:11.728095+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 01:03:11.728095+00', NULL);
+INSERT INTO segmentation.memberships VALUES (18, 1, true, '2026-11-27 01:03:11.728095+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 01:03:11.728095+00', NULL);
+INSERT INTO segmentation.memberships VALUES (19, 1, true, '2026-11-27 01:03:11.728095+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 01:03:11.728095+00', NULL);
+INSERT INTO segmentation.memberships VALUES (20, 1, true, '2026-11-27 01:03:11.728095+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 01:03:11.728095+00', NULL);
+INSERT INTO segmentation.memberships VALUES (1, 1, true, '2026-11-27 01:03:11.764014+00', '2098-01-01 00:00:00+00', 'postgres', NULL, 'postgres', NULL, '2026-11-27 01:03:11.764014+00', NULL);
+INSERT INTO segmentation.memberships VALUES (4, 2, true, '2097-01-01 00:00:00+00', 'infinity', 'postgres', NULL, NULL, NULL, '2026-11-27 01:03:11.800341+00', NULL);
+INSERT INTO segmentation.memberships VALUES (5, 5, true, '2026-11-27 01:03:11.960775+00', 'infinity', 'postgres', 'tester', NULL, NULL, '2026-11-27 01:03:11.960775+00', 1);
+INSERT INTO segmentation.memberships VALUES (6, 4, true, '2026-11-27 01:03:11.973051+00', '2098-01-01 00:00:00+00', 'postgres', NULL, 'postgres', NULL, '2026-11-27 01:03:11.973051+00', 1);
+INSERT INTO segmentation.memberships VALUES (7, 6, true, '2026-11-27 01:03:11.984949+00', 'infinity', 'postgres', NULL, NULL, NULL, '2026-11-27 01:03:11.984949+00', 1);
 
 INSERT INTO segmentation.place VALUES ('single', true);
 
-INSERT INTO segmentation.report_links VALUES ('\xd53a864fd8e3353259fa4e0063dcff9fa1a4423d96f5b97a2849a1c25844ce1a', '2026-11', 1, '2026-11-27 00:59:15.246802+00', '2026-11-28 00:59:15.244935+00', 'postgres');
+INSERT INTO segmentation.report_links VALUES ('\x3878a723c0cca497828221526e7afa1bf22907e28c18fe0515367ab3d657ef2c', '2026-11', 1, '2026-11-27 01:03:11.828229+00', '2026-11-28 01:03:11.827461+00', 'postgres');
 
 INSERT INTO segmentation.retention VALUES ('-infinity', true);
 
-INSERT INTO segmentation.rollouts VALUES (2, -272117372333921978, 40, DEFAULT, '2026-11-27 00:59:14.906959+00', '2026-11-27 00:59:14.935397+00', 'postgres', NULL, '2026-11-27 00:59:14.935397+00', NULL, NULL, 'B');
-INSERT INTO segmentation.rollouts VALUES (2, -272117372333921978, 80, DEFAULT, '2099-01-01 00:00:00+00', 'infinity', 'postgres', NULL, '2026-11-27 00:59:14.958455+00', NULL, NULL, 'B');
-INSERT INTO segmentation.rollouts VALUES (2, -272117372333921978, 60, DEFAULT, '2026-11-27 00:59:14.935397+00', '2099-01-01 00:00:00+00', 'postgres', NULL, '2026-11-27 00:59:14.935397+00', NULL, NULL, 'B');
-INSERT INTO segmentation.rollouts VALUES (3, 7067970474544822716, 20, DEFAULT, '2026-11-27 00:59:14.923653+00', '2026-11-27 00:59:15.231431+00', 'postgres', NULL, '2026-11-27 00:59:15.231431+00', NULL, NULL, 'GONE');
-INSERT INTO segmentation.rollouts VALUES (4, 1727834330042330904, 30, DEFAULT, '2026-11-27 00:59:15.258823+00', '2026-11-27 00:59:15.343483+00', 'postgres', NULL, '2026-11-27 00:59:15.343483+00', 1, '{[200,300),[400,600),[900,1000),[1100,1200),[1300,1400),[1800,1900),[2000,2100),[2200,2400),[2600,2800),[2900,3000),[3400,3500),[3700,3800),[4400,4500),[4700,4900),[5000,5100),[5500,5700),[5900,6000),[6700,6900),[7100,7200),[7500,7600),[7700,8000),[8300,8400),[8700,8800),[9300,9400),[9600,9900),[10700,10800),[10900,11000),[11100,11300),[11500,11600),[12500,12600),[12700,12800),[13000,13200),[13400,13600),[14300,14500),[14600,14700),[14900,15000),[15100,15200),[15300,15400),[15500,15600),[15800,15900),[16100,16200),[16300,16400),[17000,17100),[17500,17600),[17900,18000),[18300,18400),[18900,19000),[19100,19200),[19700,19800),[20300,20400),[20800,21100),[21400,21500),[21700,21800),[22100,22300),[22400,22500),[22800,22900),[23500,23600),[23900,24000),[24100,24500),[24700,24800),[25300,25600),[26300,26600),[27000,27100),[27400,27500),[27800,28000),[28400,28500),[28700,28800),[29500,29700),[29800,30000),[30300,30400),[30500,30700),[30900,31000),[31100,31200),[31400,31600),[31700,31800),[32000,32300),[32400,32500),[33200,33300),[33500,33600),[33700,33900),[34200,34300),[34500,34600),[34800,34900),[35200,35300),[35600,35700),[36100,36200),[36900,37400),[37600,37700),[38000,38100),[38300,38400),[38600,38700),[39100,39200),[39800,39900),[40000,40100),[40800,41000),[41200,41400),[41700,41800),[42100,42200),[42600,42800),[44200,44400),[44600,44700),[44900,45100),[45200,45400),[45800,45900),[47000,47100),[47700,47800),[47900,48000),[48200,48300),[49100,49200),[50000,50100),[50300,50400),[51100,51300),[51600,51700),[52400,52500),[52800,53000),[53100,53200),[53400,53700),[53800,54300),[54600,54700),[54800,54900),[55900,56100),[56200,56300),[56400,56500),[56600,56800),[56900,57100),[57300,57400),[57700,57800),[58000,58100),[58300,58400),[58500,58600),[59000,59100),[59700,59800),[60000,60200),[60500,60600),[60700,60800),[61300,61500),[62000,62100),[62300,62400),[63000,63200),[63300,63400),[63600,63700),[64100,64400),[64500,64600),[65000,65100),[65200,65300),[65400,65500),[66400,66500),[66900,67000),[67100,67200),[67500,67800),[68100,68200),[68500,68700),[69300,69400),[69800,69900),[70100,70200),[70300,70500),[70700,70800),[71100,71200),[71300,71400),[71800,71900),[72000,72100),[72200,72300),[72600,72700),[72800,72900),[73000,73100),[73300,73400),[75100,75400),[75600,75700),[76300,76500),[76600,76800),[76900,77000),[77400,77500),[77900,78000),[78200,78300),[78400,78500),[78700,78800),[79200,79600),[79900,80000),[80600,80900),[81000,81200),[82700,82800),[82900,83000),[83900,84000),[84600,84700),[84800,84900),[85300,85700),[86000,86100),[86300,86400),[86700,86800),[87100,87200),[87400,87500),[87600,87700),[88000,88200),[89900,90100),[90300,90400),[90600,90700),[90900,91100),[91400,91600),[92200,92400),[92800,93100),[94200,94400),[94700,94800),[94900,95000),[95100,95300),[95400,95500),[96000,96100),[96300,96600),[96900,97000),[97100,97200),[97400,97500),[98800,98900),[99000,99100),[99300,99500)}', 'CONTROL');
-INSERT INTO segmentation.rollouts VALUES (4, 1727834330042330904, 20, DEFAULT, '2026-11-27 00:59:15.343483+00', 'infinity', 'postgres', NULL, '2026-11-27 00:59:15.343483+00', 1, '{[400,500),[900,1000),[1100,1200),[1300,1400),[1800,1900),[2000,2100),[2200,2400),[2600,2700),[3400,3500),[4400,4500),[4700,4800),[5000,5100),[5600,5700),[5900,6000),[7100,7200),[7500,7600),[7800,7900),[8700,8800),[9600,9900),[10900,11000),[11100,11200),[12500,12600),[12700,12800),[13100,13200),[13400,13600),[14300,14500),[15100,15200),[15300,15400),[15800,15900),[16100,16200),[16300,16400),[17000,17100),[17500,17600),[17900,18000),[18300,18400),[18900,19000),[20300,20400),[20800,21000),[21400,21500),[22100,22300),[22800,22900),[23500,23600),[23900,24000),[24100,24500),[24700,24800),[25300,25600),[26300,26400),[26500,26600),[27000,27100),[27400,27500),[28400,28500),[28700,28800),[29500,29700),[30300,30400),[30500,30700),[30900,31000),[31100,31200),[31400,31500),[31700,31800),[32000,32100),[32200,32300),[32400,32500),[33500,33600),[33800,33900),[34200,34300),[34500,34600),[35200,35300),[35600,35700),[36100,36200),[37000,37300),[37600,37700),[38000,38100),[39800,39900),[40000,40100),[40800,40900),[41200,41300),[41700,41800),[42600,42700),[44200,44300),[44600,44700),[44900,45100),[45200,45300),[45800,45900),[48200,48300),[50000,50100),[50300,50400),[51100,51200),[51600,51700),[52800,53000),[53500,53700),[53900,54000),[54100,54300),[54600,54700),[56000,56100),[56200,56300),[56700,56800),[57000,57100),[57300,57400),[57700,57800),[58300,58400),[58500,58600),[59000,59100),[59700,59800),[60000,60200),[60700,60800),[61400,61500),[62000,62100),[62300,62400),[63000,63200),[63300,63400),[64100,64300),[64500,64600),[65200,65300),[67600,67800),[68500,68700),[70100,70200),[70400,70500),[70700,70800),[71100,71200),[72000,72100),[73000,73100),[75200,75400),[75600,75700),[76300,76500),[76600,76800),[77400,77500),[77900,78000),[78200,78300),[78400,78500),[79300,79600),[80600,80800),[81000,81200),[83900,84000),[84800,84900),[85300,85700),[86000,86100),[86300,86400),[86700,86800),[87100,87200),[87400,87500),[88100,88200),[90000,90100),[90300,90400),[91000,91100),[91400,91600),[92200,92400),[92800,93100),[94200,94300),[94700,94800),[94900,95000),[95100,95200),[95400,95500),[96000,96100),[96300,96500),[97100,97200),[97400,97500),[98800,98900),[99000,99100),[99300,99500)}', 'CONTROL');
-INSERT INTO segmentation.rollouts VALUES (5, 1727834330042330904, 30.05, DEFAULT, '2026-11-27 00:59:15.291948+00', '2099-01-01 00:00:00+00', 'postgres', NULL, '2026-11-27 00:59:15.291948+00', 1, '{[600,700),[1000,1100),[1400,1600),[1900,2000),[2100,2200),[3000,3100),[3200,3300),[3800,3900),[4100,4200),[4600,4700),[5200,5300),[5700,5800),[6100,6200),[6500,6600),[7000,7100),[7600,7700),[8200,8300),[9100,9300),[9500,9600),[9900,10100),[11400,11500),[11600,12000),[12200,12400),[12600,12700),[12800,12900),[13700,13800),[14100,14300),[14700,14800),[15000,15100),[15200,15300),[15600,15800),[16000,16100),[16600,16900),[17100,17200),[17300,17400),[17800,17900),[18000,18200),[18400,18600),[19400,19700),[20100,20300),[20400,20500),[20600,20700),[21300,21400),[21500,21700),[22500,22600),[22900,23300),[23600,23900),[24600,24700),[25000,25100),[25200,25300),[25600,25700),[25800,25900),[26600,26800),[26900,27000),[27300,27400),[27600,27800),[28000,28100),[28200,28300),[28800,28900),[29000,29200),[29400,29500),[30000,30100),[30700,30900),[31300,31400),[31800,31900),[32600,32800),[33000,33100),[33400,33500),[34000,34100),[34300,34400),[34900,35000),[35100,35200),[35300,35400),[35500,35600),[35700,35800),[36200,36300),[36400,36500),[36700,36900),[37500,37600),[37700,37800),[38100,38200),[38400,38500),[38700,38900),[39000,39100),[39200,39300),[39500,39600),[39700,39800),[39900,40000),[40100,40200),[40400,40500),[40600,40800),[41000,41100),[41900,42100),[42200,42300),[42400,42600),[43000,43100),[43200,43300),[43500,43600),[43800,44000),[44700,44800),[45500,45700),[46400,46500),[46900,47000),[47100,47300),[47500,47600),[47800,47900),[48500,48600),[48700,49050),[49200,49500),[49700,50000),[50200,50300),[50500,50600),[50700,51000),[51300,51400),[51900,52100),[52200,52400),[52700,52800),[53300,53400),[54300,54600),[54700,54800),[55000,55100),[55200,55300),[56100,56200),[58800,58900),[59400,59500),[60300,60400),[60800,61300),[61900,62000),[62200,62300),[62500,62600),[63200,63300),[63500,63600),[63800,63900),[64400,64500),[64600,65000),[65300,65400),[65500,66000),[66100,66200),[66500,66700),[67000,67100),[67400,67500),[67900,68100),[68200,68300),[68400,68500),[68700,69100),[69400,69600),[70000,70100),[70200,70300),[70500,70600),[71200,71300),[71700,71800),[72700,72800),[73100,73200),[73400,73500),[74200,74600),[75400,75600),[75700,75800),[76000,76200),[76500,76600),[76800,76900),[77000,77200),[77700,77800),[78100,78200),[78900,79100),[80000,80100),[80300,80400),[80500,80600),[81300,81400),[81800,81900),[82100,82300),[82500,82700),[82800,82900),[83100,83200),[83300,83400),[83600,83900),[84100,84200),[84300,84600),[84700,84800),[84900,85000),[85100,85300),[85700,85800),[85900,86000),[86500,86700),[87000,87100),[87500,87600),[87900,88000),[88600,88700),[88900,89000),[89100,89400),[89500,89800),[90100,90300),[90700,90800),[91200,91400),[91900,92000),[92400,92500),[93100,93200),[93300,93400),[93700,93800),[94000,94100),[94400,94600),[95000,95100),[95300,95400),[95700,95800),[96100,96200),[97700,98000),[98200,98300),[98400,98500),[98600,98800),[99600,99800),[99900,100000)}', 'VARIANT');
-INSERT INTO segmentation.rollouts VALUES (5, 1727834330042330904, 50, DEFAULT, '2099-01-01 00:00:00+00', 'infinity', 'postgres', NULL, '2026-11-27 00:59:15.365914+00', 1, '{[500,900),[1000,1100),[1200,1300),[1400,1600),[1700,1800),[1900,2000),[2100,2200),[2500,2600),[2700,2800),[3000,3100),[3200,3300),[3500,3900),[4100,4200),[4300,4400),[4500,4700),[4800,4900),[5200,5300),[5400,5500),[5700,5800),[6000,6200),[6300,6600),[6700,7100),[7400,7500),[7600,7700),[8200,8300),[8500,8600),[9100,9300),[9500,9600),[9900,10200),[10500,10600),[10700,10900),[11400,11500),[11600,12100),[12200,12400),[12600,12700),[12800,13100),[13700,13800),[14100,14300),[14500,14800),[15000,15100),[15200,15300),[15600,15800),[15900,16100),[16400,16900),[17100,17500),[17600,17900),[18000,18300),[18400,18900),[19100,19200),[19400,19800),[19900,20000),[20100,20300),[20400,20500),[20600,20800),[21300,21400),[21500,21700),[21900,22100),[22400,22600),[22900,23300),[23600,23900),[24600,24700),[24900,25100),[25200,25300),[25600,25700),[25800,25900),[26400,26500),[26600,27000),[27200,27400),[27600,27800),[27900,28100),[28200,28400),[28600,28700),[28800,28900),[29000,29200),[29400,29500),[29700,29800),[30000,30300),[30700,30900),[31000,31100),[31300,31400),[31800,32000),[32100,32200),[32600,32800),[33000,33100),[33200,33300),[33400,33500),[33600,33800),[34000,34100),[34300,34400),[34900,35000),[35100,35200),[35300,35400),[35500,35600),[35700,35800),[36200,36500),[36700,37000),[37400,37600),[37700,37800),[37900,38000),[38100,38200),[38300,38500),[38700,39100),[39200,39300),[39500,39600),[39700,39800),[39900,40000),[40100,40200),[40400,40500),[40600,40800),[41000,41100),[41300,41400),[41800,42300),[42400,42600),[42700,42800),[43000,43300),[43500,43600),[43700,44000),[44100,44200),[44300,44400),[44500,44600),[44700,44900),[45300,45700),[46000,46100),[46300,46600),[46700,47900),[48500,50000),[50200,50300),[50500,50600),[50700,51100),[51200,51400),[51700,51800),[51900,52100),[52200,52400),[52700,52800),[53300,53400),[53800,53900),[54000,54100),[54300,54600),[54700,54800),[54900,55100),[55200,55500),[55900,56000),[56100,56200),[56500,56700),[56900,57000),[57200,57300),[57900,58100),[58800,59000),[59100,59300),[59400,59700),[59800,59900),[60300,60400),[60500,60700),[60800,61400),[61500,61800),[61900,62000),[62200,62300),[62500,62700),[62900,63000),[63200,63300),[63400,63700),[63800,64000),[64300,64500),[64600,65200),[65300,66200),[66300,66700),[66900,67200),[67400,67500),[67900,68300),[68400,68500),[68700,69100),[69400,69600),[69900,70100),[70200,70400),[70500,70600),[71200,71400),[71700,71900),[72100,72400),[72600,72900),[73100,73200),[73300,73500),[73600,73900),[74100,74600),[74700,75000),[75100,75200),[75400,75600),[75700,76300),[76500,76600),[76800,77400),[77600,77800),[78100,78200),[78700,78800),[78900,79100),[79200,79300),[79600,79700),[79900,80100),[80300,80400),[80500,80600),[80800,80900),[81300,81400),[81500,81700),[81800,81900),[82000,82400),[82500,82700),[82800,83000),[83100,83400),[83500,83900),[84000,84200),[84300,84800),[84900,85000),[85100,85300),[85700,85800),[85900,86000),[86100,86200),[86400,86700),[87000,87100),[87500,87700),[87800,88000),[88200,88400),[88600,88800),[88900,89000),[89100,89800),[90100,90300),[90500,91000),[91200,91400),[91900,92000),[92400,92500),[93100,93200),[93300,93400),[93700,93900),[94000,94100),[94300,94600),[95000,95100),[95200,95400),[95500,95600),[95700,95800),[95900,96000),[96100,96300),[96500,96600),[96900,97100),[97700,98000),[98200,98300),[98400,98500),[98600,98800),[99600,99800),[99900,100000)}', 'VARIANT');
-INSERT INTO segmentation.rollouts VALUES (6, 1727834330042330904, 20, DEFAULT, '2026-11-27 00:59:15.318756+00', '2026-11-27 00:59:15.423609+00', 'postgres', NULL, '2026-11-27 00:59:15.423609+00', 1, '{[1600,1700),[2400,2500),[2800,2900),[3300,3400),[4000,4100),[4900,5000),[5300,5400),[5800,5900),[6200,6300),[6600,6700),[7300,7400),[8000,8100),[8400,8500),[8600,8700),[8800,9100),[9400,9500),[10300,10400),[10600,10700),[11300,11400),[12400,12500),[13200,13300),[13800,14100),[14800,14900),[15400,15500),[16900,17000),[19300,19400),[19800,19900),[20000,20100),[20500,20600),[21100,21300),[21800,21900),[22300,22400),[22700,22800),[23400,23500),[24800,24900),[25100,25200),[25700,25800),[25900,26300),[27100,27200),[27500,27600),[28500,28600),[28900,29000),[29200,29400),[30400,30500),[31200,31300),[31600,31700),[32300,32400),[32500,32600),[32800,33000),[33100,33200),[33300,33400),[34100,34200),[34400,34500),[34600,34800),[35400,35500),[35900,36100),[36600,36700),[38200,38300),[38500,38600),[39300,39400),[39600,39700),[40200,40300),[41400,41700),[42800,43000),[43600,43700),[44000,44100),[45100,45200),[45900,46000),[46100,46300),[46600,46700),[48000,48200),[48300,48500),[50100,50200),[50400,50500),[50600,50700),[51400,51600),[52100,52200),[52500,52700),[53000,53100),[53200,53300),[53700,53800),[55100,55200),[55500,55800),[56300,56400),[56800,56900),[57400,57600),[57800,57900),[58100,58300),[58600,58700),[59300,59400),[59900,60000),[60400,60500),[62100,62200),[62400,62500),[62700,62900),[63700,63800),[66200,66300),[66700,66900),[67200,67400),[67800,67900),[68300,68400),[69100,69300),[69700,69800),[70600,70700),[70800,71100),[71500,71600),[72400,72600),[73200,73300),[73500,73600),[73900,74100),[75000,75100),[77500,77600),[77800,77900),[78000,78100),[78300,78400),[78500,78700),[78800,78900),[79100,79200),[79700,79900),[80100,80300),[80900,81000),[81200,81300),[81400,81500),[81900,82000),[82400,82500),[83400,83500),[84200,84300),[85000,85100),[86200,86300),[86800,87000),[87200,87400),[87700,87800),[88500,88600),[88800,88900),[89000,89100),[89800,89900),[90400,90500),[91100,91200),[91700,91800),[92000,92200),[92500,92800),[93200,93300),[93500,93700),[93900,94000),[94800,94900),[95600,95700),[95800,95900),[96600,96800),[97300,97400),[97500,97700),[98000,98200),[98500,98600),[98900,99000),[99100,99300),[99500,99600)}', 'EARLIER');
+INSERT INTO segmentation.rollouts VALUES (2, 8857275631155206283, 40, DEFAULT, '2026-11-27 01:03:11.684621+00', '2026-11-27 01:03:11.701863+00', 'postgres', NULL, '2026-11-27 01:03:11.701863+00', NULL, NULL, 'B');
+INSERT INTO segmentation.rollouts VALUES (2, 8857275631155206283, 80, DEFAULT, '2099-01-01 00:00:00+00', 'infinity', 'postgres', NULL, '2026-11-27 01:03:11.70765+00', NULL, NULL, 'B');
+INSERT INTO segmentation.rollouts VALUES (2, 8857275631155206283, 60, DEFAULT, '2026-11-27 01:03:11.701863+00', '2099-01-01 00:00:00+00', 'postgres', NULL, '2026-11-27 01:03:11.701863+00', NULL, NULL, 'B');
+INSERT INTO segmentation.rollouts VALUES (3, 2778227214612600767, 20, DEFAULT, '2026-11-27 01:03:11.694527+00', '2026-11-27 01:03:11.815195+00', 'postgres', NULL, '2026-11-27 01:03:11.815195+00', NULL, NULL, 'GONE');
+INSERT INTO segmentation.rollouts VALUES (4, -2071261256789020512, 30, DEFAULT, '2026-11-27 01:03:11.839803+00', '2026-11-27 01:03:11.923975+00', 'postgres', NULL, '2026-11-27 01:03:11.923975+00', 1, '{[500,600),[800,1000),[1400,1500),[1800,1900),[2200,2600),[2800,2900),[3500,3600),[3800,4100),[4300,4400),[4500,4700),[4900,5000),[5300,5400),[6000,6100),[6200,6300),[6400,6600),[7100,7200),[7500,7600),[8000,8100),[8400,8700),[8800,8900),[9100,9200),[10000,10100),[10700,10800),[11000,11100),[11600,11700),[11800,12000),[12100,12200),[12300,12400),[12700,12800),[13200,13300),[13600,13800),[14100,14200),[15100,15300),[15800,15900),[16000,16200),[16300,16500),[16600,16700),[17000,17100),[17200,17300),[17400,17500),[17800,17900),[18500,18600),[19700,19900),[20100,20300),[20700,20800),[20900,21000),[21200,21300),[21600,21800),[22200,22400),[22600,22700),[23700,23800),[24400,24500),[24900,25000),[25100,25200),[25300,25500),[27200,27400),[27500,27900),[28000,28100),[28300,28500),[28800,29200),[29300,29500),[29600,29700),[29900,30100),[30200,30300),[30400,30500),[30800,30900),[31100,31300),[32200,32300),[32600,32700),[33900,34000),[34500,34600),[35100,35200),[35400,35500),[36000,36100),[36600,36700),[36800,36900),[38100,38200),[38400,38500),[39100,39200),[39500,39600),[39900,40100),[40200,40400),[41800,41900),[42300,42400),[42900,43200),[43300,43400),[43600,44400),[44700,44800),[44900,45000),[45700,45800),[46200,46300),[47000,47200),[47500,47700),[48100,48200),[49200,49300),[49500,49600),[50000,50300),[51400,51500),[51800,51900),[52500,52600),[53300,53500),[53600,53700),[53900,54300),[54600,54700),[55000,55200),[55500,55700),[56500,56600),[56800,57000),[57100,57200),[57600,57700),[57800,57900),[58100,58200),[58300,58400),[58700,58800),[58900,59200),[59900,60100),[60400,60500),[60900,61000),[61200,61300),[61900,62200),[62700,62800),[64200,64300),[64400,64600),[65000,65200),[65700,65800),[66400,66500),[66700,66800),[67000,67100),[67600,67700),[67800,68200),[68400,68500),[68600,68700),[69000,69400),[69600,69700),[69900,70000),[70200,70300),[70700,70900),[71000,71200),[71400,71500),[71600,71900),[73000,73400),[73900,74100),[74200,74300),[74800,75000),[75200,75300),[75600,75700),[75800,75900),[76300,76400),[76500,76600),[76700,76800),[76900,77200),[77500,77600),[77800,78000),[78400,78500),[78700,79000),[79400,79500),[79900,80000),[80200,80300),[80400,80600),[80800,80900),[81500,81600),[81700,81900),[83000,83100),[83300,83400),[84400,84600),[84700,84800),[85400,85700),[85800,85900),[86100,86200),[87000,87200),[87300,87400),[87500,87700),[87800,88000),[88200,88300),[88400,88500),[88600,88700),[88800,88900),[90300,90400),[90600,90700),[90800,90900),[91300,91400),[91900,92100),[92700,92800),[93100,93200),[93500,93600),[93900,94100),[94400,94600),[94700,94900),[95000,95100),[95200,95400),[95500,95700),[96000,96100),[96200,96300),[96400,96500),[96800,96900),[97000,97200),[97300,97400),[97500,97700),[97800,98200),[98500,98600),[99000,99100)}', 'CONTROL');
+INSERT INTO segmentation.rollouts VALUES (4, -2071261256789020512, 20, DEFAULT, '2026-11-27 01:03:11.923975+00', 'infinity', 'postgres', NULL, '2026-11-27 01:03:11.923975+00', 1, '{[500,600),[800,1000),[1800,1900),[2300,2400),[2800,2900),[3500,3600),[3800,4100),[4600,4700),[4900,5000),[6200,6300),[6400,6600),[7100,7200),[8400,8600),[8800,8900),[11000,11100),[11600,11700),[11800,12000),[12100,12200),[12700,12800),[13200,13300),[13600,13700),[15100,15200),[15800,15900),[16300,16500),[17200,17300),[17800,17900),[18500,18600),[20100,20300),[21200,21300),[21600,21700),[22200,22400),[23700,23800),[24400,24500),[24900,25000),[25100,25200),[25300,25500),[27200,27400),[27600,27800),[28000,28100),[28300,28500),[28800,29000),[29100,29200),[29300,29500),[29600,29700),[29900,30100),[30200,30300),[30400,30500),[30800,30900),[31100,31200),[32200,32300),[32600,32700),[33900,34000),[35100,35200),[35400,35500),[36600,36700),[36800,36900),[38100,38200),[38400,38500),[40200,40400),[41800,41900),[43000,43200),[43600,43700),[43800,44200),[44300,44400),[44700,44800),[46200,46300),[47000,47200),[47500,47700),[48100,48200),[49500,49600),[50000,50300),[51800,51900),[53300,53400),[53900,54000),[54100,54200),[55000,55100),[55600,55700),[56500,56600),[56800,57000),[57100,57200),[57600,57700),[57800,57900),[58300,58400),[59000,59200),[59900,60000),[60400,60500),[60900,61000),[61900,62200),[62700,62800),[64400,64600),[65100,65200),[65700,65800),[66400,66500),[66700,66800),[67000,67100),[67600,67700),[67800,68200),[68400,68500),[68600,68700),[69000,69200),[69300,69400),[69900,70000),[70200,70300),[70700,70900),[71400,71500),[71600,71900),[73000,73300),[73900,74100),[74200,74300),[74900,75000),[75200,75300),[75800,75900),[76300,76400),[76700,76800),[76900,77000),[77100,77200),[78400,78500),[78700,78800),[79400,79500),[79900,80000),[80400,80600),[80800,80900),[81500,81600),[81700,81900),[83000,83100),[83300,83400),[84500,84600),[85400,85500),[85600,85700),[85800,85900),[87000,87200),[87300,87400),[87600,87700),[87900,88000),[88400,88500),[88600,88700),[88800,88900),[90300,90400),[90600,90700),[90800,90900),[91900,92000),[93100,93200),[93900,94100),[94400,94600),[94700,94800),[95300,95400),[96000,96100),[96200,96300),[96400,96500),[96800,96900),[97300,97400),[97500,97600),[97900,98200)}', 'CONTROL');
+INSERT INTO segmentation.rollouts VALUES (5, -2071261256789020512, 30.05, DEFAULT, '2026-11-27 01:03:11.886335+00', '2099-01-01 00:00:00+00', 'postgres', NULL, '2026-11-27 01:03:11.886335+00', 1, '{[0,100),[400,500),[1100,1400),[1600,1800),[1900,2100),[2900,3000),[3100,3200),[3400,3500),[3700,3800),[4700,4900),[5000,5300),[5600,6000),[6300,6400),[7000,7100),[7400,7500),[7700,8000),[8300,8400),[9700,9800),[9900,10000),[10100,10300),[10600,10700),[11200,11300),[11500,11600),[12200,12300),[12400,12500),[13000,13100),[13400,13500),[13800,13900),[14000,14100),[14700,14900),[15400,15600),[15700,15800),[16500,16600),[17300,17400),[17500,17600),[18100,18200),[18600,18700),[18800,19000),[19200,19300),[19400,19600),[19900,20100),[21000,21200),[21300,21600),[22000,22200),[22500,22600),[22900,23000),[23100,23200),[23300,23400),[23600,23700),[23900,24000),[24100,24200),[24300,24400),[25200,25300),[25500,26100),[26500,26800),[27000,27200),[27400,27500),[28200,28300),[28500,28600),[28700,28800),[29200,29300),[29800,29900),[30300,30400),[30700,30800),[30900,31100),[31500,31800),[32300,32500),[32800,32900),[33300,33700),[34800,35000),[35200,35400),[35600,35700),[36200,36600),[36700,36800),[37000,37200),[37300,37600),[38000,38100),[38800,38900),[39300,39500),[39600,39900),[40500,40700),[40800,40900),[41000,41100),[41500,41600),[41700,41800),[41900,42300),[42400,42600),[44400,44500),[44600,44650),[44800,44900),[45300,45400),[45500,45700),[45900,46000),[47200,47300),[47400,47500),[48000,48100),[48300,48600),[49000,49100),[49300,49400),[49600,49800),[49900,50000),[50400,50500),[50600,50700),[50900,51000),[51100,51300),[51500,51800),[52000,52200),[52900,53000),[53800,53900),[54900,55000),[55400,55500),[55800,56000),[56300,56500),[56600,56700),[57200,57300),[57400,57500),[58000,58100),[58500,58600),[58800,58900),[59200,59500),[59600,59800),[60100,60200),[60300,60400),[60500,60700),[61000,61100),[62200,62500),[62600,62700),[62800,62900),[63100,63200),[63400,63500),[63800,63900),[64000,64200),[64300,64400),[64600,64700),[64900,65000),[65300,65400),[65600,65700),[66000,66100),[66200,66300),[67400,67600),[68200,68400),[69400,69600),[70300,70500),[71200,71300),[72000,72100),[72400,73000),[73400,73600),[74100,74200),[74500,74700),[75100,75200),[75300,75400),[75700,75800),[75900,76000),[76100,76200),[76600,76700),[76800,76900),[77200,77500),[77700,77800),[78000,78400),[79200,79400),[79500,79700),[80000,80100),[81100,81200),[81400,81500),[82000,82100),[82300,83000),[83100,83200),[83600,83700),[84100,84200),[84800,84900),[85000,85100),[85300,85400),[85700,85800),[86000,86100),[86400,86500),[86600,86700),[86900,87000),[87700,87800),[88500,88600),[89500,89700),[90400,90500),[91000,91200),[91400,91500),[91600,91700),[93200,93300),[93600,93900),[94200,94300),[94900,95000),[95400,95500),[95700,96000),[96100,96200),[96300,96400),[96900,97000),[97700,97800),[98200,98300),[98400,98500),[99100,99300),[99400,99500),[99700,99900)}', 'VARIANT');
+INSERT INTO segmentation.rollouts VALUES (5, -2071261256789020512, 50, DEFAULT, '2099-01-01 00:00:00+00', 'infinity', 'postgres', NULL, '2026-11-27 01:03:11.938494+00', 1, '{[0,200),[400,500),[1100,1500),[1600,1800),[1900,2300),[2400,2700),[2900,3000),[3100,3200),[3300,3500),[3700,3800),[4100,4200),[4500,4600),[4700,4900),[5000,5300),[5600,6200),[6300,6400),[6900,7100),[7200,7300),[7400,7500),[7700,8000),[8100,8200),[8300,8400),[9100,9300),[9400,9500),[9700,10000),[10100,10300),[10400,10800),[11200,11300),[11400,11600),[12000,12100),[12200,12500),[12600,12700),[12900,13100),[13400,13500),[13700,14300),[14500,14600),[14700,14900),[15200,15300),[15400,15800),[16000,16300),[16500,16600),[16700,16800),[17000,17100),[17300,17600),[18000,18200),[18300,18400),[18600,18700),[18800,19100),[19200,19300),[19400,19600),[19700,19800),[19900,20100),[20700,20800),[21000,21200),[21300,21600),[21700,21800),[22000,22200),[22400,22600),[22800,23000),[23100,23200),[23300,23400),[23600,23700),[23900,24000),[24100,24200),[24300,24400),[24600,24800),[25000,25100),[25200,25300),[25500,26100),[26400,26900),[27000,27200),[27400,27500),[27800,28000),[28100,28300),[28500,28600),[28700,28800),[29200,29300),[29800,29900),[30300,30400),[30500,30600),[30700,30800),[30900,31100),[31500,31800),[32000,32100),[32300,32600),[32700,32900),[33000,33100),[33200,33900),[34400,34500),[34600,35100),[35200,35400),[35600,35700),[35900,36100),[36200,36600),[36700,36800),[37000,37200),[37300,37700),[38000,38100),[38500,38600),[38800,39000),[39100,39200),[39300,40200),[40500,41100),[41400,41600),[41700,41800),[41900,42600),[42800,43000),[43300,43400),[43700,43800),[44200,44300),[44400,44500),[44600,44700),[44800,44900),[45200,45700),[45800,46000),[46100,46200),[46300,46400),[47200,47500),[48000,48100),[48200,48600),[48800,48900),[49000,49100),[49200,49400),[49600,49800),[49900,50000),[50400,50700),[50800,51000),[51100,51800),[51900,52200),[52300,52400),[52500,52700),[52900,53200),[53500,53900),[54000,54100),[54400,54500),[54600,54700),[54900,55000),[55100,55200),[55400,55600),[55800,56100),[56200,56500),[56600,56800),[57200,57300),[57400,57500),[58000,58200),[58500,58600),[58800,59000),[59200,59500),[59600,59900),[60000,60400),[60500,60700),[61000,61300),[61600,61700),[62200,62500),[62600,62700),[62800,62900),[63100,63200),[63300,63500),[63800,63900),[64000,64400),[64600,64700),[64800,65100),[65300,65400),[65600,65700),[66000,66100),[66200,66300),[66500,66600),[66800,67000),[67100,67200),[67400,67600),[68200,68400),[68900,69000),[69200,69300),[69400,69600),[69800,69900),[70300,70500),[70600,70700),[70900,71400),[72000,72300),[72400,73000),[73300,73600),[74100,74200),[74400,74900),[75100,75200),[75300,75800),[75900,76200),[76500,76700),[76800,76900),[77000,77100),[77200,77500),[77700,77800),[78000,78400),[78600,78700),[78800,78900),[79000,79400),[79500,79800),[80000,80100),[81000,81200),[81400,81500),[81600,81700),[82000,82100),[82200,83000),[83100,83200),[83400,83700),[84100,84200),[84400,84500),[84700,84900),[85000,85100),[85200,85400),[85700,85800),[86000,86200),[86400,86700),[86800,87000),[87200,87300),[87500,87600),[87700,87900),[88100,88300),[88500,88600),[88900,89000),[89500,89700),[90000,90300),[90400,90500),[90900,91200),[91300,91500),[91600,91700),[91800,91900),[92400,93000),[93200,93300),[93600,93900),[94200,94300),[94600,94700),[94800,95100),[95200,95300),[95400,95600),[95700,96000),[96100,96200),[96300,96400),[96700,96800),[96900,97300),[97400,97500),[97600,97800),[98200,98300),[98400,98600),[99100,99300),[99400,99500),[99700,99900)}', 'VARIANT');
+INSERT INTO segmentation.rollouts VALUES (6, -2071261256789020512, 20, DEFAULT, '2026-11-27 01:03:11.905437+00', '2026-11-27 01:03:11.995962+00', 'postgres', NULL, '2026-11-27 01:03:11.995962+00', 1, '{[200,300),[600,700),[1000,1100),[3000,3100),[3200,3300),[3600,3700),[4200,4300),[4400,4500),[5400,5600),[6700,6900),[7300,7400),[7600,7700),[8900,9100),[9500,9700),[10800,11000),[11100,11200),[12500,12600),[12800,12900),[13100,13200),[13300,13400),[13500,13600),[14300,14500),[14600,14700),[15000,15100),[15300,15400),[15900,16000),[16800,17000),[17600,17700),[17900,18000),[18700,18800),[19100,19200),[19300,19400),[19600,19700),[20300,20700),[20800,20900),[21900,22000),[22700,22800),[23000,23100),[23500,23600),[23800,23900),[24000,24100),[24500,24600),[24800,24900),[26300,26400),[26900,27000),[28600,28700),[29500,29600),[29700,29800),[30100,30200),[30600,30700),[31300,31500),[31900,32000),[32900,33000),[33100,33200),[34000,34400),[35500,35600),[35700,35900),[36100,36200),[36900,37000),[37200,37300),[37700,37900),[38300,38400),[38600,38800),[39000,39100),[39200,39300),[41100,41400),[41600,41700),[42600,42800),[43200,43300),[43400,43600),[46000,46100),[46400,46500),[46700,46800),[46900,47000),[47700,48000),[48600,48800),[48900,49000),[49800,49900),[50300,50400),[50700,50800),[51000,51100),[52400,52500),[52700,52800),[53200,53300),[54300,54400),[54500,54600),[54700,54900),[55200,55400),[55700,55800),[56100,56200),[57000,57100),[57300,57400),[57500,57600),[57700,57800),[57900,58000),[58600,58700),[59500,59600),[60700,60900),[61300,61400),[61700,61900),[62900,63100),[63200,63300),[63500,63800),[63900,64000),[64700,64800),[65200,65300),[65400,65600),[65800,65900),[66100,66200),[66300,66400),[66600,66700),[67200,67300),[68500,68600),[68700,68900),[69700,69800),[70000,70100),[70500,70600),[71500,71600),[71900,72000),[72300,72400),[73700,73900),[74300,74400),[75000,75100),[76200,76300),[76400,76500),[77600,77700),[78500,78600),[79800,79900),[80600,80800),[81200,81300),[83200,83300),[83800,84100),[84600,84700),[84900,85000),[85100,85200),[85900,86000),[86200,86300),[88000,88100),[88300,88400),[88700,88800),[89000,89200),[89300,89500),[89800,90000),[90500,90600),[90700,90800),[91200,91300),[91700,91800),[92100,92200),[92300,92400),[93000,93100),[93300,93400),[94300,94400),[95100,95200),[98300,98400),[98800,99000),[99300,99400),[99500,99700),[99900,100000)}', 'EARLIER');
 
-INSERT INTO segmentation.segment_history VALUES (1, '2026-11-27 00:59:14.869147+00', 'create', 'by hand', NULL, NULL, 'postgres', NULL);
-INSERT INTO segmentation.segment_history VALUES (2, '2026-11-27 00:59:14.906959+00', 'create', NULL, NULL, NULL, 'postgres', NULL);
-INSERT INTO segmentation.segment_history VALUES (2, '2026-11-27 00:59:14.917335+00', 'set_rollout', NULL, 40, '2026-11-27 00:59:14.906959+00', 'postgres', NULL);
-INSERT INTO segmentation.segment_history VALUES (3, '2026-11-27 00:59:14.923653+00', 'create', NULL, NULL, NULL, 'postgres', NULL);
-INSERT INTO segmentation.segment_history VALUES (3, '2026-11-27 00:59:14.927876+00', 'set_rollout', NULL, 20, '2026-11-27 00:59:14.923653+00', 'postgres', NULL);
-INSERT INTO segmentation.segment_history VALUES (2, '2026-11-27 00:59:14.936397+00', 'set_rollout', NULL, 60, '2026-11-27 00:59:14.935397+00', 'postgres', NULL);
-INSERT INTO segmentation.segment_history VALUES (2, '2026-11-27 00:59:14.962595+00', 'set_rollout', NULL, 80, '2099-01-01 00:00:00+00', 'postgres', NULL);
-INSERT INTO segmentation.segment_history VALUES (3, '2026-11-27 00:59:15.231431+00', 'delete', NULL, NULL, NULL, 'postgres', 'over');
-INSERT INTO segmentation.segment_history VALUES (4, '2026-11-27 00:59:15.258823+00', 'create', NULL, NULL, NULL, 'postgres', NULL);
-INSERT INTO segmentation.segment_history VALUES (4, '2026-11-27 00:59:15.268858+00', 'set_rollout', NULL, 30, '2026-11-27 00:59:15.258823+00', 'postgres', NULL);
-INSERT INTO segmentation.segment_history VALUES (5, '2026-11-27 00:59:15.291948+00', 'create', NULL, NULL, NULL, 'postgres', NULL);
-INSERT INTO segmentation.segment_history VALUES (5, '2026-11-27 00:59:15.298637+00', 'set_rollout', NULL, 30.05, '2026-11-27 00:59:15.291948+00', 'postgres', NULL);
-INSERT INTO segmentation.segment_history VALUES (6, '2026-11-27 00:59:15.318756+00', 'create', NULL, NULL, NULL, 'postgres', NULL);
-INSERT INTO segmentation.segment_history VALUES (6, '2026-11-27 00:59:15.326163+00', 'set_rollout', NULL, 20, '2026-11-27 00:59:15.318756+00', 'postgres', NULL);
-INSERT INTO segmentation.segment_history VALUES (4, '2026-11-27 00:59:15.345434+00', 'set_rollout', NULL, 20, '2026-11-27 00:59:15.343483+00', 'postgres', NULL);
-INSERT INTO segmentation.segment_history VALUES (5, '2026-11-27 00:59:15.366506+00', 'set_rollout', NULL, 50, '2099-01-01 00:00:00+00', 'postgres', NULL);
-INSERT INTO segmentation.segment_history VALUES (6, '2026-11-27 00:59:15.423609+00', 'delete', NULL, NULL, NULL, 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (1, '2026-11-27 01:03:11.668324+00', 'create', 'by hand', NULL, NULL, 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (2, '2026-11-27 01:03:11.684621+00', 'create', NULL, NULL, NULL, 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (2, '2026-11-27 01:03:11.691188+00', 'set_rollout', NULL, 40, '2026-11-27 01:03:11.684621+00', 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (3, '2026-11-27 01:03:11.694527+00', 'create', NULL, NULL, NULL, 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (3, '2026-11-27 01:03:11.696401+00', 'set_rollout', NULL, 20, '2026-11-27 01:03:11.694527+00', 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (2, '2026-11-27 01:03:11.702973+00', 'set_rollout', NULL, 60, '2026-11-27 01:03:11.701863+00', 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (2, '2026-11-27 01:03:11.708579+00', 'set_rollout', NULL, 80, '2099-01-01 00:00:00+00', 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (3, '2026-11-27 01:03:11.815195+00', 'delete', NULL, NULL, NULL, 'postgres', 'over');
+INSERT INTO segmentation.segment_history VALUES (4, '2026-11-27 01:03:11.839803+00', 'create', NULL, NULL, NULL, 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (4, '2026-11-27 01:03:11.854074+00', 'set_rollout', NULL, 30, '2026-11-27 01:03:11.839803+00', 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (5, '2026-11-27 01:03:11.886335+00', 'create', NULL, NULL, NULL, 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (5, '2026-11-27 01:03:11.888399+00', 'set_rollout', NULL, 30.05, '2026-11-27 01:03:11.886335+00', 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (6, '2026-11-27 01:03:11.905437+00', 'create', NULL, NULL, NULL, 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (6, '2026-11-27 01:03:11.907325+00', 'set_rollout', NULL, 20, '2026-11-27 01:03:11.905437+00', 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (4, '2026-11-27 01:03:11.924602+00', 'set_rollout', NULL, 20, '2026-11-27 01:03:11.923975+00', 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (5, '2026-11-27 01:03:11.939077+00', 'set_rollout', NULL, 50, '2099-01-01 00:00:00+00', 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (6, '2026-11-27 01:03:11.995962+00', 'delete', NULL, NULL, NULL, 'postgres', NULL);
 
-INSERT INTO segmentation.segments OVERRIDING SYSTEM VALUE VALUES (1, 'A', 'by hand', 1299992756460722868, '2026-11-27 00:59:14.869147+00', 'infinity', false, NULL);
-INSERT INTO segmentation.segments OVERRIDING SYSTEM VALUE VALUES (2, 'B', '', -272117372333921978, '2026-11-27 00:59:14.906959+00', 'infinity', false, NULL);
-INSERT INTO segmentation.segments OVERRIDING SYSTEM VALUE VALUES (3, 'GONE', '', 7067970474544822716, '2026-11-27 00:59:14.923653+00', '2026-11-27 00:59:15.231431+00', true, NULL);
-INSERT INTO segmentation.segments OVERRIDING SYSTEM VALUE VALUES (4, 'CONTROL', '', 1727834330042330904, '2026-11-27 00:59:15.258823+00', 'infinity', false, 1);
-INSERT INTO segmentation.segments OVERRIDING SYSTEM VALUE VALUES (5, 'VARIANT', '', 1727834330042330904, '2026-11-27 00:59:15.291948+00', 'infinity', false, 1);
-INSERT INTO segmentation.segments OVERRIDING SYSTEM VALUE VALUES (6, 'EARLIER', '', 1727834330042330904, '2026-11-27 00:59:15.318756+00', '2026-11-27 00:59:15.423609+00', false, 1);
+INSERT INTO segmentation.segments OVERRIDING SYSTEM VALUE VALUES (1, 'A', 'by hand', 5958264246148687094, '2026-11-27 01:03:11.668324+00', 'infinity', false, NULL);
+INSERT INTO segmentation.segments OVERRIDING SYSTEM VALUE VALUES (2, 'B', '', 8857275631155206283, '2026-11-27 01:03:11.684621+00', 'infinity', false, NULL);
+INSERT INTO segmentation.segments OVERRIDING SYSTEM VALUE VALUES (3, 'GONE', '', 2778227214612600767, '2026-11-27 01:03:11.694527+00', '2026-11-27 01:03:11.815195+00', true, NULL);
+INSERT INTO segmentation.segments OVERRIDING SYSTEM VALUE VALUES (4, 'CONTROL', '', -2071261256789020512, '2026-11-27 01:03:11.839803+00', 'infinity', false, 1);
+INSERT INTO segmentation.segments OVERRIDING SYSTEM VALUE VALUES (5, 'VARIANT', '', -2071261256789020512, '2026-11-27 01:03:11.886335+00', 'infinity', false, 1);
+INSERT INTO segmentation.segments OVERRIDING SYSTEM VALUE VALUES (6, 'EARLIER', '', -2071261256789020512, '2026-11-27 01:03:11.905437+00', '2026-11-27 01:03:11.995962+00', false, 1);
 
-INSERT INTO segmentation.upkeep VALUES ('sweep', '2026-11-27 00:59:14.365174+00', 0);
+INSERT INTO segmentation.upkeep VALUES ('sweep', '2026-11-27 01:03:11.353234+00', 0);
 
-INSERT INTO segmentation.users VALUES (1, '2026-11-27 00:59:14.9708+00');
-INSERT INTO segmentation.users VALUES (2, '2026-11-27 00:59:14.970905+00');
-INSERT INTO segmentation.users VALUES (3, '2026-11-27 00:59:14.970937+00');
-INSERT INTO segmentation.users VALUES (4, '2026-11-27 00:59:14.970941+00');
-INSERT INTO segmentation.users VALUES (5, '2026-11-27 00:59:14.970945+00');
-INSERT INTO segmentation.users VALUES (6, '2026-11-27 00:59:14.970948+00');
-INSERT INTO segmentation.users VALUES (7, '2026-11-27 00:59:14.970951+00');
-INSERT INTO segmentation.users VALUES (8, '2026-11-27 00:59:14.970955+00');
-INSERT INTO segmentation.users VALUES (9, '2026-11-27 00:59:14.970958+00');
-INSERT INTO segmentation.users VALUES (10, '2026-11-27 00:59:14.970961+00');
-INSERT INTO segmentation.users VALUES (11, '2026-11-27 00:59:14.970964+00');
-INSERT INTO segmentation.users VALUES (12, '2026-11-27 00:59:14.970968+00');
-INSERT INTO segmentation.users VALUES (13, '2026-11-27 00:59:14.97097+00');
-INSERT INTO segmentation.users VALUES (14, '2026-11-27 00:59:14.970973+00');
-INSERT INTO segmentation.users VALUES (15, '2026-11-27 00:59:14.970977+00');
-INSERT INTO segmentation.users VALUES (16, '2026-11-27 00:59:14.97098+00');
-INSERT INTO segmentation.users VALUES (17, '2026-11-27 00:59:14.970983+00');
-INSERT INTO segmentation.users VALUES (18, '2026-11-27 00:59:14.970987+00');
-INSERT INTO segmentation.users VALUES (19, '2026-11-27 00:59:14.97099+00');
-INSERT INTO segmentation.users VALUES (20, '2026-11-27 00:59:14.970993+00');
-INSERT INTO segmentation.users VALUES (21, '2026-11-27 00:59:14.970996+00');
-INSERT INTO segmentation.users VALUES (22, '2026-11-27 00:59:14.970999+00');
-INSERT INTO segmentation.users VALUES (23, '2026-11-27 00:59:14.971002+00');
-INSERT INTO segmentation.users VALUES (24, '2026-11-27 00:59:14.971005+00');
-INSERT INTO segmentation.users VALUES (25, '2026-11-27 00:59:14.971008+00');
-INSERT INTO segmentation.users VALUES (26, '2026-11-27 00:59:14.971011+00');
-INSERT INTO segmentation.users VALUES (27, '2026-11-27 00:59:14.971014+00');
-INSERT INTO segmentation.users VALUES (28, '2026-11-27 00:59:14.971017+00');
-INSERT INTO segmentation.users VALUES (29, '2026-11-27 00:59:14.971021+00');
-INSERT INTO segmentation.users VALUES (30, '2026-11-27 00:59:14.971023+00');
-INSERT INTO segmentation.users VALUES (31, '2026-11-27 00:59:14.97103+00');
-INSERT INTO segmentation.users VALUES (32, '2026-11-27 00:59:14.971033+00');
-INSERT INTO segmentation.users VALUES (33, '2026-11-27 00:59:14.971036+00');
-INSERT INTO segmentation.users VALUES (34, '2026-11-27 00:59:14.971039+00');
-INSERT INTO segmentation.users VALUES (35, '2026-11-27 00:59:14.971042+00');
-INSERT INTO segmentation.users VALUES (36, '2026-11-27 00:59:14.971045+00');
-INSERT INTO segmentation.users VALUES (37, '2026-11-27 00:59:14.971047+00');
-INSERT INTO segmentation.users VALUES (38, '2026-11-27 00:59:14.97105+00');
-INSERT INTO segmentation.users VALUES (39, '2026-11-27 00:59:14.971053+00');
-INSERT INTO segmentation.users VALUES (40, '2026-11-27 00:59:14.971056+00');
+INSERT INTO segmentation.users VALUES (1, '2026-11-27 01:03:11.71544+00');
+INSERT INTO segmentation.users VALUES (2, '2026-11-27 01:03:11.71554+00');
+INSERT INTO segmentation.users VALUES (3, '2026-11-27 01:03:11.715571+00');
+INSERT INTO segmentation.users VALUES (4, '2026-11-27 01:03:11.715576+00');
+INSERT INTO segmentation.users VALUES (5, '2026-11-27 01:03:11.71558+00');
+INSERT INTO segmentation.users VALUES (6, '2026-11-27 01:03:11.715584+00');
+INSERT INTO segmentation.users VALUES (7, '2026-11-27 01:03:11.715588+00');
+INSERT INTO segmentation.users VALUES (8, '2026-11-27 01:03:11.715594+00');
+INSERT INTO segmentation.users VALUES (9, '2026-11-27 01:03:11.715598+00');
+INSERT INTO segmentation.users VALUES (10, '2026-11-27 01:03:11.715601+00');
+INSERT INTO segmentation.users VALUES (11, '2026-11-27 01:03:11.715604+00');
+INSERT INTO segmentation.users VALUES (12, '2026-11-27 01:03:11.715608+00');
+INSERT INTO segmentation.users VALUES (13, '2026-11-27 01:03:11.715612+00');
+INSERT INTO segmentation.users VALUES (14, '2026-11-27 01:03:11.715615+00');
+INSERT INTO segmentation.users VALUES (15, '2026-11-27 01:03:11.715619+00');
+INSERT INTO segmentation.users VALUES (16, '2026-11-27 01:03:11.715622+00');
+INSERT INTO segmentation.users VALUES (17, '2026-11-27 01:03:11.715626+00');
+INSERT INTO segmentation.users VALUES (18, '2026-11-27 01:03:11.715629+00');
+INSERT INTO segmentation.users VALUES (19, '2026-11-27 01:03:11.715632+00');
+INSERT INTO segmentation.users VALUES (20, '2026-11-27 01:03:11.715635+00');
+INSERT INTO segmentation.users VALUES (21, '2026-11-27 01:03:11.715638+00');
+INSERT INTO segmentation.users VALUES (22, '2026-11-27 01:03:11.715641+00');
+INSERT INTO segmentation.users VALUES (23, '2026-11-27 01:03:11.715645+00');
+INSERT INTO segmentation.users VALUES (24, '2026-11-27 01:03:11.71565+00');
+INSERT INTO segmentation.users VALUES (25, '2026-11-27 01:03:11.715654+00');
+INSERT INTO segmentation.users VALUES (26, '2026-11-27 01:03:11.715657+00');
+INSERT INTO segmentation.users VALUES (27, '2026-11-27 01:03:11.71566+00');
+INSERT INTO segmentation.users VALUES (28, '2026-11-27 01:03:11.715663+00');
+INSERT INTO segmentation.users VALUES (29, '2026-11-27 01:03:11.715666+00');
+INSERT INTO segmentation.users VALUES (30, '2026-11-27 01:03:11.715669+00');
+INSERT INTO segmentation.users VALUES (31, '2026-11-27 01:03:11.715673+00');
+INSERT INTO segmentation.users VALUES (32, '2026-11-27 01:03:11.715676+00');
+INSERT INTO segmentation.users VALUES (33, '2026-11-27 01:03:11.715679+00');
+INSERT INTO segmentation.users VALUES (34, '2026-11-27 01:03:11.715682+00');
+INSERT INTO segmentation.users VALUES (35, '2026-11-27 01:03:11.715686+00');
+INSERT INTO segmentation.users VALUES (36, '2026-11-27 01:03:11.715689+00');
+INSERT INTO segmentation.users VALUES (37, '2026-11-27 01:03:11.715692+00');
+INSERT INTO segmentation.users VALUES (38, '2026-11-27 01:03:11.715695+00');
+INSERT INTO segmentation.users VALUES (39, '2026-11-27 01:03:11.715699+00');
+INSERT INTO segmentation.users VALUES (40, '2026-11-27 01:03:11.715705+00');
 
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('c2bb56e6-e9fd-11f1-a5bc-02fc00000001', '442a06599ffbff06cb195975273c5e4ce55091201b67e2808420b5edc55f6d75', '0001_roles_and_schema', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:59:12.826398');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('c2c134f8-e9fd-11f1-a5bc-02fc00000001', 'b672f77c494960abe76a90bfb2efc9692e396e2e60f7a1400c8c9c4403b64dd0', '0002_segments_and_users', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:59:12.863673');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('c2c4b560-e9fd-11f1-a5bc-02fc00000001', 'dcb7f91ab8126d9cb9cf4c00551d5557a26a7ddd54f18767b12aab17e5e4acdd', '0003_memberships', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:59:12.886626');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('c2c75946-e9fd-11f1-a5bc-02fc00000001', '09930831877f5eb7aed1449a5149eb995ce89de405b924adcc748721cb5a8edc', '0004_keys_and_upkeep', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:59:12.903931');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('c2c93e00-e9fd-11f1-a5bc-02fc00000001', '255c1982e9e51e02cdca5ae7a1b77fee92bb89ae27660943abae2f41bae2434e', '0005_idempotency', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:59:12.916323');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('c2ca3076-e9fd-11f1-a5bc-02fc00000001', '8d9102650985a619cdb395f0645c89935a1143c18b6bc10537ceb211f45a06c4', '0006_columns_of_memberships', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:59:12.922517');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('c2cb6e50-e9fd-11f1-a5bc-02fc00000001', '44ecece361ee732aa4026b4168febef5305781668d43a2d6b069c30a607a7244', '0007_evaluator', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:59:12.930662');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('c2cdd726-e9fd-11f1-a5bc-02fc00000001', 'd8d49d40af91fd566734e7e5d6e81e4e8a3b69c627a6d97bdb606e9168e90543', '0008_idempotency_user', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:59:12.946453');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('c2ce22da-e9fd-11f1-a5bc-02fc00000001', '6e13bb94bff2aa697a1ebe7e662aea2eba8502c0442d70bb97cd8b69b6b5c7aa', '0009_idempotency_user_of_old_answers', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:59:12.94835');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('c2cfefa2-e9fd-11f1-a5bc-02fc00000001', 'fcc1943c0b93d76e5af12defe475260503433bc607d5278464cd37389823fb5c', '0010_deploys', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:59:12.960175');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('c2d3cb54-e9fd-11f1-a5bc-02fc00000001', '0ead86235f4c0674f18423f83ab50fc5fd3863da9a3583b1f7240ab0b287de76', '0011_layers', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:59:12.985492');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('c2d441ce-e9fd-11f1-a5bc-02fc00000001', 'ed8afa85f884fea594b04d3953a75f18b50a8a474902baacbc33b61392479d8c', '0012_one_assignment_in_layer', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:59:12.988471');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('c2d5963c-e9fd-11f1-a5bc-02fc00000001', 'be7dfd9891b2574fc9f8dc33558a32c79c2db24a5a19cd0cdcc409c47d6ebea8', '0013_told_until', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:59:12.997199');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('c2d78032-e9fd-11f1-a5bc-02fc00000001', 'be7e1860dd952694ff2a20f215333c08265d0b8d0dbf1a3979dffd1aebcb1123', '0014_changes_by_time', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:59:13.009749');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('c2dbf482-e9fd-11f1-a5bc-02fc00000001', '5bb7c7ed5fce0c8e4796a12b9ce943a65380357b4e5b328b2c16740bd8738942', '0015_columns_of_rollouts', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:59:13.03897');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('c2dec752-e9fd-11f1-a5bc-02fc00000001', 'f3755a7a950345e928971c3ce03bf1fff26e9a777f707bebc37cc9298a5d84c5', '0016_slugs_of_the_hot_read', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:59:13.057468');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('c2df85f2-e9fd-11f1-a5bc-02fc00000001', '182678f49bf1ad81c77f0c31e28aff623a357c593102aee038373ed06f0f4f95', '0017_place', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 00:59:13.062328');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('508052ba-e9fe-11f1-8075-02fc00000001', '442a06599ffbff06cb195975273c5e4ce55091201b67e2808420b5edc55f6d75', '0001_roles_and_schema', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 01:03:10.676016');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('50858afa-e9fe-11f1-8075-02fc00000001', 'b672f77c494960abe76a90bfb2efc9692e396e2e60f7a1400c8c9c4403b64dd0', '0002_segments_and_users', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 01:03:10.709143');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('50865750-e9fe-11f1-8075-02fc00000001', 'dcb7f91ab8126d9cb9cf4c00551d5557a26a7ddd54f18767b12aab17e5e4acdd', '0003_memberships', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 01:03:10.714378');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('50876406-e9fe-11f1-8075-02fc00000001', '09930831877f5eb7aed1449a5149eb995ce89de405b924adcc748721cb5a8edc', '0004_keys_and_upkeep', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 01:03:10.721259');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('5087e868-e9fe-11f1-8075-02fc00000001', '255c1982e9e51e02cdca5ae7a1b77fee92bb89ae27660943abae2f41bae2434e', '0005_idempotency', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 01:03:10.724707');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('50884236-e9fe-11f1-8075-02fc00000001', '8d9102650985a619cdb395f0645c89935a1143c18b6bc10537ceb211f45a06c4', '0006_columns_of_memberships', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 01:03:10.726894');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('5088b63a-e9fe-11f1-8075-02fc00000001', '44ecece361ee732aa4026b4168febef5305781668d43a2d6b069c30a607a7244', '0007_evaluator', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 01:03:10.729881');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('50890eb4-e9fe-11f1-8075-02fc00000001', 'd8d49d40af91fd566734e7e5d6e81e4e8a3b69c627a6d97bdb606e9168e90543', '0008_idempotency_user', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 01:03:10.732143');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('50896710-e9fe-11f1-8075-02fc00000001', '6e13bb94bff2aa697a1ebe7e662aea2eba8502c0442d70bb97cd8b69b6b5c7aa', '0009_idempotency_user_of_old_answers', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 01:03:10.734389');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('5089c67e-e9fe-11f1-8075-02fc00000001', 'fcc1943c0b93d76e5af12defe475260503433bc607d5278464cd37389823fb5c', '0010_deploys', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 01:03:10.736834');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('508ad154-e9fe-11f1-8075-02fc00000001', '0ead86235f4c0674f18423f83ab50fc5fd3863da9a3583b1f7240ab0b287de76', '0011_layers', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 01:03:10.743701');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('508b3cca-e9fe-11f1-8075-02fc00000001', 'ed8afa85f884fea594b04d3953a75f18b50a8a474902baacbc33b61392479d8c', '0012_one_assignment_in_layer', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 01:03:10.746431');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('508b863a-e9fe-11f1-8075-02fc00000001', 'be7dfd9891b2574fc9f8dc33558a32c79c2db24a5a19cd0cdcc409c47d6ebea8', '0013_told_until', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 01:03:10.74829');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('508c21f8-e9fe-11f1-8075-02fc00000001', 'be7e1860dd952694ff2a20f215333c08265d0b8d0dbf1a3979dffd1aebcb1123', '0014_changes_by_time', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 01:03:10.752303');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('508d34b2-e9fe-11f1-8075-02fc00000001', '5bb7c7ed5fce0c8e4796a12b9ce943a65380357b4e5b328b2c16740bd8738942', '0015_columns_of_rollouts', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 01:03:10.759382');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('509012ea-e9fe-11f1-8075-02fc00000001', 'f3755a7a950345e928971c3ce03bf1fff26e9a777f707bebc37cc9298a5d84c5', '0016_slugs_of_the_hot_read', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 01:03:10.778151');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('5090a03e-e9fe-11f1-8075-02fc00000001', '182678f49bf1ad81c77f0c31e28aff623a357c593102aee038373ed06f0f4f95', '0017_place', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 01:03:10.781759');
 
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('442a06599ffbff06cb195975273c5e4ce55091201b67e2808420b5edc55f6d75', '0001_roles_and_schema', '2026-11-27 00:59:12.82857');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('b672f77c494960abe76a90bfb2efc9692e396e2e60f7a1400c8c9c4403b64dd0', '0002_segments_and_users', '2026-11-27 00:59:12.867143');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('dcb7f91ab8126d9cb9cf4c00551d5557a26a7ddd54f18767b12aab17e5e4acdd', '0003_memberships', '2026-11-27 00:59:12.886933');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('09930831877f5eb7aed1449a5149eb995ce89de405b924adcc748721cb5a8edc', '0004_keys_and_upkeep', '2026-11-27 00:59:12.904216');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('255c1982e9e51e02cdca5ae7a1b77fee92bb89ae27660943abae2f41bae2434e', '0005_idempotency', '2026-11-27 00:59:12.916595');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('8d9102650985a619cdb395f0645c89935a1143c18b6bc10537ceb211f45a06c4', '0006_columns_of_memberships', '2026-11-27 00:59:12.922917');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('44ecece361ee732aa4026b4168febef5305781668d43a2d6b069c30a607a7244', '0007_evaluator', '2026-11-27 00:59:12.93121');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('d8d49d40af91fd566734e7e5d6e81e4e8a3b69c627a6d97bdb606e9168e90543', '0008_idempotency_user', '2026-11-27 00:59:12.946728');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('6e13bb94bff2aa697a1ebe7e662aea2eba8502c0442d70bb97cd8b69b6b5c7aa', '0009_idempotency_user_of_old_answers', '2026-11-27 00:59:12.948572');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('fcc1943c0b93d76e5af12defe475260503433bc607d5278464cd37389823fb5c', '0010_deploys', '2026-11-27 00:59:12.960655');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('0ead86235f4c0674f18423f83ab50fc5fd3863da9a3583b1f7240ab0b287de76', '0011_layers', '2026-11-27 00:59:12.986216');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('ed8afa85f884fea594b04d3953a75f18b50a8a474902baacbc33b61392479d8c', '0012_one_assignment_in_layer', '2026-11-27 00:59:12.988721');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('be7dfd9891b2574fc9f8dc33558a32c79c2db24a5a19cd0cdcc409c47d6ebea8', '0013_told_until', '2026-11-27 00:59:12.997428');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('be7e1860dd952694ff2a20f215333c08265d0b8d0dbf1a3979dffd1aebcb1123', '0014_changes_by_time', '2026-11-27 00:59:13.017597');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('5bb7c7ed5fce0c8e4796a12b9ce943a65380357b4e5b328b2c16740bd8738942', '0015_columns_of_rollouts', '2026-11-27 00:59:13.040941');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('f3755a7a950345e928971c3ce03bf1fff26e9a777f707bebc37cc9298a5d84c5', '0016_slugs_of_the_hot_read', '2026-11-27 00:59:13.057918');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('182678f49bf1ad81c77f0c31e28aff623a357c593102aee038373ed06f0f4f95', '0017_place', '2026-11-27 00:59:13.063753');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('442a06599ffbff06cb195975273c5e4ce55091201b67e2808420b5edc55f6d75', '0001_roles_and_schema', '2026-11-27 01:03:10.682485');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('b672f77c494960abe76a90bfb2efc9692e396e2e60f7a1400c8c9c4403b64dd0', '0002_segments_and_users', '2026-11-27 01:03:10.70948');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('dcb7f91ab8126d9cb9cf4c00551d5557a26a7ddd54f18767b12aab17e5e4acdd', '0003_memberships', '2026-11-27 01:03:10.7147');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('09930831877f5eb7aed1449a5149eb995ce89de405b924adcc748721cb5a8edc', '0004_keys_and_upkeep', '2026-11-27 01:03:10.721602');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('255c1982e9e51e02cdca5ae7a1b77fee92bb89ae27660943abae2f41bae2434e', '0005_idempotency', '2026-11-27 01:03:10.72497');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('8d9102650985a619cdb395f0645c89935a1143c18b6bc10537ceb211f45a06c4', '0006_columns_of_memberships', '2026-11-27 01:03:10.727164');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('44ecece361ee732aa4026b4168febef5305781668d43a2d6b069c30a607a7244', '0007_evaluator', '2026-11-27 01:03:10.73014');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('d8d49d40af91fd566734e7e5d6e81e4e8a3b69c627a6d97bdb606e9168e90543', '0008_idempotency_user', '2026-11-27 01:03:10.732403');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('6e13bb94bff2aa697a1ebe7e662aea2eba8502c0442d70bb97cd8b69b6b5c7aa', '0009_idempotency_user_of_old_answers', '2026-11-27 01:03:10.734627');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('fcc1943c0b93d76e5af12defe475260503433bc607d5278464cd37389823fb5c', '0010_deploys', '2026-11-27 01:03:10.737074');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('0ead86235f4c0674f18423f83ab50fc5fd3863da9a3583b1f7240ab0b287de76', '0011_layers', '2026-11-27 01:03:10.744009');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('ed8afa85f884fea594b04d3953a75f18b50a8a474902baacbc33b61392479d8c', '0012_one_assignment_in_layer', '2026-11-27 01:03:10.74672');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('be7dfd9891b2574fc9f8dc33558a32c79c2db24a5a19cd0cdcc409c47d6ebea8', '0013_told_until', '2026-11-27 01:03:10.748491');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('be7e1860dd952694ff2a20f215333c08265d0b8d0dbf1a3979dffd1aebcb1123', '0014_changes_by_time', '2026-11-27 01:03:10.752579');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('5bb7c7ed5fce0c8e4796a12b9ce943a65380357b4e5b328b2c16740bd8738942', '0015_columns_of_rollouts', '2026-11-27 01:03:10.761736');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('f3755a7a950345e928971c3ce03bf1fff26e9a777f707bebc37cc9298a5d84c5', '0016_slugs_of_the_hot_read', '2026-11-27 01:03:10.778453');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('182678f49bf1ad81c77f0c31e28aff623a357c593102aee038373ed06f0f4f95', '0017_place', '2026-11-27 01:03:10.782038');
 
-INSERT INTO segmentation_migrations._yoyo_version VALUES (2, '2026-11-27 00:59:12.629827');
+INSERT INTO segmentation_migrations._yoyo_version VALUES (2, '2026-11-27 01:03:10.571194');
 
 SELECT pg_catalog.setval('segmentation.deploys_deploy_seq', 1, true);
 
@@ -7853,8 +7894,12 @@ GRANT ALL ON FUNCTION segmentation.drop_history_before(period text) TO segmentat
 
 REVOKE ALL ON FUNCTION segmentation.drop_retired_partitions() FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION segmentation.empty_when_analyzed() FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION segmentation.ending_soon(within interval, slug text, max_rows integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION segmentation.ending_soon(within interval, slug text, max_rows integer) TO segmentation_reader;
+
+REVOKE ALL ON FUNCTION segmentation.ensure_history_of_ends(months timestamp with time zone[], segment_ids integer[]) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION segmentation.ensure_history_partition(moment timestamp with time zone) FROM PUBLIC;
 

@@ -1,0 +1,148 @@
+"""Plans where the planner's statistics are old: right after a change of many rows they always are.
+
+A list is as quick for a segment filled a second ago, of which the statistics know nothing, as for any other.
+auto_explain counts the rows that each part of a plan handles: as many as the list has, not their square.
+"""
+
+import re
+from collections.abc import Callable
+
+import psycopg
+import pytest
+
+from tests.conftest import Clock, Database
+
+USERS = 1500
+ALL = f"array(select generate_series(1, {USERS})::bigint)"
+HALF = f"array(select generate_series(1, {USERS}, 2)::bigint)"
+
+# What is analyzed is empty, but its files are not: what an import leaves that was rolled back.
+EMPTIED = f"""
+    begin;
+    select change_segment_members('LAYERED', {ALL});
+    select change_segment_members('LAYERED', {ALL}, 'remove');
+    rollback;
+    analyze;
+"""
+# Other segments are known to be filled.
+OTHERS = f"""
+    select create_segment('OTHER_' || n) from generate_series(1, 4) as n;
+    select change_segment_members('OTHER_' || n, {ALL}) from generate_series(1, 4) as n;
+    select change_segment_members('OTHER_4', {ALL}, 'remove');
+    analyze;
+"""
+# One after the other, each with the statistics from before the first.
+STEPS = [
+    f"change_segment_members('NEW', {ALL})",
+    f"change_segment_members('NEW', {ALL}, expires_at => clock() + interval '1 day')",
+    f"change_segment_members('NEW', {ALL}, expires_at => clock() + interval '2 days')",
+    f"change_segment_members('NEW', {HALF}, 'replace')",
+    f"change_segment_members('NEW', {ALL}, 'replace', expires_at => clock() + interval '3 days')",
+    f"change_segment_members('NEW', {ALL}, 'replace', expires_at => clock() + interval '2 days')",
+    f"change_segment_members('NEW', {HALF}, 'remove')",
+    "set_rollout('NEW', 100)",
+    f"change_segment_members('NEW', {ALL}, 'remove')",
+    f"change_segment_members('NEW', {ALL})",
+    "set_rollout('NEW', 0)",
+    f"change_segment_members('NEW', {ALL}, 'remove')",
+    f"change_segment_members('NEW', {ALL}, starts_at => clock() + interval '1 hour')",
+    f"change_segment_members('NEW', {ALL}, 'remove')",
+    f"change_segment_members('NEW', {ALL})",
+    f"change_segment_members('LAYERED', {ALL})",
+    f"change_segment_members('LAYERED', {HALF}, 'remove')",
+    f"change_segment_members('LAYERED_TOO', {HALF})",
+    f"users_segments({ALL})",
+    "segment_members('NEW')",
+    "segment_stats('NEW')",
+    "layer_stats('LAYER')",
+    "segment_periods('NEW', clock() - interval '1 day', clock())",
+    "segment_growth('NEW', clock() - interval '1 day', clock(), '1 hour')",
+    "history_report(to_char(clock() at time zone 'UTC', 'YYYY-MM'))",
+    "ending_soon('1 week')",
+    "delete_segment('LAYERED')",
+    f"expire_memberships({USERS})",
+]
+PLAIN = [
+    "update memberships set ends_at = clock() + interval '1 day' where included",
+    "update memberships set included = not included, starts_at = clock()",
+    "delete from memberships",
+]
+
+
+@pytest.fixture(params=[EMPTIED, OTHERS], ids=["emptied", "others"])
+def misled(request: pytest.FixtureRequest, db: Database, clock: Clock) -> Database:
+    """A database whose statistics are kept as they are from now on."""
+    for table in ("users", "memberships", "membership_history", "segments", "rollouts"):
+        for (part,) in db.rows(
+            "select t.relid::regclass::text from pg_partition_tree(%s::regclass) as t where t.isleaf",
+            f"segmentation.{table}",
+        ):
+            db.rows(f"alter table {part} set (autovacuum_enabled = off)")
+    db.rows("select create_layer('LAYER'), create_segment('NEW')")
+    db.rows(
+        "select create_segment(slug, layer => 'LAYER') from unnest('{LAYERED,LAYERED_TOO}'::text[]) as slug"
+    )
+    for statement in request.param.split(";\n"):
+        db.rows(statement)
+    clock.advance(hours=1)
+    return db
+
+
+@pytest.fixture
+def rows_handled(misled: Database) -> Callable[[str], int]:
+    """The rows that the busiest part of all plans within a statement gives or throws away."""
+    told: list[str] = []
+
+    def note(notice: psycopg.errors.Diagnostic) -> None:
+        told.append(notice.message_primary or "")
+
+    misled.connection.add_notice_handler(note)
+    misled.rows("load 'auto_explain'")
+    misled.rows("set auto_explain.log_min_duration = 0")
+    misled.rows("set auto_explain.log_nested_statements = on")
+    misled.rows("set auto_explain.log_analyze = on")
+    misled.rows("set auto_explain.log_timing = off")
+    misled.rows("set client_min_messages = log")
+
+    def rows_handled_(statement: str) -> int:
+        told.clear()
+        misled.rows(statement)
+        most = 0
+        for plan in told:
+            loops = 1
+            for line in plan.splitlines():
+                if node := re.search(r"actual rows=(\d+) loops=(\d+)", line):
+                    loops = int(node[2])
+                    most = max(most, int(node[1]) * loops)
+                elif removed := re.search(r"Rows Removed by (?:Join )?Filter: (\d+)", line):
+                    most = max(most, int(removed[1]) * loops)
+        assert told
+        return most
+
+    return rows_handled_
+
+
+def test_a_list_costs_as_much_as_it_has_users(
+    misled: Database, clock: Clock, rows_handled: Callable[[str], int]
+) -> None:
+    # Every override there is may be looked at, and for each the few segments.
+    bound = 50 * (USERS + misled.value("select count(*) from memberships"))
+    handled = {}
+    for step in STEPS:
+        clock.advance(minutes=1)
+        handled[step] = rows_handled(f"select count(*) from {step}")
+    assert {step: rows for step, rows in handled.items() if rows > bound} == {}
+
+
+def test_plain_statements_cost_as_much_as_they_change(
+    misled: Database, clock: Clock, rows_handled: Callable[[str], int]
+) -> None:
+    misled.rows("select change_segment_members('NEW', array[1])")
+    misled.rows("select change_segment_members('NEW', array[1], 'remove')")
+    misled.rows(f"select change_segment_members('NEW', {ALL})")
+    bound = 50 * (USERS + misled.value("select count(*) from memberships"))
+    handled = {}
+    for statement in PLAIN:
+        clock.advance(minutes=1)
+        handled[statement] = rows_handled(statement)
+    assert {statement: rows for statement, rows in handled.items() if rows > bound} == {}
