@@ -54,12 +54,13 @@ KINDS = [Kind(*row) for row in (
         "unknown_segments names them. Nothing was changed; create them first, or leave them out."),
     (422, "unknown_layer", "", "The layer does not exist",
         "layer names it. Nothing was changed; create it first, or correct the slug."),
-    (422, "layer_full", "", "The layer has not so much free",
-        "free_percent says how much of layer the segment can have, held who has the rest, also as planned. Nothing was"
-        " changed: ask for less, or lower what the others hold first."),
+    (422, "layer_full", "", "The layer does not have that much free",
+        "free_percent says how much of the layer the segment can have, held who has the rest, planned steps included."
+        " Nothing was changed: ask for less, or lower what the others hold first."),
     (422, "exclusive_segments", "", "Assigned to another segment of the layer",
-        "exclusive_segments names the segments that exclude the added one, users and user_ids whom it concerns, ten at"
-        " most. Nothing was changed: remove the assignment in the same call, or leave these users out."),
+        "exclusive_segments names the segments that exclude the added one. users says how many users are concerned, and"
+        " user_ids names ten of them at most. Nothing was changed: remove the assignment in the same call, or leave"
+        " these users out."),
     (422, "impossible_now", "55000", "Not possible as things stand",
         "The present state does not allow this change: detail and hint say why, and what to do first."),
     (422, "too_many_removed", "", "More users would be removed than allowed",

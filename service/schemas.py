@@ -175,7 +175,7 @@ class Explanation(Answer):
         Literal["assignment", "exclusion", "rollout", "none"],
         Meta(description="By hand, out by hand, by percentage, or by nothing"),
     ]
-    since: Annotated[Time | None, Meta(description="When this answer began to hold; null: ever")]
+    since: Annotated[Time | None, Meta(description="When this answer began to hold; null: it always has")]
     until: Annotated[Time | None, Meta(description="When it ceases to hold, as far as known; null: never")]
     actor: str | None
     reason: str | None

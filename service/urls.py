@@ -26,7 +26,7 @@ ONE_WAY = {
 
 
 class UrlError(ValueError):
-    """A parameter of the URL cannot be had; the message names it, and shows no other."""
+    """A parameter of the URL is not supported; the message names it, and shows no other."""
 
 
 class ForAsyncpg(NamedTuple):
@@ -45,7 +45,7 @@ def for_psycopg(url: str) -> str:
 
 
 def for_asyncpg(url: str) -> ForAsyncpg:
-    """The URL without what asyncpg would take for a setting of the server, or a sentence why it cannot be had."""
+    """The URL without what asyncpg would take for a setting of the server, or an error that says why it cannot be used."""
     parts = urlsplit(for_psycopg(url))
     given = dict(parse_qsl(parts.query, keep_blank_values=True))
     server_settings: dict[str, str] = {}
@@ -58,7 +58,7 @@ def for_asyncpg(url: str) -> ForAsyncpg:
         elif name in ONE_WAY:
             if value not in ONE_WAY[name]:
                 raise UrlError(
-                    f"{name}={value} cannot be had while serving: give {' or '.join(sorted(ONE_WAY[name]))}"
+                    f"{name}={value} is not supported while serving: give {' or '.join(sorted(ONE_WAY[name]))}"
                 )
         elif name not in SERVED_OTHERWISE:
             raise UrlError(f"its parameter {name} is not understood")
