@@ -1,5 +1,10 @@
-"""The service as it is run, in a process of its own: the one way in which tests start it."""
+"""The service as it is run, in a process of its own: the one way in which tests start it.
 
+To import the service takes longer than to start it. So a server is a fork of a process that has imported it and done
+nothing else. With several workers, or if a test gives the command, it is begun as in production: python -m service.
+"""
+
+import multiprocessing
 import os
 import signal
 import socket
@@ -10,9 +15,14 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from http.client import HTTPConnection, HTTPException
+from multiprocessing.reduction import DupFd
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[1]
+PYTHON = (sys.executable, "-m", "service")
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["tests.launcher", "service.app", "service.server"])
 
 
 def free_port() -> int:
@@ -20,6 +30,51 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+class Fork:
+    """A forked server, with as much of subprocess.Popen as tests ask for."""
+
+    def __init__(self, environment: dict[str, str], log: int) -> None:
+        """Fork it."""
+        self._process = FORKS.Process(target=self._serve, args=(environment, DupFd(log)))
+        self._process.start()
+        self.pid = self._process.pid or 0
+
+    @staticmethod
+    def _serve(environment: dict[str, str], log: Any) -> None:
+        from service.__main__ import main
+
+        os.dup2(log.detach(), sys.stderr.fileno())
+        os.environ.clear()
+        os.environ.update(environment)
+        os.chdir(ROOT)
+        main()
+
+    @property
+    def returncode(self) -> int | None:
+        """Its exit code, or minus the signal that ended it; None while it runs."""
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        """The same."""
+        return self._process.exitcode
+
+    def send_signal(self, number: int) -> None:
+        """Send it a signal, if it runs."""
+        if self.returncode is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """End it without warning."""
+        self.send_signal(signal.SIGKILL)
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for its end."""
+        self._process.join(timeout)
+        if self.returncode is None:
+            raise subprocess.TimeoutExpired(PYTHON, timeout or 0)
+        return self.returncode
 
 
 class Server:
@@ -32,13 +87,14 @@ class Server:
         live: bool = True,
         port: int | None = None,
         pass_fds: Sequence[int] = (),
-        command: Sequence[str] = (sys.executable, "-m", "service"),
+        command: Sequence[str] | None = None,
         **settings: str,
     ) -> None:
         """Start it, and wait until it answers unless live is false."""
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self.command = command
+        self.command = command or PYTHON
+        self._is_forked = command is None and "WORKERS" not in settings
         self.pass_fds = pass_fds
         self.environment = {
             **os.environ,
@@ -53,8 +109,12 @@ class Server:
 
     def start(self, *, live: bool = True) -> None:
         """Start the process."""
-        self.process = subprocess.Popen(
-            self.command, env=self.environment, stderr=self._log, cwd=ROOT, pass_fds=self.pass_fds
+        self.process: Fork | subprocess.Popen = (
+            Fork(self.environment, self._log.fileno())
+            if self._is_forked
+            else subprocess.Popen(
+                self.command, env=self.environment, stderr=self._log, cwd=ROOT, pass_fds=self.pass_fds
+            )
         )
         if live:
             self.wait_until_live()

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -14,8 +15,14 @@ import pytest
 
 from tests.conftest import Database
 from tests.expect import wait_until
-from tests.launcher import Server
+from tests.launcher import PYTHON, Server
 from tests.readmes import block
+
+
+@pytest.fixture
+def run_server(run_server: Callable[..., Server]) -> Callable[..., Server]:
+    """Run the service as in production, and not by a fork."""
+    return partial(run_server, command=PYTHON)
 
 
 def test_the_server_serves_until_it_is_told_to_stop(run_server: Callable[..., Server], db: Database) -> None:
