@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind
 
 from service.app import create_app
-from service.database import NOT_AS_ASKED
+from service.database import SETTINGS
 from service.http.tracing import Tracing
 from service.settings import Settings, is_traced
 from tests.conftest import Database
@@ -41,7 +41,7 @@ class Spans:
             span
             for span in found
             if not calls(span, "authenticate_api_key")
-            and (span.attributes or {}).get("db.query.text") != NOT_AS_ASKED
+            and (span.attributes or {}).get("db.query.text") != SETTINGS
         ]
 
     def one_request(self) -> tuple[ReadableSpan, list[ReadableSpan]]:
