@@ -20,11 +20,9 @@ RELEASES = Path(__file__).parents[1] / "catalog" / "dumps"
 
 # Users and segments of long ago; the rollouts began in the month before this one, which the report is about.
 # Their percentages are 25 on average.
-LOAD = """
+CATALOG = """
     set local session_replication_role = replica;
     set local search_path = segmentation;
-    insert into users (user_id, registered_at)
-    select id, date_trunc('month', now()) - interval '1 year' from generate_series(1, %(users)s) as id;
     insert into segments (slug, salt, created_at)
     select
       'SEGMENT_' || to_char(number, 'FM0000'), hashtextextended('salt', number),
@@ -36,19 +34,29 @@ LOAD = """
       date_trunc('month', now()) - interval '1 month' + s.segment_id %% 25 * interval '25 hours'
     from segments as s
     where s.segment_id <= %(rolling)s;
+"""
+# A shard has a part of the users.
+USERS = """
+    set local session_replication_role = replica;
+    set local search_path = segmentation;
+    insert into users (user_id, registered_at)
+    select user_id, date_trunc('month', now()) - interval '1 year'
+    from generate_series(1, %(users)s) as user_id
+    where {is_here};
     insert into memberships (user_id, segment_id, starts_at, ends_at)
     select
-      id, 1 + (id / 5 * 7 + number * 11) %% %(segments)s,
+      user_id, 1 + (user_id / 5 * 7 + number * 11) %% %(segments)s,
       date_trunc('month', now()) - case when number = 0 then interval '9 days' else interval '90 days' end,
       case when number < 2 then now() + interval '10 years' else 'infinity' end
-    from generate_series(5, %(users)s, 5) as id
-    cross join generate_series(0, 4) as number;
+    from generate_series(5, %(users)s, 5) as user_id
+    cross join generate_series(0, 4) as number
+    where {is_here};
 """
 
 
 def url_of(database: str) -> str:
-    """The superuser's URL of a database of the bench cluster."""
-    return urlunsplit(urlsplit(SERVER)._replace(path=f"/{database}"))
+    """The superuser's URL of a database of the bench cluster; of one elsewhere, it is the name."""
+    return database if "://" in database else urlunsplit(urlsplit(SERVER)._replace(path=f"/{database}"))
 
 
 def connect(database: str, **kwargs: Any) -> psycopg.Connection:
@@ -106,11 +114,17 @@ def _load(name: str, users: int, segments: int, rolling: int, slug: str) -> None
     """Fill the database that is being made, and give it its name."""
     progress(f"loading {users:,} users, {segments} segments of which {rolling} are rolling out: {name}")
     with connect("loading") as opened:
-        with opened.transaction(), psycopg.ClientCursor(opened) as cursor:
-            cursor.execute(LOAD.format(slug=slug), {"users": users, "segments": segments, "rolling": rolling})
-        opened.execute("vacuum (analyze, freeze)")
+        fill(opened, CATALOG.format(slug=slug), segments=segments, rolling=rolling)
+        fill(opened, USERS.format(is_here="true"), users=users, segments=segments)
     with connect("postgres") as server:
         server.execute(SQL("alter database loading rename to {}").format(Identifier(name)))
+
+
+def fill(dba: psycopg.Connection, query: str, **numbers: int) -> None:
+    """Insert one of the parts of the data."""
+    with dba.transaction(), psycopg.ClientCursor(dba) as cursor:
+        cursor.execute(query, numbers)
+    dba.execute("vacuum (analyze, freeze)")
 
 
 def add_layers(dba: psycopg.Connection, layers: int = 20, segments: int = 5) -> None:

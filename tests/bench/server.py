@@ -115,7 +115,7 @@ def running(
     address = urlsplit(url_of(database))
     given: dict[str, Any] = {name.upper(): str(setting) for name, setting in settings.items()}
     server = Server(
-        f"postgresql://segmentation_service:{PASSWORD}@{address.hostname}:{address.port}/{database}",
+        f"postgresql://segmentation_service:{PASSWORD}@{address.hostname}:{address.port}{address.path}",
         command=(sys.executable, "-m", *command),
         LOG_LEVEL="warning",
         **given,
