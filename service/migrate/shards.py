@@ -53,6 +53,8 @@ def add_shards(router_url: str, shards: dict[str, str], say: Say = lambda line: 
         if not router.execute(NAMES).fetchone():
             deal(router, shards)
             say(f"256 slots are dealt to {', '.join(shards)}")
+        with router.transaction():
+            point(router)
 
 
 def deal(router: psycopg.Connection, shards: dict[str, str]) -> None:
@@ -72,7 +74,6 @@ def deal(router: psycopg.Connection, shards: dict[str, str]) -> None:
             assert slots
             with _connect(shards[name], "shard") as shard:
                 hold_slots(shard, slots[0], expression[0])
-        point(router)
 
 
 def hold_slots(shard: psycopg.Connection, slots: str, slot: str) -> None:
@@ -133,7 +134,8 @@ def _login(router: psycopg.Connection) -> str:
 def _place(url: str) -> dict[str, str]:
     given = conninfo_to_dict(for_psycopg(url))
     place = {key: str(given[key]) for key in ("host", "port", "dbname", "sslmode") if given.get(key)}
-    return {**place, "connect_timeout": "2"}
+    # A machine that has vanished does not say no. PL/Proxy knows no connect_timeout.
+    return {**place, "connect_timeout": "3", "tcp_user_timeout": "3000"}
 
 
 def _server(router: psycopg.Connection, name: str, wrapper: str, options: dict[str, str]) -> None:

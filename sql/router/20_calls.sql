@@ -39,8 +39,7 @@ declare
 begin
   -- FATAL ends a session of the shard: it stops, starts, or takes no more of them.
   if message ~ ' REMOTE (FATAL|PANIC): ' or (state = 'XX000' and told_message ~* '^pl/proxy') then
-    raise exception 'a shard does not answer'
-      using errcode = 'connection_failure', hint = 'The users of other shards are served. Try again in a moment.';
+    perform segmentation.refuse_away();
   -- PostgreSQL shows a DETAIL or HINT that is given as empty.
   elsif told_detail = '' and told_hint = '' then
     raise exception using errcode = state, message = told_message;
@@ -282,12 +281,19 @@ begin
         then 'set datestyle = ''ISO'' set intervalstyle = ''postgres'''
       end as settings,
       -- On a shard the router may act for anybody, so that is judged here.
-      case when routed.oid is not null then concat(
-        format('perform segmentation.require_user_ids(array[%s.user_id]);', routed.proname),
-        case when 'actor' = any (p.proargnames[:p.pronargs])
-          then format(E'\n  perform segmentation.require_actor(%1$s.actor, %1$s.reason);', routed.proname)
-        end)
+      case
+        when routed.oid is not null then concat_ws(
+          E'\n  ',
+          format('perform segmentation.require_user_ids(array[%s.user_id]);', routed.proname),
+          case when 'actor' = any (p.proargnames[:p.pronargs])
+            then format('perform segmentation.require_actor(%1$s.actor, %1$s.reason);', routed.proname)
+          end)
       end as checks,
+      -- Whom it concerns if a shard is away: the user, or everybody. Who names a slot wants to know.
+      case
+        when 'user_id' = any (p.proargnames[:p.pronargs]) then '$1'
+        when p.prosrc ~ 'run on all' then 'null'
+      end as concerned,
       (
         select string_agg(
           case
@@ -316,6 +322,7 @@ declare
   e_hint text;
 begin
   %s
+  %s
   %s segmentation.%s(%s)%s;
 exception
   when others then
@@ -326,6 +333,8 @@ end
 $body$
       $function$,
       f.name, f.arguments, f.result, f.settings, f.checks,
+      'if exists (select from segmentation.shards_away) then perform segmentation.require_there('
+        || f.concerned || '); end if;',
       case when f.is_set then 'return query select r.* from' else 'return' end, f.proxy, f.passed,
       case when f.is_set then ' as r' end);
   end loop;

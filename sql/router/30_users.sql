@@ -93,6 +93,9 @@ declare
   e_hint text;
 begin
   perform segmentation.require_user_ids(http_user_segments_each.user_ids);
+  if exists (select from segmentation.shards_away) then
+    return segmentation.answers_of_those_there(http_user_segments_each.user_ids);
+  end if;
   select array_agg(a.answer order by a.place) into answers
   from (
     select array_agg(segmentation.slot_of(u.user_id)), array_agg(u.place::integer)
@@ -114,16 +117,6 @@ exception
 end
 $$;
 
--- Whether an error says that a shard cannot be reached, is stopping or starting, or takes no more connections.
-create or replace function segmentation.is_away (
-  state text
-)
-  returns boolean
-  language sql
-  immutable
-  parallel safe
-as $$ select state = 'XX000' or state ~ '^(08|57P|53300)' $$;
-
 create or replace function segmentation.answers_of_those_there (
   user_ids bigint[]
 )
@@ -133,13 +126,15 @@ create or replace function segmentation.answers_of_those_there (
 as $$
 declare
   answers text[] := array_fill(null::text, array[cardinality(user_ids)]);
+  known_away text[] := segmentation.shards_known_to_be_away();
   part record;
   texts text[];
 begin
   for part in
-    select min(s.slot) as slot, array_agg(u.place) as places, array_agg(u.user_id) as user_ids
+    select s.shard, min(s.slot) as slot, array_agg(u.place) as places, array_agg(u.user_id) as user_ids
     from unnest(answers_of_those_there.user_ids) with ordinality as u (user_id, place)
     join segmentation.slots as s on s.slot = segmentation.slot_of(u.user_id)
+    where s.shard <> all (known_away)
     group by s.shard
   loop
     begin
@@ -152,6 +147,7 @@ begin
         if not segmentation.is_away(sqlstate) then
           raise;
         end if;
+        perform segmentation.note_shard(part.shard, is_away => true);
     end;
   end loop;
   return answers;
@@ -175,7 +171,7 @@ begin
   answers := segmentation.http_user_segments_each(http_users_segments.user_ids);
   if array_position(answers, null) is not null then
     raise exception 'a shard does not answer'
-      using errcode = 'connection_failure', hint = 'Ask for fewer users, or try again in a moment.';
+      using errcode = 'connection_failure', hint = 'The users of other shards are served. Try again in a moment.';
   end if;
   return '{"users":[' || coalesce(array_to_string(answers, ','), '') || ']}';
 end

@@ -259,7 +259,7 @@ begin
           end if;
           perform pg_sleep(random() * 0.2);
         when connection_exception or admin_shutdown or crash_shutdown or cannot_connect_now then
-          perform segmentation.raise_as_told('XX000', 'PL/Proxy', '', '');
+          perform segmentation.refuse_away();
       end;
     end loop;
     if not coalesce(change_segment_members.dry_run, false) then
@@ -331,6 +331,7 @@ begin
     link := 'segmentation_settle_' || each.shard;
     begin
       perform segmentation.link_to('segmentation_shard_' || each.shard, link);
+      perform segmentation.note_shard(each.shard, is_away => false);
       for left_behind in
         select t.gid
         from segmentation_remote.dblink(link, format(
@@ -353,6 +354,7 @@ begin
     exception
       when others then
         all_told := false;
+        perform segmentation.note_shard(each.shard, is_away => segmentation.is_away(sqlstate));
         raise warning 'shard % cannot be settled now: %', each.shard, sqlerrm;
     end;
     perform segmentation.unlink(array[link]);

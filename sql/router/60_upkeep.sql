@@ -1,11 +1,6 @@
 -- Upkeep, health and numbers of a router and its shards. Shards sweep, make partitions and purge by themselves, with a
 -- pg_cron of their own; what is called here is done on all of them.
 
-create or replace view segmentation.shards as
-select s.shard, min(s.slot) as slot, count(*) as slots
-from segmentation.slots as s
-group by s.shard;
-
 -- A shard that is away is left out, with a warning: it does its upkeep itself when it is back.
 
 create or replace function segmentation.assert_bucket_vectors () returns void
@@ -129,8 +124,10 @@ begin
       select 'shard ' || each.shard || coalesce(w.item, ''), w.item is null, coalesce(w.value, 'in order'), w.hint
       from (values (true)) as one (is_one)
       left join wrong as w on one.is_one;
+      perform segmentation.note_shard(each.shard, is_away => false);
     exception
       when connection_failure then
+        perform segmentation.note_shard(each.shard, is_away => true);
         return query
         select
           'shard ' || each.shard, false, 'does not answer',
@@ -176,14 +173,16 @@ declare
   away integer := 0;
   each record;
 begin
-  for each in select s.slot from segmentation.shards as s loop
+  for each in select s.shard, s.slot from segmentation.shards as s loop
     begin
       select told || array_agg(m.metric), texts || array_agg(m.help), numbers || array_agg(m.value)
       into told, texts, numbers
       from segmentation.remote_service_metrics(each.slot) as m;
+      perform segmentation.note_shard(each.shard, is_away => false);
     exception
       when connection_failure then
         away := away + 1;
+        perform segmentation.note_shard(each.shard, is_away => true);
     end;
   end loop;
   return query

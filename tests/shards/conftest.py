@@ -97,6 +97,8 @@ class Shards:
         finally:
             self.start(name)
             self.wait_for_catalog()
+            # As whoever looks after it does, every few seconds.
+            Database(self.urls["router"]).rows("select * from segmentation.service_status()")
 
     def set_clock(self, moment: datetime | None) -> None:
         """Stop the clocks of all at a moment, or let them run again."""

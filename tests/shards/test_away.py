@@ -7,6 +7,7 @@ import psycopg
 import pytest
 
 from tests.conftest import Database
+from tests.expect import refuses
 from tests.launcher import Server
 from tests.shards.conftest import Shards
 
@@ -63,6 +64,28 @@ def test_a_shard_that_is_away_concerns_its_own_users_only(
         # Segments go on, and the shard follows when it is back.
         assert http.put("/v1/segments/A/rollout", json={"percent": 0}).status_code == 200
     assert http.get(f"/v1/users/{away[0]}/segments").json()["segments"] == []
+
+
+def test_nobody_waits_for_a_shard_that_is_known_to_be_away(shards: Shards, router: Database) -> None:
+    there, away = users_of(router, "s0", 1), users_of(router, "s1", 1)
+    known = "select segmentation.shards_known_to_be_away()"
+    read = "select cardinality(array_remove(http_user_segments_each(%s), null))"
+    with shards.away("s1"):
+        assert router.value(read, there) == 1
+        assert router.value(known) == []
+        assert router.value(read, there + away) == 1
+        assert router.value(known) == ["s1"]
+    assert router.value(known) == []
+    assert router.value(read, there + away) == 2
+    # One that is known to be away is not even asked.
+    router.rows("insert into segmentation.shards_away values ('s1')")
+    assert router.value(read, there + away) == 1
+    for call in ("user_history(%s)", "change_user_segments(%s, '{A}')", "forget_user(%s)"):
+        with refuses(psycopg.errors.ConnectionFailure):
+            router.rows(f"select {call}", away[0])
+    router.rows("select user_history(%s)", there[0])
+    router.rows("select * from service_metrics()")
+    assert router.value(known) == []
 
 
 def test_health_is_degraded_and_names_the_shard(shards: Shards, router: Database, http: httpx.Client) -> None:

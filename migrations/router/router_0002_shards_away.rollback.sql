@@ -1,0 +1,1 @@
+drop table segmentation.shards_away cascade;

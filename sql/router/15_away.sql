@@ -1,0 +1,87 @@
+-- Shards that are away. Who meets one notes it, and for two minutes nobody asks it for users any more: a machine that
+-- has vanished does not say no, so each call would wait for seconds. What looks after the shards (service_status, the
+-- metrics, the job that settles) asks each all the same, and notes when it is back.
+--
+-- Nobody waits to write such a note: whoever does not get the lock at once leaves it to another. A standby writes none.
+
+create or replace view segmentation.shards as
+select s.shard, min(s.slot) as slot, count(*) as slots
+from segmentation.slots as s
+group by s.shard;
+
+create or replace function segmentation.note_shard (
+  shard   text,
+  is_away boolean
+)
+  returns void
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if current_setting('transaction_read_only') = 'on'
+    or (not is_away and not exists (select from segmentation.shards_away as a where a.shard = note_shard.shard))
+    or not pg_try_advisory_xact_lock(hashtextextended('segmentation shard ' || note_shard.shard, 0))
+  then
+    return;
+  end if;
+  if is_away then
+    insert into segmentation.shards_away as a (shard) values (note_shard.shard)
+    on conflict on constraint shards_away_pkey do update set noted_at = excluded.noted_at;
+  else
+    delete from segmentation.shards_away as a where a.shard = note_shard.shard;
+  end if;
+end
+$$;
+
+create or replace function segmentation.shards_known_to_be_away () returns text[]
+  language sql
+  volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+  select array(
+    select a.shard
+    from segmentation.shards_away as a
+    where a.noted_at > clock_timestamp() - interval '2 minutes'
+  )
+$$;
+
+create or replace function segmentation.refuse_away () returns void
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  raise exception 'a shard does not answer'
+    using errcode = 'connection_failure', hint = 'The users of other shards are served. Try again in a moment.';
+end
+$$;
+
+-- Fails at once where the shard of a user, or any shard (null), is known to be away. Ask whether there is any row
+-- first: that is all that it costs while all are there.
+create or replace function segmentation.require_there (
+  user_id bigint
+)
+  returns void
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if exists (
+    select
+    from unnest(segmentation.shards_known_to_be_away()) as a (shard)
+    join segmentation.slots as s on s.shard = a.shard
+    where s.slot = segmentation.slot_of(require_there.user_id) or require_there.user_id is null
+  ) then
+    perform segmentation.refuse_away();
+  end if;
+end
+$$;
+
+-- Whether an error says that a shard cannot be reached, is stopping or starting, or takes no more connections.
+create or replace function segmentation.is_away (
+  state text
+)
+  returns boolean
+  language sql
+  immutable
+  parallel safe
+as $$ select state = 'XX000' or state ~ '^(08|57P|53300)' $$;
