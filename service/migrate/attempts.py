@@ -46,7 +46,7 @@ class Attempts:
         # Asked for again and again, as "create index concurrently" would wait for a query that waits.
         while self.connection.execute("select pg_try_advisory_lock(%s)", [lock]).fetchone() != (True,):
             found = self.connection.execute(holders, [lock]).fetchone()
-            who = "; ".join(_sessions(self.connection, found and found[0]))
+            who = "; ".join(_sessions(self.connection, found and found[0]).values())
             if time.monotonic() > self.until:
                 raise GaveUp(f"another migrate has been running for {self.patience:.0f} seconds: {who}")
             if who and not said:
@@ -62,49 +62,54 @@ class Attempts:
             if not _in_the_way(error):
                 raise
         # Only now is it worth a look who that is: seldom is anybody.
-        told = ""
+        told: set[int] = set()
+        last_seen: dict[int, str] = {}
         while True:
             time.sleep(PAUSE)
-            seen: set[str] = set()
+            seen: dict[int, str] = {}
             try:
                 with self._watch(seen):
                     return work()
             except psycopg.Error as error:
                 if not _in_the_way(error):
                     raise
-                who = "; ".join(sorted(seen)) or str(error.diag.message_primary)
+                # An attempt may be over before anybody was seen.
+                last_seen = seen or last_seen
+                who = "; ".join(last_seen.values()) or str(error.diag.message_primary)
                 if time.monotonic() > self.until:
                     raise GaveUp(
                         f"{what}: waited {self.patience:.0f} seconds for a lock, and nothing of it was applied. "
                         f"In the way: {who}. Let that end, or end it, and migrate again"
                     ) from error
-                if who != told:
-                    told = who
+                # Each session once, however many queries it runs meanwhile.
+                if not last_seen.keys() <= told:
+                    told |= last_seen.keys()
                     self.say(f"{what} waits for a lock; in the way: {who}")
 
     @contextmanager
-    def _watch(self, seen: set[str]) -> Iterator[None]:
+    def _watch(self, seen: dict[int, str]) -> Iterator[None]:
         """Note from a connection of its own who blocks the other one meanwhile."""
         done = Event()
         pid = self.connection.info.backend_pid
 
-        def watch() -> None:
-            with psycopg.connect(self.url, autocommit=True) as watcher:
-                while not done.wait(0.02):
-                    blockers = watcher.execute("select pg_catalog.pg_blocking_pids(%s)", [pid]).fetchone()
-                    seen.update(_sessions(watcher, blockers and blockers[0]))
+        def watch(watcher: psycopg.Connection) -> None:
+            while not done.wait(0.01):
+                blockers = watcher.execute("select pg_catalog.pg_blocking_pids(%s)", [pid]).fetchone()
+                seen.update(_sessions(watcher, blockers and blockers[0]))
 
-        thread = Thread(target=watch)
-        thread.start()
-        try:
-            yield
-        finally:
-            done.set()
-            thread.join()
+        # Connected before the attempt, which is soon over.
+        with psycopg.connect(self.url, autocommit=True) as watcher:
+            thread = Thread(target=watch, args=[watcher])
+            thread.start()
+            try:
+                yield
+            finally:
+                done.set()
+                thread.join()
 
 
-def _sessions(connection: psycopg.Connection, pids: Any) -> list[str]:
-    return [_session(*row) for row in connection.execute(SESSIONS, [pids or []])]
+def _sessions(connection: psycopg.Connection, pids: Any) -> dict[int, str]:
+    return {row[0]: _session(*row) for row in connection.execute(SESSIONS, [pids or []])}
 
 
 def _session(pid: int, login: str, application: str, state: str | None, since: Any, query: str) -> str:
