@@ -641,9 +641,8 @@ begin
     n.segment_id, n.created_at, 'create', nullif(n.description, ''),
     segmentation.actor(), segmentation.actor_reason()
   from new_rows as n;
-  perform segmentation.derive_layer_cells(n.layer_id)
-  from new_rows as n
-  where n.layer_id is not null;
+  perform segmentation.derive_layer_cells(d.layer_id)
+  from (select distinct n.layer_id from new_rows as n where n.layer_id is not null) as d;
   return null;
 end
 $$;

@@ -700,3 +700,31 @@ def test_a_long_ramp_is_exact_where_the_hot_read_has_no_cells(
         assert in_force(db) == {"A": 1 + min(days, 40), "B": 99 - min(days, 40)}
         assert cells_agree(db)
     assert db.value("select max(ends_at) = 'infinity' from segmentation.layer_cells")
+
+
+def test_a_layer_of_more_segments_than_a_byte_can_name_is_read_as_the_algebra_says(
+    db: Database, layer: None, clock: Clock
+) -> None:
+    db.rows(
+        "insert into segmentation.segments (slug, layer_id)"
+        " select 'S' || n, layer_id from segmentation.layers, generate_series(1, 270) as n"
+    )
+    db.rows(
+        "insert into segmentation.rollouts (segment_id, salt, percent)"
+        " select segment_id, salt, 0.3 from segmentation.segments"
+    )
+    db.rows("select change_user_segments(n, array['S' || 270 - n]) from generate_series(1, 9) as n")
+    assert cells_agree(db)
+    users = list(range(1, 301))
+    hot = dict(db.rows("select user_id, segments from users_segments(%s::bigint[])", users))
+    algebra: dict[int, list[str]] = {user_id: [] for user_id in users}
+    for user_id, segment in db.rows(
+        "select u, s.segment from unnest(%s::bigint[]) as u cross join lateral user_segments(u) as s", users
+    ):
+        algebra[user_id].append(segment)
+    assert hot == algebra
+    assert {len(segments) for segments in hot.values()} == {0, 1}
+    beyond = {f"S{n}" for n in range(256, 271)}
+    assert beyond & {segment for user_id in users[9:] for segment in hot[user_id]}, (
+        "some are asked of the steps"
+    )
