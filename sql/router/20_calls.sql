@@ -52,6 +52,27 @@ begin
 end
 $$;
 
+-- After an error of a shard, PL/Proxy connects anew, and that costs more than the call. So what clients get wrong most,
+-- a slug that nobody has heard of, is found out here.
+create or replace function segmentation.require_heard_of (
+  slug text
+)
+  returns void
+  language plpgsql
+  stable
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if not exists (
+    select from segmentation.segments as s where s.slug = require_heard_of.slug collate "C"
+    union all
+    select from segmentation.layers as l where l.slug = require_heard_of.slug collate "C"
+  ) then
+    perform segmentation.segment_id_of(require_heard_of.slug);
+  end if;
+end
+$$;
+
 -- PL/Proxy is no trusted language: only a superuser writes in it.
 reset role;
 
@@ -276,9 +297,11 @@ begin
       coalesce(routed.proname, 'remote_' || name.of_proxy) as name, p.proname as proxy, p.proretset as is_set,
       pg_get_function_arguments(coalesce(routed.oid, p.oid)) as arguments,
       pg_get_function_result(p.oid) as result,
-      -- What is sent as text must not be in the words of this session's own settings.
-      case when oidvectortypes(p.proargtypes) ~ 'timestamp|range|interval'
-        then 'set datestyle = ''ISO'' set intervalstyle = ''postgres'''
+      -- What is sent as text must not be in the words of this session's own settings. PL/Proxy tells each time that it
+      -- connects anew, as it does after an error.
+      'set client_min_messages = warning' || case when oidvectortypes(p.proargtypes) ~ 'timestamp|range|interval'
+        then ' set datestyle = ''ISO'' set intervalstyle = ''postgres'''
+        else ''
       end as settings,
       -- On a shard the router may act for anybody, so that is judged here.
       case
@@ -287,6 +310,9 @@ begin
           format('perform segmentation.require_user_ids(array[%s.user_id]);', routed.proname),
           case when 'actor' = any (p.proargnames[:p.pronargs])
             then format('perform segmentation.require_actor(%1$s.actor, %1$s.reason);', routed.proname)
+          end,
+          case when 'slug' = any (p.proargnames[:p.pronargs])
+            then format('perform segmentation.require_heard_of(%s.slug);', routed.proname)
           end)
       end as checks,
       -- Whom it concerns if a shard is away: the user, or everybody. Who names a slot wants to know.

@@ -84,6 +84,7 @@ create or replace function segmentation.http_user_segments_each (
   security definer
   set search_path = pg_catalog, pg_temp
   set plan_cache_mode = force_generic_plan
+  set client_min_messages = warning
 as $$
 declare
   answers text[];

@@ -1,5 +1,7 @@
 """A router with two shards: three servers of their own, since a shard that is away is a server that is away."""
 
+import os
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -53,6 +55,10 @@ class Shards:
         migrate(url, kind=KINDS[name])
         with psycopg.connect(url) as opened:
             opened.execute((ROOT / "tests" / "clock.sql").read_text())
+        with psycopg.connect(url, autocommit=True) as opened:
+            # So that a killed server has what it has confirmed.
+            opened.execute("alter system set synchronous_commit = local")
+            opened.execute("select pg_reload_conf()")
         return url
 
     def take_clock(self, name: str) -> None:
@@ -86,6 +92,11 @@ class Shards:
     def start(self, name: str) -> None:
         """Start one of the servers."""
         self._does("start", name, "--fast", "--shards")
+
+    def kill(self, name: str) -> None:
+        """End a server without warning."""
+        os.kill(int(self._does("pid", name)), signal.SIGKILL)
+        self.sessions.pop(name, None)
 
     @contextmanager
     def away(self, name: str) -> Iterator[None]:

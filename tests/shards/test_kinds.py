@@ -107,3 +107,20 @@ def test_a_shard_refuses_users_of_another(session: Callable[[str], Database]) ->
     )
     with pytest.raises(psycopg.errors.CheckViolation):
         session("s0").rows("select * from user_segments(%s)", other)
+
+
+def test_plpgsql_check_finds_no_error_in_what_only_a_router_or_a_shard_has(
+    session: Callable[[str], Database],
+) -> None:
+    for name in ("router", "s0"):
+        db = session(name)
+        db.rows("create extension if not exists plpgsql_check schema public")
+        db.rows("create temporary table import (user_id bigint)")
+        found = db.rows(
+            "select p.proname, c.lineno, c.message from pg_proc as p join pg_language as l on l.oid = p.prolang"
+            " cross join lateral public.plpgsql_check_function_tb(p.oid) as c"
+            " where p.pronamespace = 'segmentation'::regnamespace and l.lanname = 'plpgsql'"
+            " and p.prorettype <> 'trigger'::regtype and c.level = 'error' and c.message !~ 'cron.job'"
+        )
+        db.rows("drop extension plpgsql_check")
+        assert found == []
