@@ -1,5 +1,17 @@
 -- Questions about users and changes of one user, on a router.
 
+-- The Idempotency-Key that this transaction has claimed: the name of the API key, and the key. Anybody can set a
+-- setting; only what the service claims counts.
+create or replace function segmentation.claimed_key () returns json
+  language sql
+  stable
+  set search_path = pg_catalog, pg_temp
+as $$
+  select case
+    when segmentation.is_service() then nullif(current_setting('segmentation.claimed', true), '')::json
+  end
+$$;
+
 create or replace function segmentation.change_user_segments (
   user_id    bigint,
   add        text[] default '{}',
@@ -15,7 +27,7 @@ create or replace function segmentation.change_user_segments (
   set search_path = pg_catalog, pg_temp
 as $$
 declare
-  claimed json := nullif(current_setting('segmentation.claimed', true), '')::json;
+  claimed json := segmentation.claimed_key();
 begin
   perform segmentation.require_user_ids(array[change_user_segments.user_id]);
   perform segmentation.require_actor(change_user_segments.actor, change_user_segments.reason);
@@ -30,8 +42,7 @@ begin
 end
 $$;
 
--- The key goes along to the shard, see change_user_segments_once there. What the transaction changes without a claim of
--- its own is not under the key.
+-- The key goes along to the shard, see change_user_segments_once there.
 create or replace function segmentation.claim_idempotency_key (
   api_key             text,
   idempotency_key     text,

@@ -186,7 +186,7 @@ create or replace function segmentation.change_segment_members (
   set datestyle = 'ISO'
 as $$
 declare
-  claimed json := nullif(current_setting('segmentation.claimed', true), '')::json;
+  claimed json := segmentation.claimed_key();
   author text := segmentation.given_actor(change_segment_members.actor);
   is_replacing boolean := change_segment_members.operation = 'replace';
   listed bigint := cardinality(change_segment_members.user_ids);

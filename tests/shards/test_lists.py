@@ -134,6 +134,19 @@ def test_a_change_whose_answer_was_lost_with_the_router_is_done_once(
         claimed(router, key="1", change=f"select * from change_user_segments({user}, remove => '{{A}}')")
 
 
+def test_a_person_who_sets_the_setting_gets_nobody_elses_answer(router: Database, listed: list[int]) -> None:
+    change = f"select change from change_user_segments({listed[0]}, '{{A}}', reason => 'r')"
+    assert claimed(router, key="1", change=change) == [("added",)]
+    router.rows("create role editor_of_shards login in role segmentation_editor")
+    try:
+        with Database(router.url).connection as person:
+            person.execute("set session authorization editor_of_shards")
+            person.execute('set segmentation.claimed = \'["web", "1"]\'')
+            assert person.execute(change.encode()).fetchall() == [("unchanged",)]
+    finally:
+        router.rows("drop role editor_of_shards")
+
+
 def test_a_list_whose_answer_was_lost_with_the_router_is_done_once(
     router: Database, listed: list[int]
 ) -> None:
