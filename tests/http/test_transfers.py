@@ -22,10 +22,10 @@ from tests import expect
 from tests.conftest import Database, clone
 from tests.launcher import Server
 
-MILLION = 1_000_000
+USERS = 500_000
 MEGABYTE = 2**20
 # What a transfer may add to the memory of the service: buffers, and what Python keeps for later.
-ROOM = 30 * MEGABYTE
+ROOM = 20 * MEGABYTE
 PATIENCE = 30
 wait_until = partial(expect.wait_until, seconds=PATIENCE)
 CSV = {"Content-Type": "text/csv"}
@@ -41,11 +41,11 @@ ENDING = "AVITO_VOICE_MESSAGES;add;2026-11-20T12:00:00.000000Z"
 
 @pytest.fixture(scope="module")
 def database_url(maintenance: psycopg.Connection, template: str) -> Iterator[str]:
-    """One database for all tests of this file: a million users, and a segment that all of them are in."""
+    """One database for all tests of this file: half a million users, and a segment that all of them are in."""
     with clone(maintenance, template, "segmentation_test_transfers") as url:
         filled = Database(url)
         filled.rows("select create_segment('EVERYBODY', 100)")
-        filled.rows("select register_users(array(select generate_series(1, %s)))", MILLION)
+        filled.rows("select register_users(array(select generate_series(1, %s)))", USERS)
         filled.rows("analyze segmentation.users")
         filled.connection.close()
         yield url
@@ -227,16 +227,16 @@ def in_parts(response: HTTPResponse, megabytes: int) -> Iterator[bytes]:
 
 
 @pytest.mark.slow
-def test_an_export_of_a_million_members_is_whole_and_the_service_stays_flat(server: Client) -> None:
+def test_an_export_of_half_a_million_members_is_whole_and_the_service_stays_flat(server: Client) -> None:
     with server.flat():
         response = server.send("GET", MEMBERS, Accept="text/csv")
         assert response.status == 200
         assert response.readline() == b"user_id\n"
-        assert response.read() == b"".join(b"%d\n" % user_id for user_id in range(1, MILLION + 1))
+        assert response.read() == b"".join(b"%d\n" % user_id for user_id in range(1, USERS + 1))
 
 
 @pytest.mark.slow
-def test_a_report_of_a_million_events_is_whole_and_the_service_stays_flat(server: Client) -> None:
+def test_a_report_of_half_a_million_events_is_whole_and_the_service_stays_flat(server: Client) -> None:
     link = server.link()
     with server.flat():
         # The client has to ask for gzip.
@@ -245,33 +245,33 @@ def test_a_report_of_a_million_events_is_whole_and_the_service_stays_flat(server
         with gzip.open(response) as lines:
             for user_id, line in enumerate(lines, 1):
                 assert line.startswith(b"%d;EVERYBODY;add;" % user_id)
-        assert user_id == MILLION
+        assert user_id == USERS
 
 
 @pytest.mark.slow
-def test_an_import_of_a_million_users_is_whole_and_the_service_stays_flat_and_answers_reads(
+def test_an_import_of_half_a_million_users_is_whole_and_the_service_stays_flat_and_answers_reads(
     server: Client, db: Database
 ) -> None:
-    db.rows("select create_segment('MILLION')")
-    # With leading zeros it is some megabytes long, and two hundred when unzipped.
-    file = gzip.compress(b"".join(b"%0190d\n" % user_id for user_id in range(1, MILLION + 1)), 1)
+    db.rows("select create_segment('IMPORTED')")
+    # With leading zeros it is some megabytes long, and a hundred when unzipped.
+    file = gzip.compress(b"".join(b"%0190d\n" % user_id for user_id in range(1, USERS + 1)), 1)
     times: list[float] = []
     with server.flat(), ThreadPoolExecutor() as pool:
-        done = pool.submit(server.imports, "MILLION", file, **{"Content-Encoding": "gzip"})
+        done = pool.submit(server.imports, "IMPORTED", file, **{"Content-Encoding": "gzip"})
         while not done.done():
             times.append(server.reads(len(times) + 1))
             time.sleep(0.02)
         assert done.result() == {
-            "received": MILLION,
-            "changed": MILLION,
+            "received": USERS,
+            "changed": USERS,
             "unchanged": 0,
-            "added": MILLION,
+            "added": USERS,
             "removed": 0,
             "rescheduled": 0,
         }
     assert len(times) > 20
     assert max(times) < 5
-    assert db.value("select assigned from segment_stats('MILLION')") == MILLION
+    assert db.value("select assigned from segment_stats('IMPORTED')") == USERS
 
 
 def test_an_upload_is_passed_on_as_it_comes(server: Client) -> None:
@@ -422,7 +422,7 @@ def test_a_client_that_takes_too_little_in_the_long_run_is_cut_off(start: Callab
 
 def test_an_upload_that_breaks_off_leaves_nothing(server: Client, db: Database) -> None:
     db.rows("select create_segment('BROKEN')")
-    lines = b"".join(b"%d\n" % user_id for user_id in range(5 * MILLION, 5 * MILLION + 20_000))
+    lines = b"".join(b"%d\n" % user_id for user_id in range(10 * USERS, 10 * USERS + 20_000))
     before = db.rows("select count(*) from segmentation.users")
     for head, body in [
         ("Content-Length: 1000000", lines),
