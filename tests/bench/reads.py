@@ -173,13 +173,18 @@ def growth(sizes: Sizes) -> list[Row]:
 
 
 def changes_of_segments(few: str, many: str, sizes: Sizes) -> dict[str, tuple[float, float]]:
-    """Median milliseconds of set_rollout and delete_segment, among few users and many."""
+    """Median milliseconds of set_rollout, in no layer and in a full one, and delete_segment, among few users and many."""
     calls = {
+        "set_rollout in a layer": (
+            "select set_rollout('LAYER_' || to_char(1 + %s %% 10, 'FM00') || '_1', 10 + %s / 10)"
+        ),
         "set_rollout": "select set_rollout('SEGMENT_' || to_char(%s, 'FM0000'), 60 + %s %% 40)",
         "delete_segment": "select delete_segment('SEGMENT_' || to_char(%s, 'FM0000'), reason => 'no. ' || %s)",
     }
     medians = {}
     with connect(few) as small, connect(many) as large:
+        add_layers(small, layers=10)
+        add_layers(large, layers=10)
         for change, call in calls.items():
             progress(f"  {change}")
             times: list[list[float]] = [[], []]
