@@ -475,16 +475,7 @@ create or replace function segmentation.rollouts_after_update () returns trigger
   set search_path = pg_catalog, pg_temp
 as $$
 declare
-  -- Where an end was moved: by derive_step_ends, or by somebody, and then it is derived anew. derive_step_ends writes
-  -- only what is wrong, so that the last UPDATE moves none.
-  moved_ids integer[] := array(
-    select e.segment_id
-    from (
-      select n.segment_id, n.starts_at, n.ends_at from new_rows as n
-      except
-      select o.segment_id, o.starts_at, o.ends_at from old_rows as o
-    ) as e
-  );
+  wrong_ids integer[];
   segment_ids integer[];
 begin
   if not exists (
@@ -492,8 +483,19 @@ begin
     except
     select c.segment_id, c.salt, c.percent, c.starts_at, c.actor, c.reason from old_rows as c
   ) then
-    if cardinality(moved_ids) > 0 then
-      perform segmentation.derive_step_ends(moved_ids);
+    -- An end that derive_step_ends wrote is right; one that somebody wrote is derived anew.
+    wrong_ids := array(
+      select n.segment_id
+      from new_rows as n
+      join segmentation.segments as s on s.segment_id = n.segment_id
+      where n.ends_at <> least(s.deleted_at, (
+        select min(later.starts_at)
+        from segmentation.rollouts as later
+        where later.segment_id = n.segment_id and later.starts_at > n.starts_at
+      ))
+    );
+    if cardinality(wrong_ids) > 0 then
+      perform segmentation.derive_step_ends(wrong_ids);
     end if;
     return null;
   end if;
