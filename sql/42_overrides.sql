@@ -220,6 +220,28 @@ begin
 end
 $$;
 
+-- The error of a list: so many of its users, ten of whom are named, are assigned to other segments of the layer.
+create or replace function segmentation.refuse_assigned_elsewhere (
+  segments text[],
+  users    bigint,
+  user_ids bigint[]
+)
+  returns void
+  language plpgsql
+  immutable
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  raise exception '% of these users are assigned to other segments of the layer: %',
+    users, array_to_string(segments, ', ')
+    using
+      errcode = 'object_not_in_prerequisite_state',
+      detail = json_build_object(
+        'code', 'exclusive_segments', 'exclusive_segments', segments, 'users', users, 'user_ids', user_ids),
+      hint = 'Leave these users out, or remove them from the other segments first; user_ids names ten at most.';
+end
+$$;
+
 -- Rule of layers: nobody is added to a segment while assigned, now or planned, to another one of its layer, unless the
 -- same call removes that assignment. What is over, but not swept yet, is moved out: it would stand in the index.
 create or replace function segmentation.enter_layers (
@@ -272,14 +294,7 @@ begin
         detail = json_build_object('code', 'exclusive_segments', 'exclusive_segments', assigned.segments),
         hint = 'Name it in remove in the same call, or wait until the assignment ends.';
   elsif assigned.users > 0 then
-    raise exception '% of these users are assigned to other segments of the layer: %',
-      assigned.users, array_to_string(assigned.segments, ', ')
-      using
-        errcode = 'object_not_in_prerequisite_state',
-        detail = json_build_object(
-          'code', 'exclusive_segments', 'exclusive_segments', assigned.segments,
-          'users', assigned.users, 'user_ids', assigned.user_ids),
-        hint = 'Leave these users out, or remove them from the other segments first; user_ids names ten at most.';
+    perform segmentation.refuse_assigned_elsewhere(assigned.segments, assigned.users, assigned.user_ids);
   end if;
   delete from segmentation.memberships as d
   where d.ctid = any (array(

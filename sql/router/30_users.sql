@@ -154,6 +154,7 @@ begin
       for n in 1 .. cardinality(texts) loop
         answers[part.places[n]] := texts[n];
       end loop;
+      perform segmentation.note_shard(part.shard, is_away => false);
     exception
       when others then
         if not segmentation.is_away(sqlstate) then

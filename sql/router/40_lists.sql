@@ -98,6 +98,41 @@ begin
 end
 $$;
 
+-- Fails as the first shard did that failed. Only the users who are assigned elsewhere are added up: the list is one.
+create or replace function segmentation.raise_failures (
+  failures json[],
+  listed   bigint
+)
+  returns void
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  told json;
+  segments text[] := '{}';
+  users bigint := 0;
+  user_ids bigint[] := '{}';
+begin
+  foreach told in array failures loop
+    if listed = 1 or told ->> 'detail' not like '{"code" : "exclusive_segments"%' then
+      perform segmentation.raise_as_told(
+        told ->> 'state', told ->> 'message', told ->> 'detail', told ->> 'hint');
+    end if;
+    segments := segments || array(
+      select json_array_elements_text((told ->> 'detail')::json -> 'exclusive_segments'));
+    -- A shard with one user of the list takes it for a list of one.
+    users := users + coalesce(((told ->> 'detail')::json ->> 'users')::bigint, 1);
+    user_ids := user_ids || array(
+      select json_array_elements_text(
+        coalesce((told ->> 'detail')::json -> 'user_ids', json_build_array(told -> 'only_user'))))::bigint[];
+  end loop;
+  perform segmentation.refuse_assigned_elsewhere(
+    array(select distinct s from unnest(segments) as s order by s),
+    users,
+    (array(select u from unnest(user_ids) as u order by u))[:10]);
+end
+$$;
+
 -- Sends the parts, each a call of change_segment_members, and prepares them: the counts, added up.
 create or replace function segmentation.prepare_on_shards (
   shards      text[],
@@ -118,6 +153,11 @@ declare
   counts bigint[] := array_fill(0::bigint, array[6]);
   is_prepared boolean[] := array_fill(false, array[cardinality(shards)]);
   told record;
+  failures json[] := '{}';
+  e_state text;
+  e_message text;
+  e_detail text;
+  e_hint text;
 begin
   for n in 1 .. cardinality(links) loop
     perform segmentation.link_to(links[n], links[n]);
@@ -130,15 +170,28 @@ begin
     perform segmentation_remote.dblink_send_query(links[n], calls[n]);
   end loop;
   for n in 1 .. cardinality(links) loop
-    select t.* into told
-    from segmentation_remote.dblink_get_result(links[n]) as t (
-      received bigint, changed bigint, unchanged bigint, added bigint, removed bigint, rescheduled bigint);
-    -- Once more, so that the connection takes the next statement.
-    perform t.received from segmentation_remote.dblink_get_result(links[n]) as t (received bigint);
-    counts := array[
-      counts[1] + told.received, counts[2] + told.changed, counts[3] + told.unchanged, counts[4] + told.added,
-      counts[5] + told.removed, counts[6] + told.rescheduled];
+    begin
+      select t.* into told
+      from segmentation_remote.dblink_get_result(links[n]) as t (
+        received bigint, changed bigint, unchanged bigint, added bigint, removed bigint, rescheduled bigint);
+      -- Once more, so that the connection takes the next statement.
+      perform t.received from segmentation_remote.dblink_get_result(links[n]) as t (received bigint);
+      counts := array[
+        counts[1] + told.received, counts[2] + told.changed, counts[3] + told.unchanged, counts[4] + told.added,
+        counts[5] + told.removed, counts[6] + told.rescheduled];
+    exception
+      when others then
+        get stacked diagnostics
+          e_state = returned_sqlstate, e_message = message_text, e_detail = pg_exception_detail,
+          e_hint = pg_exception_hint;
+        failures := failures || json_build_object(
+          'state', e_state, 'message', e_message, 'detail', e_detail, 'hint', e_hint,
+          'only_user', substring(calls[n], '''{([0-9]+)}'''));
+    end;
   end loop;
+  if cardinality(failures) > 0 then
+    perform segmentation.raise_failures(failures, listed);
+  end if;
   perform segmentation.require_few_removed(
     prepare_on_shards.slug, prepare_on_shards.listed, counts[5], prepare_on_shards.max_removed);
   if prepare_on_shards.dry_run then

@@ -13,6 +13,10 @@ create or replace function segmentation.ending_soon (
   set search_path = pg_catalog, pg_temp
 as $$
 begin
+  -- With a limit of 0, PostgreSQL asks nobody.
+  if ending_soon.max_rows is not null then
+    perform segmentation.require_rows(ending_soon.max_rows);
+  end if;
   return query
   select e.*
   from segmentation.remote_ending_soon(ending_soon.within, ending_soon.slug, ending_soon.max_rows) as e
@@ -145,6 +149,10 @@ declare
   moment timestamptz;
   known bigint;
 begin
+  -- As told_until() has it: a clock that was hours ahead is not followed.
+  if told > segmentation.clock() + interval '1 hour' then
+    told := '-infinity';
+  end if;
   if current_setting('transaction_read_only') = 'on' then
     return told;
   end if;

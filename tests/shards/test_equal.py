@@ -106,6 +106,8 @@ def questions(now: datetime) -> Iterator[Call]:
     yield "select * from ending_soon('7 days')", []
     yield "select * from ending_soon('7 days', max_rows => 3)", []
     yield "select * from ending_soon('-1 days')", []
+    yield "select * from ending_soon('7 days', max_rows => 0)", []
+    yield "select * from segment_members('A', max_rows => 0)", []
     yield "select * from history_report('2026-11')", []
     yield "select * from report_rows('2026-11', 7)", []
     yield "select * from history_report('2027-11')", []

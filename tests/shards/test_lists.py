@@ -75,9 +75,16 @@ def test_a_refusal_of_one_shard_changes_nothing_on_the_other(
     router.rows("select create_layer('L')")
     router.rows("select create_segment('B', layer => 'L')")
     router.rows("select create_segment('C', layer => 'L')")
-    router.rows("select change_user_segments(%s, '{B}')", listed[-1])
-    with refuses(psycopg.errors.ObjectNotInPrerequisiteState, code="exclusive_segments"):
+    assigned = [listed[1], listed[-2], listed[-1]]
+    router.rows("select change_segment_members('B', %s)", assigned)
+    with refuses(
+        psycopg.errors.ObjectNotInPrerequisiteState,
+        code="exclusive_segments", exclusive_segments=["B"], users=3, user_ids=sorted(assigned),
+    ):  # fmt: skip
         router.rows("select change_segment_members('C', %s)", listed)
+    # Of each shard one user.
+    with refuses(psycopg.errors.ObjectNotInPrerequisiteState, users=2, user_ids=sorted(assigned[:2])):
+        router.rows("select change_segment_members('C', %s)", assigned[:2])
     assert router.column("select user_id from segment_members('C')") == []
     for name in ("s0", "s1"):
         assert session(name).value("select count(*) from pg_prepared_xacts") == 0
