@@ -1,1 +1,1 @@
-drop index segmentation.memberships_one_assignment_in_layer;
+drop index concurrently segmentation.memberships_one_assignment_in_layer;

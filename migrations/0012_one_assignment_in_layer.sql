@@ -3,10 +3,20 @@
 
 set role segmentation_owner;
 
--- Waiting for a long report makes nobody else wait here, and is cheaper than to begin anew.
-set lock_timeout = '10s';
 -- One that was begun and not finished is of no use.
-drop index concurrently if exists segmentation.memberships_one_assignment_in_layer;
+do $$
+begin
+  if exists (
+    select
+    from pg_catalog.pg_index as i
+    where i.indexrelid = to_regclass('segmentation.memberships_one_assignment_in_layer') and not i.indisvalid
+  ) then
+    drop index segmentation.memberships_one_assignment_in_layer;
+  end if;
+end
+$$;
+-- Made concurrently, it waits for long reports and makes nobody else wait.
+set lock_timeout = '5min';
 -- squawk-ignore ban-concurrent-index-creation-in-transaction
 create unique index concurrently if not exists memberships_one_assignment_in_layer
   on segmentation.memberships (user_id, layer_id)

@@ -3,14 +3,34 @@
 
 set role segmentation_owner;
 
--- Waiting for a long report makes nobody else wait here, and is cheaper than to begin anew.
-set lock_timeout = '10s';
 -- One that was begun and not finished is of no use.
-drop index concurrently if exists segmentation.memberships_starts_at_idx;
+do $$
+begin
+  if exists (
+    select
+    from pg_catalog.pg_index as i
+    where i.indexrelid = to_regclass('segmentation.memberships_starts_at_idx') and not i.indisvalid
+  ) then
+    drop index segmentation.memberships_starts_at_idx;
+  end if;
+end
+$$;
+do $$
+begin
+  if exists (
+    select
+    from pg_catalog.pg_index as i
+    where i.indexrelid = to_regclass('segmentation.users_registered_at_idx') and not i.indisvalid
+  ) then
+    drop index segmentation.users_registered_at_idx;
+  end if;
+end
+$$;
+-- Made concurrently, they wait for long reports and make nobody else wait.
+set lock_timeout = '5min';
 -- squawk-ignore ban-concurrent-index-creation-in-transaction
 create index concurrently if not exists memberships_starts_at_idx on segmentation.memberships (starts_at);
 -- Users come in order of time, so their places say it: a thousandth of the size of another index.
-drop index concurrently if exists segmentation.users_registered_at_idx;
 -- squawk-ignore ban-concurrent-index-creation-in-transaction
 create index concurrently if not exists users_registered_at_idx on segmentation.users
   using brin (registered_at) with (pages_per_range = 32, autosummarize = on);

@@ -1,6 +1,5 @@
 """Which migrations were applied: yoyo's tables, in a schema of their own."""
 
-from contextlib import nullcontext
 from typing import Any
 
 import psycopg
@@ -42,9 +41,19 @@ class Bookkeeping(PostgresqlPsycopgBackend):  # type: ignore[misc]
     def apply(self, migration: Migration) -> None:
         """Apply a migration and note it, in one transaction: killed in between, neither has happened."""
         migration.load()
-        # "-- transactional: false": a statement that PostgreSQL allows in no transaction.
-        with self.transaction() if migration.use_transactions else nullcontext():
-            migration.process_steps(self, "apply")
+        if migration.use_transactions:
             with self.transaction():
-                self.log_migration(migration, "apply")
-                self.mark_one(migration, log=False)
+                migration.process_steps(self, "apply")
+                self._note(migration)
+            return
+        # "-- transactional: false": a statement that PostgreSQL allows in no transaction. What was done before it failed
+        # stays, and the next attempt goes on from there; yoyo's own way would undo it, with locks that others wait for.
+        with self.disable_transactions():
+            for step in migration.steps:
+                step.apply(self)
+        self._note(migration)
+
+    def _note(self, migration: Migration) -> None:
+        with self.transaction():
+            self.log_migration(migration, "apply")
+            self.mark_one(migration, log=False)

@@ -353,6 +353,27 @@ def test_a_migration_waits_in_the_same_way(migrated: str, checkout: Path) -> Non
     migrate(migrated)
 
 
+def test_what_was_done_outside_of_a_transaction_stays_when_the_rest_must_wait(
+    migrated: str, checkout: Path
+) -> None:
+    """Undone, with a lock on the whole table, it would make everybody wait."""
+    step = checkout / "migrations" / "9999_new.sql"
+    step.write_text(
+        "-- transactional: false\n"
+        "create index concurrently if not exists new_one on segmentation.users (registered_at);\n"
+        "alter table segmentation.segments add column new int;\n"
+    )
+    step.with_suffix(".rollback.sql").write_text("drop index segmentation.new_one;\n")
+    holder = Database(migrated)
+    holder.rows("begin; select from segmentation.segments")
+    with pytest.raises(MigrationError, match="waited"):
+        migrate(migrated, patience=0)
+    holder.rows("commit")
+    made = holder.value("select 'segmentation.new_one'::regclass::oid")
+    migrate(migrated)
+    assert holder.value("select 'segmentation.new_one'::regclass::oid") == made
+
+
 def test_another_run_that_lasts_too_long_is_named(migrated: str) -> None:
     other = Database(migrated)
     other.rows("select pg_advisory_lock(7361405928)")
