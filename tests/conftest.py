@@ -1,7 +1,8 @@
 """Fixtures of all tests: a database cloned from a migrated template, plain calls to it, a clock to set."""
 
 import os
-from collections.abc import Callable, Iterator
+import signal
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,6 +26,25 @@ SERVER = conninfo_to_dict(
 # A clone does not take over the settings of its template: the search path is given at connect.
 OPTIONS = "-c search_path=public,segmentation -c timezone=UTC"
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
+
+# Seconds after which a test hangs; none of those that can be told to repeat themselves.
+LONGEST = 0 if {"TRUST_ROUNDS", "FUZZ_EXAMPLES"} & os.environ.keys() else 300
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Let a test that hangs fail, so that the others go on."""
+
+    def fail(*_: object) -> None:
+        pytest.fail(f"{item.nodeid} takes longer than {LONGEST} seconds")
+
+    signal.signal(signal.SIGALRM, fail)
+    # Again and again: what it was in may have to wait for something before it ends.
+    signal.setitimer(signal.ITIMER_REAL, LONGEST, 10)
+    try:
+        return (yield)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def url_of(dbname: str) -> str:

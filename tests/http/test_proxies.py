@@ -3,7 +3,6 @@
 import os
 import shutil
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +13,7 @@ import psycopg
 import pytest
 
 from tests.conftest import Database, clone
+from tests.expect import wait_until
 from tests.http.documented import calls, success
 from tests.launcher import Server, free_port
 from tests.readmes import block
@@ -29,14 +29,19 @@ class Proxy:
         self.url = url
         self._log = (directory / "log").open("w+b")
         self._process = subprocess.Popen(command, cwd=directory, stdout=self._log, stderr=self._log)
-        deadline = time.monotonic() + 15
-        while True:
-            with suppress(httpx.TransportError):
-                self.client().get("/health/live")
-                return
-            assert self._process.poll() is None, (directory / "log").read_text()
-            assert time.monotonic() < deadline, (directory / "log").read_text()
-            time.sleep(0.05)
+        try:
+            wait_until(self._answers, 15)
+        except BaseException:
+            self.stop()
+            print((directory / "log").read_text())
+            raise
+
+    def _answers(self) -> bool:
+        assert self._process.poll() is None, "it has ended"
+        with suppress(httpx.TransportError), self.client() as client:
+            client.get("/health/live")
+            return True
+        return False
 
     def client(self, key: str = "", **kwargs: Any) -> httpx.Client:
         """A client with this key, that takes any certificate."""

@@ -188,11 +188,22 @@ def transfers(db: Database, extra: str = "true") -> int:
     )
 
 
+def cut_off_transfers(db: Database) -> None:
+    """End the sessions of all transfers."""
+    db.rows(
+        "select pg_terminate_backend(pid, 5000) from pg_stat_activity where datname = current_database()"
+        " and application_name ~ '^segmentation service [^(]' and state <> 'idle'"
+    )
+
+
 @pytest.fixture(autouse=True)
 def nothing_goes_on(db: Database) -> Iterator[None]:
-    """After each test every transfer has ended, whatever ended it."""
+    """After each test every transfer has ended, whatever ended it; one that has not concerns no other test."""
     yield
-    wait_until(lambda: transfers(db) == 0)
+    try:
+        wait_until(lambda: transfers(db) == 0)
+    finally:
+        cut_off_transfers(db)
 
 
 def is_cut_off(response: HTTPResponse) -> bool:
@@ -500,10 +511,7 @@ def test_an_error_after_the_first_row_breaks_the_transfer_off(server: Client, db
         response = server.send("GET", server.link(), **headers)
         assert response.status == 200
         response.read(1000)
-        db.rows(
-            "select pg_terminate_backend(pid, 5000) from pg_stat_activity where datname = current_database()"
-            " and application_name ~ '^segmentation service [^(]' and state <> 'idle'"
-        )
+        cut_off_transfers(db)
         assert is_cut_off(response)
     # What follows gets a connection that works.
     response = server.send("GET", server.link())
@@ -546,10 +554,7 @@ def test_an_upload_whose_connection_to_postgresql_is_lost_changes_nothing_and_sa
     upload = server.begin_upload("Content-Length: 1000000", slug="LOST")
     upload.sendall(b"1000\n" * 1000)
     wait_until(lambda: transfers(db, "query like 'COPY%'") == 1)
-    db.rows(
-        "select pg_terminate_backend(pid, 5000) from pg_stat_activity where datname = current_database()"
-        " and application_name ~ '^segmentation service [^(]' and state <> 'idle'"
-    )
+    cut_off_transfers(db)
     upload.sendall(b"1000\n" * 199_000)
     response = HTTPResponse(upload)
     response.begin()
