@@ -176,6 +176,8 @@ def _subscribe(
     connection += f" user={LOGIN} password={password}"
     if shard.execute("select 1 from pg_subscription where subname = %s", [slot]).fetchone():
         shard.execute(sql.SQL("alter subscription {} connection {}").format(sql.Identifier(slot), connection))
+        # A migration may have given the catalog another table.
+        shard.execute(sql.SQL("alter subscription {} refresh publication").format(sql.Identifier(slot)))
         return
     # Made apart: on one and the same server, creating a subscription would wait for itself.
     router.execute("select pg_create_logical_replication_slot(%s, 'pgoutput')", [slot])

@@ -7,6 +7,7 @@ import psycopg
 import pytest
 
 from service.migrate import MigrationError, migrate
+from service.migrate.shards import add_shards
 from tests.catalog.conftest import checkout, databases, empty_database  # noqa: F401
 from tests.conftest import Database
 from tests.expect import refuses
@@ -124,3 +125,16 @@ def test_plpgsql_check_finds_no_error_in_what_only_a_router_or_a_shard_has(
         )
         db.rows("drop extension plpgsql_check")
         assert found == []
+
+
+def test_shards_are_connected_again_at_each_deploy(shards: Shards, router: Database) -> None:
+    dealt = "select * from segmentation.slots order by slot"
+    before = router.rows(dealt)
+    add_shards(shards.urls["router"], {name: url for name, url in shards.urls.items() if name != "router"})
+    assert router.rows(dealt) == before
+    assert [row.slots for row in router.rows("select * from segmentation.shards order by shard")] == [
+        128,
+        128,
+    ]
+    router.rows("select create_segment('A', 100)")
+    assert router.segments_of(1) == router.segments_of(2) == ["A"]
