@@ -32,6 +32,9 @@ FLAGS = [
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 ]
 
+# As long as for all that is done; the page is drawn by one processor of those that the other tests use as well.
+expect.set_options(timeout=30_000)
+
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(not CHROMIUM, reason="there is no Chromium")]
 
 
@@ -115,7 +118,6 @@ class Docs:
 def docs(chromium: Browser, url: str) -> Iterator[Docs]:
     """The page in a new window; in the end it has asked no other server, and logged no error."""
     page = chromium.new_page()
-    page.set_default_timeout(10_000)
     docs = Docs(page, url)
     yield docs
     page.close()
