@@ -126,6 +126,16 @@ class Shards:
             self._does("remove", name)
 
 
+def users_of(router: Database, shard: str, number: int = 3) -> list[int]:
+    """Some users whose slots a shard has."""
+    return router.column(
+        "select u from generate_series(1, 1000) as u, segmentation.slots as s"
+        " where s.slot = segmentation.slot_of(u) and s.shard = %s order by u limit %s",
+        shard,
+        number,
+    )
+
+
 @pytest.fixture(scope="session")
 def three_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shards]:
     """The servers, for all tests."""

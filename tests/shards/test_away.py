@@ -9,7 +9,7 @@ import pytest
 from tests.conftest import Database
 from tests.expect import refuses
 from tests.launcher import Server
-from tests.shards.conftest import Shards
+from tests.shards.conftest import Shards, users_of
 
 
 @pytest.fixture
@@ -19,16 +19,6 @@ def http(shards: Shards, router: Database, run_server: Callable[..., Server]) ->
     key = router.value("select create_api_key('admin-of-shards', 'admin')")
     with httpx.Client(base_url=server.url, headers={"Authorization": f"Bearer {key}"}, timeout=20) as client:
         yield client
-
-
-def users_of(router: Database, shard: str, number: int = 3) -> list[int]:
-    """Some users whose slots a shard has."""
-    return router.column(
-        "select u from generate_series(1, 1000) as u, segmentation.slots as s"
-        " where s.slot = segmentation.slot_of(u) and s.shard = %s order by u limit %s",
-        shard,
-        number,
-    )
 
 
 def test_a_shard_that_is_away_concerns_its_own_users_only(

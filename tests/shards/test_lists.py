@@ -7,8 +7,7 @@ import pytest
 
 from tests.conftest import Database
 from tests.expect import refuses
-from tests.shards.conftest import Shards
-from tests.shards.test_away import users_of
+from tests.shards.conftest import Shards, users_of
 
 PREPARE = """
     select segmentation.prepare_on_shards(
