@@ -7,6 +7,7 @@ nothing but passwords. Each statement says by itself what it needs: a superuser'
 import secrets
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 import psycopg
 from psycopg import sql
@@ -38,14 +39,14 @@ class ShardsError(Exception):
 
 def add_shards(router_url: str, shards: dict[str, str], say: Say = lambda line: None) -> None:
     """Put these databases, by their names, behind a router; the first ones share out all slots."""
-    with _connect(router_url, "router") as router:
+    with connect(router_url, "router") as router:
         password = _login(router)
-        _server(router, ITSELF, "dblink_fdw", _place(router_url))
+        _server(router, ITSELF, "dblink_fdw", place_of(router_url))
         _map_user(router, ITSELF, password)
         for name, url in shards.items():
-            with _connect(url, "shard") as shard:
+            with connect(url, "shard") as shard:
                 shard.execute(sql.SQL("alter role {} password {}").format(sql.Identifier(LOGIN), password))
-                _server(router, server_of(name), "dblink_fdw", _place(url))
+                _server(router, server_of(name), "dblink_fdw", place_of(url))
                 _map_user(router, server_of(name), password)
                 _subscribe(router, router_url, shard, name, password)
                 say(f"shard {name} follows the catalog")
@@ -60,8 +61,6 @@ def add_shards(router_url: str, shards: dict[str, str], say: Say = lambda line: 
 def deal(router: psycopg.Connection, shards: dict[str, str]) -> None:
     """Share out all slots among these, who have no users yet."""
     names = list(shards)
-    expression = router.execute("select prosrc from pg_proc where proname = 'slot_of'").fetchone()
-    assert expression
     with router.transaction():
         router.execute(
             "insert into segmentation.slots select s, (%s::text[])[s * %s / 256 + 1] from generate_series(0, 255) as s",
@@ -72,8 +71,14 @@ def deal(router: psycopg.Connection, shards: dict[str, str]) -> None:
                 "select string_agg((shard = %s)::int::text, '' order by slot) from segmentation.slots", [name]
             ).fetchone()
             assert slots
-            with _connect(shards[name], "shard") as shard:
-                hold_slots(shard, slots[0], expression[0])
+            with connect(shards[name], "shard") as shard:
+                hold_slots(shard, slots[0], slot_expression(router))
+
+
+def slot_expression(router: psycopg.Connection) -> str:
+    """The slot of the column user_id, in PostgreSQL's own functions."""
+    ((body,),) = router.execute("select prosrc from pg_proc where proname = 'slot_of'").fetchall()
+    return str(body).replace("select", "", 1)
 
 
 def hold_slots(shard: psycopg.Connection, slots: str, slot: str) -> None:
@@ -87,7 +92,7 @@ def hold_slots(shard: psycopg.Connection, slots: str, slot: str) -> None:
                 alter table segmentation.{table}
                   drop constraint if exists {table}_are_of_this_shard,
                   add constraint {table}_are_of_this_shard check (
-                    pg_catalog.get_bit(B'{slots}', {slot.replace("select", "", 1)}) = 1) not valid
+                    pg_catalog.get_bit(B'{slots}', {slot}) = 1) not valid
                 """.encode()
             )
 
@@ -113,7 +118,8 @@ def server_of(name: str) -> str:
     return f"segmentation_shard_{name}"
 
 
-def _connect(url: str, kind: str) -> psycopg.Connection:
+def connect(url: str, kind: str) -> psycopg.Connection:
+    """A session on a database that is what it should be."""
     connection = psycopg.connect(for_psycopg(url), autocommit=True)
     found = connection.execute(KIND).fetchone()
     if found != (kind,):
@@ -131,7 +137,8 @@ def _login(router: psycopg.Connection) -> str:
     return password
 
 
-def _place(url: str) -> dict[str, str]:
+def place_of(url: str) -> dict[str, str]:
+    """What libpq needs to find a database, without who asks."""
     given = conninfo_to_dict(for_psycopg(url))
     place = {key: str(given[key]) for key in ("host", "port", "dbname", "sslmode") if given.get(key)}
     # A machine that has vanished does not say no. PL/Proxy knows no connect_timeout.
@@ -172,7 +179,7 @@ def _subscribe(
     router: psycopg.Connection, router_url: str, shard: psycopg.Connection, name: str, password: str
 ) -> None:
     slot = f"segmentation_{name}"
-    connection = " ".join(f"{key}={value}" for key, value in _place(router_url).items())
+    connection = " ".join(f"{key}={value}" for key, value in place_of(router_url).items())
     connection += f" user={LOGIN} password={password}"
     if shard.execute("select 1 from pg_subscription where subname = %s", [slot]).fetchone():
         shard.execute(sql.SQL("alter subscription {} connection {}").format(sql.Identifier(slot), connection))
@@ -196,19 +203,57 @@ def _subscribe(
 def _wait_for(router: psycopg.Connection, shards: dict[str, str]) -> None:
     """Until each has copied the catalog; from then on a change of it waits for all that are there."""
     for url in shards.values():
-        with _connect(url, "shard") as shard:
+        with connect(url, "shard") as shard:
             for _ in range(600):
                 if shard.execute(IS_APPLIED).fetchone() == (True,):
                     break
                 time.sleep(0.1)
             else:
                 raise ShardsError("a shard does not get the catalog: see its log")
+    wait_for_followers(router)
+
+
+def wait_for_followers(router: psycopg.Connection, but: str = "") -> None:
+    """Let changes of the catalog wait for all shards that follow it, but one that leaves."""
     slots = router.execute(
         "select slot_name from pg_replication_slots where slot_name ~ '^segmentation_' and database = current_database()"
-        " order by 1"
+        " and slot_name <> %s order by 1",
+        [f"segmentation_{but}"],
     ).fetchall()
     names = ", ".join(name for (name,) in slots)
     router.execute(f"alter system set synchronous_standby_names = 'ANY {len(slots)} ({names})'".encode())
     # All else that is committed here waits for nobody.
     router.execute("alter system set synchronous_commit = local")
     router.execute("select pg_reload_conf()")
+
+
+def leave(router: psycopg.Connection, shard: psycopg.Connection, name: str) -> None:
+    """Let a shard that has no slots be one no longer; its database stays as it is."""
+    wait_for_followers(router, but=name)
+    drop_subscription(shard, f"segmentation_{name}")
+    drop_slot(router, f"segmentation_{name}")
+    router.execute(sql.SQL("drop server if exists {} cascade").format(sql.Identifier(server_of(name))))
+
+
+def drop_subscription(shard: psycopg.Connection, name: str) -> None:
+    """Drop it, if it is there; its replication slot is dropped apart, where it may be the same server."""
+    if shard.execute("select 1 from pg_subscription where subname = %s", [name]).fetchone():
+        for action in ("alter subscription {} disable", "alter subscription {} set (slot_name = none)"):
+            shard.execute(sql.SQL(action).format(sql.Identifier(name)))
+        shard.execute(sql.SQL("drop subscription {}").format(sql.Identifier(name)))
+
+
+def drop_slot(publisher: psycopg.Connection, name: str) -> None:
+    """Drop it, if it is there, as soon as nobody uses it."""
+    for _ in range(200):
+        found = publisher.execute(
+            "select active from pg_replication_slots where slot_name = %s", [name]
+        ).fetchone()
+        if found is None:
+            return
+        if found == (False,):
+            with suppress(psycopg.errors.ObjectInUse):
+                publisher.execute("select pg_drop_replication_slot(%s)", [name])
+                return
+        time.sleep(0.05)
+    raise ShardsError(f"replication slot {name} stays in use")

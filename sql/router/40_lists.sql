@@ -274,31 +274,32 @@ begin
   end if;
   if counts is null then
     patience := current_setting('lock_timeout')::interval;
-    -- Whom the list does not name may be removed by replace: each shard has to look.
-    select
-      array_agg(p.shard order by p.shard),
-      array_agg(
-        format(
-          'select received, changed, unchanged, added, removed, rescheduled
-           from segmentation.change_segment_members(%L, %L, %L, %L, %L, %L, %L, null, %L, %L)',
-          change_segment_members.slug, coalesce(p.user_ids, '{}'), change_segment_members.operation,
-          change_segment_members.expires_at, change_segment_members.starts_at, author,
-          change_segment_members.reason, coalesce(change_segment_members.dry_run, false),
-          coalesce(change_segment_members.all_actors, false))
-        order by p.shard)
-    into names, calls
-    from (
-      select s.shard, u.user_ids
-      from segmentation.shards as s
-      left join (
-        select d.shard, array_agg(asked.user_id) as user_ids
-        from unnest(change_segment_members.user_ids) as asked (user_id)
-        join segmentation.slots as d on d.slot = segmentation.slot_of(asked.user_id)
-        group by d.shard
-      ) as u on u.shard = s.shard
-      where is_replacing or u.shard is not null
-    ) as p;
     loop
+      -- Whom the list does not name may be removed by replace: each shard has to look. At each turn anew, since users
+      -- may have moved to another shard.
+      select
+        array_agg(p.shard order by p.shard),
+        array_agg(
+          format(
+            'select received, changed, unchanged, added, removed, rescheduled
+             from segmentation.change_segment_members(%L, %L, %L, %L, %L, %L, %L, null, %L, %L)',
+            change_segment_members.slug, coalesce(p.user_ids, '{}'), change_segment_members.operation,
+            change_segment_members.expires_at, change_segment_members.starts_at, author,
+            change_segment_members.reason, coalesce(change_segment_members.dry_run, false),
+            coalesce(change_segment_members.all_actors, false))
+          order by p.shard)
+      into names, calls
+      from (
+        select s.shard, u.user_ids
+        from segmentation.shards as s
+        left join (
+          select d.shard, array_agg(asked.user_id) as user_ids
+          from unnest(change_segment_members.user_ids) as asked (user_id)
+          join segmentation.slots as d on d.slot = segmentation.slot_of(asked.user_id)
+          group by d.shard
+        ) as u on u.shard = s.shard
+        where is_replacing or u.shard is not null
+      ) as p;
       gid := 'segmentation-' || gen_random_uuid();
       begin
         counts := segmentation.prepare_on_shards(

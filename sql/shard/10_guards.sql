@@ -53,3 +53,15 @@ create or replace function segmentation.require_few_removed (
   immutable
   set search_path = pg_catalog, pg_temp
 as $$ select $$;
+
+-- Triggers of a shard whose users are not here yet, or not any more (service/migrate/move.py). As if by a lock: who is
+-- refused so tries again, and then the router knows where the users are.
+create or replace function segmentation.refuse_users_elsewhere () returns trigger
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  raise exception 'these users are on another shard'
+    using errcode = 'lock_not_available', hint = 'They have just moved, or are about to. Try again in a moment.';
+end
+$$;

@@ -71,3 +71,9 @@ grant execute on function
   segmentation.segment_counts(text),
   segmentation.settled_here()
 to segmentation_router;
+
+-- What a move to another shard copies.
+grant select on
+  segmentation.idempotency_keys, segmentation.membership_history, segmentation.memberships, segmentation.upkeep,
+  segmentation.users
+to segmentation_router;

@@ -136,10 +136,9 @@ def users_of(router: Database, shard: str, number: int = 3) -> list[int]:
     )
 
 
-@pytest.fixture(scope="session")
-def three_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shards]:
-    """The servers, for all tests."""
-    directory = tmp_path_factory.mktemp("shards")
+@contextmanager
+def servers_in(directory: Path) -> Iterator[Shards]:
+    """Three servers, deleted in the end."""
     for folder in (directory, *directory.parents):
         # PostgreSQL's user goes through them.
         if folder.owner() == directory.owner() and folder != Path("/"):
@@ -147,6 +146,13 @@ def three_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shards]:
     shards = Shards(directory)
     yield shards
     shards.remove()
+
+
+@pytest.fixture(scope="session")
+def three_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shards]:
+    """The servers, for all tests but those that leave them otherwise than they were."""
+    with servers_in(tmp_path_factory.mktemp("shards")) as shards:
+        yield shards
 
 
 @pytest.fixture

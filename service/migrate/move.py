@@ -1,0 +1,366 @@
+"""Moves the users of shards to new ones, while all is in use: python -m service.migrate.move --help.
+
+The new shards are filled by logical replication of the old ones' users, overrides, history and kept answers, as they
+are; nobody asks them meanwhile, and a trigger keeps their own jobs off. Then, for less than a second, writes on the old
+shards wait: what was written before arrives, the router's slots change hands, and the old shards refuse writes from then
+on. Who waited is refused as if by a lock, and tries again where the users are now. Reads never wait: until the switch
+the old shards answer them, and one that is on its way in that moment still finds all there.
+
+The switch is one transaction of the router. The old shards have prepared theirs before it, as lists do (sql/router/
+40_lists.sql), and the row of segmentation.decisions is a part of it: whatever ends in between, settle() and --undo know
+what was decided. Until the switch nothing is lost by giving up, and what was made is taken back. After it the way back
+is to move again; the old databases keep what they had, for reads of their own and as long as one likes.
+"""
+
+import sys
+import time
+import uuid
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from typing import Any
+
+import click
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+from service.migrate import MigrationError, migrate
+from service.migrate.shards import (
+    ITSELF,
+    LOGIN,
+    NAMES,
+    PASSWORD,
+    Say,
+    ShardsError,
+    add_shards,
+    connect,
+    drop_slot,
+    drop_subscription,
+    hold_slots,
+    leave,
+    place_of,
+    point,
+    slot_expression,
+)
+from service.settings import SettingsError, read_settings
+
+TABLES = ("users", "memberships", "membership_history", "idempotency_keys")
+# What each change writes to, besides the history.
+WRITTEN = ("users", "memberships", "idempotency_keys")
+TRIGGER = "users_are_on_another_shard"
+# Writers wait for as long as we wait for them, and then for as long as it takes until all has arrived.
+LOCK_TIMEOUT = "300ms"
+ARRIVES_WITHIN = 0.5
+MARK = """
+    insert into segmentation.upkeep as u (task, finished_at, rows) values (%s, clock_timestamp(), 0)
+    on conflict (task) do update set finished_at = excluded.finished_at
+    returning task, finished_at
+"""
+MARKED = "select 1 from segmentation.upkeep where (task, finished_at) = (%s, %s)"
+COPIED = "select bool_and(srsubstate = 'r') from pg_subscription_rel"
+BEHIND = """
+    select coalesce(max(pg_wal_lsn_diff(pg_current_wal_lsn(), confirmed_flush_lsn)), 0)
+    from pg_replication_slots where slot_name ~ '^segmentation_move_'
+"""
+IS_AS_TOLD = "select last_value, kept_since::text from segmentation.told_until, segmentation.retention"
+TELL = """
+    with told as (
+      select setval('segmentation.told_until', greatest(t.last_value, %s)) from segmentation.told_until as t
+    )
+    update segmentation.retention set kept_since = greatest(kept_since, %s::timestamptz) where exists (select from told)
+"""
+LEFT_BEHIND = """
+    select gid from pg_prepared_xacts where database = current_database() and gid ~ '^segmentation-' and gid ~ (%s || '$')
+"""
+UNSCHEDULE = """
+    do $$
+    begin
+      if to_regclass('cron.job') is not null then
+        perform cron.unschedule(j.jobid) from cron.job as j
+        where j.database = current_database() and j.jobname ~ '^segmentation-';
+      end if;
+    end
+    $$
+"""
+SLOTS = "select slot from segmentation.slots where shard = any (%s) order by slot"
+CATALOG = """
+    select string_agg(quote_ident(schemaname) || '.' || quote_ident(tablename), ', ')
+    from pg_publication_tables where pubname = 'segmentation_catalog'
+"""
+MONTHS = "select month_start from segmentation.history_partitions()"
+
+
+class NotNowError(Exception):
+    """Somebody writes for longer than others are to wait for us."""
+
+
+class Move:
+    """One move: its databases, each with a session of a superuser."""
+
+    def __init__(
+        self, router_url: str, sources: dict[str, str], targets: dict[str, str], say: Say, sessions: ExitStack
+    ) -> None:
+        """Connect to all of them."""
+        self.router_url = router_url
+        self.source_urls, self.target_urls = sources, targets
+        self.say = say
+        self.router = sessions.enter_context(connect(router_url, "router"))
+        self.sources = {name: sessions.enter_context(connect(url, "shard")) for name, url in sources.items()}
+        self.targets = {name: sessions.enter_context(connect(url, "shard")) for name, url in targets.items()}
+
+    def check(self) -> None:
+        """Refuse what cannot be meant."""
+        names = {name for (name,) in self.router.execute(NAMES)}
+        if unknown := set(self.sources) - names:
+            raise ShardsError(f"the router has no shard {', '.join(sorted(unknown))}")
+        if known := set(self.targets) & names:
+            raise ShardsError(f"{', '.join(sorted(known))} has users already: move them to new shards")
+        for name, target in self.targets.items():
+            if target.execute("select 1 from segmentation.users limit 1").fetchone():
+                raise ShardsError(
+                    f"there are users in the database of {name}: take an empty one, or --undo first"
+                )
+        slots = [slot for (slot,) in self.router.execute(SLOTS, [list(self.sources)])]
+        place_of_slot = {slot: place * len(self.targets) // len(slots) for place, slot in enumerate(slots)}
+        self.shares = {
+            name: [slot for slot in slots if place_of_slot[slot] == place]
+            for place, name in enumerate(self.targets)
+        }
+
+    def fill(self) -> None:
+        """Let the new shards follow the catalog and the old shards, until they have what those have."""
+        expression = slot_expression(self.router)
+        for name, target in self.targets.items():
+            digits = "".join(str(int(slot in self.shares[name])) for slot in range(256))
+            hold_slots(target, digits, expression)
+            _refuse_writes(target)
+            for source in self.sources.values():
+                for (month,) in source.execute(MONTHS):
+                    target.execute("select segmentation.ensure_history_partition(%s)", [month])
+        add_shards(self.router_url, self.target_urls, self.say)
+        for source_name, source in self.sources.items():
+            source.execute("alter table segmentation.idempotency_keys replica identity full")
+            for name in self.targets:
+                digits = "".join(str(int(slot in self.shares[name])) for slot in range(256))
+                self._publish(source_name, name, f"pg_catalog.get_bit(B'{digits}', {expression}) = 1")
+                self._subscribe(source_name, name)
+        while not all(_value(target, COPIED) for target in self.targets.values()):
+            time.sleep(0.1)
+        while any(_value(source, BEHIND) > 2**20 for source in self.sources.values()):
+            time.sleep(0.1)
+        self.say("all users are copied, and changes follow")
+
+    def _publish(self, source: str, target: str, condition: str) -> None:
+        tables = [f"segmentation.{table} where ({condition})" for table in TABLES]
+        tables.append(f"segmentation.upkeep where (task = '{_mark_of(source)}')")
+        self.sources[source].execute(
+            f"create publication {_slot_of(target)} for table {', '.join(tables)}"
+            " with (publish_via_partition_root = true)".encode()
+        )
+        # Made apart: on one and the same server, creating a subscription would wait for itself.
+        self.sources[source].execute(
+            "select pg_create_logical_replication_slot(%s, 'pgoutput')", [_slot_of(target)]
+        )
+
+    def _subscribe(self, source: str, target: str) -> None:
+        password = _value(self.router, PASSWORD, [ITSELF])
+        place = make_conninfo(**place_of(self.source_urls[source]), user=LOGIN, password=password)
+        self.targets[target].execute(
+            sql.SQL(
+                "create subscription {} connection {} publication {} with (create_slot = false, slot_name = {})"
+            ).format(
+                sql.Identifier(_slot_of(source)), place, sql.Identifier(_slot_of(target)), _slot_of(target)
+            )
+        )
+
+    def switch(self) -> None:
+        """Let the slots change hands, in a moment in which nobody writes for long."""
+        until = time.monotonic() + 600
+        while True:
+            try:
+                self._switch_now()
+                return
+            except (NotNowError, psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
+                if time.monotonic() > until:
+                    raise ShardsError("somebody has been writing for ten minutes without a pause") from None
+                time.sleep(1)
+
+    def _switch_now(self) -> None:
+        gid = f"segmentation-{uuid.uuid4()}"
+        began = time.monotonic()
+        try:
+            for source in self.sources.values():
+                source.execute("begin")
+                source.execute(f"set local lock_timeout = '{LOCK_TIMEOUT}'".encode())
+                _refuse_writes(source)
+            self._wait_until_arrived()
+            for name, source in self.sources.items():
+                source.execute(f"prepare transaction '{gid}-{name}'".encode())
+            self._open_targets()
+            with self.router.transaction():
+                if self.router.execute("select segmentation.decide(%s, true)", [gid]).fetchone() != (True,):
+                    raise NotNowError
+                for name, slots in self.shares.items():
+                    self.router.execute(
+                        "update segmentation.slots set shard = %s where slot = any (%s)", [name, slots]
+                    )
+                point(self.router)
+        finally:
+            # What the router says counts, not what we believe: the answer may have been lost.
+            moved = _value(self.router, "select segmentation.decide(%s, false)", [gid])
+            for name, source in self.sources.items():
+                if source.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
+                    source.execute("rollback")
+                else:
+                    _finish(source, f"{gid}-{name}", committed=moved)
+        self.say(f"the slots are the new shards' now; writes waited {time.monotonic() - began:.2f} s")
+
+    def _wait_until_arrived(self) -> None:
+        """Until the new shards have all that was written: what is written last comes last."""
+        until = time.monotonic() + ARRIVES_WITHIN
+        for name, url in self.source_urls.items():
+            with connect(url, "shard") as other:
+                # Only what is written to disk is sent.
+                other.execute("set synchronous_commit = local")
+                mark = other.execute(MARK, [_mark_of(name)]).fetchone()
+            for target in self.targets.values():
+                while not target.execute(MARKED, mark).fetchone():
+                    if time.monotonic() > until:
+                        raise NotNowError
+                    time.sleep(0.002)
+
+    def _open_targets(self) -> None:
+        """Let them be written to, and know what the old shards have told and dropped."""
+        told = [source.execute(IS_AS_TOLD).fetchone() for source in self.sources.values()]
+        for target in self.targets.values():
+            with target.transaction():
+                _accept_writes(target)
+                target.execute("set local role segmentation_owner")
+                for each in told:
+                    target.execute(TELL, each)
+
+    def tidy(self) -> bool:
+        """Take away what the move needed, and whoever has no slots: whether they have moved."""
+        moved = set(self.targets) <= {name for (name,) in self.router.execute(NAMES)}
+        for target in self.targets.values():
+            for name in self.sources:
+                drop_subscription(target, _slot_of(name))
+                target.execute("delete from segmentation.upkeep where task = %s", [_mark_of(name)])
+        for name, source in self.sources.items():
+            for target_name in self.targets:
+                drop_slot(source, _slot_of(target_name))
+                source.execute(f"drop publication if exists {_slot_of(target_name)}".encode())
+            if moved:
+                # Left behind by a run that was ended right after the switch.
+                for (gid,) in source.execute(LEFT_BEHIND, [f"-{name}"]).fetchall():
+                    committed = _value(
+                        self.router, "select segmentation.decide(%s, false)", [gid[: -len(name) - 1]]
+                    )
+                    _finish(source, gid, committed=committed)
+                source.execute(UNSCHEDULE)
+            else:
+                source.execute("alter table segmentation.idempotency_keys replica identity default")
+        for name, shard in (self.sources if moved else self.targets).items():
+            leave(self.router, shard, name)
+        if not moved:
+            for target in self.targets.values():
+                with target.transaction():
+                    _accept_writes(target)
+                    target.execute("set local session_replication_role = replica")
+                    catalog = _value(self.router, CATALOG)
+                    users = ", ".join(f"segmentation.{table}" for table in TABLES)
+                    target.execute(f"truncate {users}, {catalog}".encode())
+        return moved
+
+
+def _slot_of(name: str) -> str:
+    return f"segmentation_move_{name}"
+
+
+def _mark_of(name: str) -> str:
+    return f"move from {name}"
+
+
+def _value(connection: psycopg.Connection, query: str, arguments: Sequence[object] = ()) -> Any:
+    ((value,),) = connection.execute(query, arguments).fetchall()
+    return value
+
+
+def _refuse_writes(shard: psycopg.Connection) -> None:
+    """From the commit on. Until then they wait, and reads go on: the lock is SHARE ROW EXCLUSIVE."""
+    for table in WRITTEN:
+        shard.execute(
+            f"create or replace trigger {TRIGGER} before insert or update or delete on segmentation.{table}"
+            " for each statement execute function segmentation.refuse_users_elsewhere()".encode()
+        )
+
+
+def _accept_writes(shard: psycopg.Connection) -> None:
+    for table in WRITTEN:
+        shard.execute(f"drop trigger if exists {TRIGGER} on segmentation.{table}".encode())
+
+
+def _finish(source: psycopg.Connection, gid: str, *, committed: bool) -> None:
+    with suppress(psycopg.errors.UndefinedObject):
+        source.execute(f"{'commit' if committed else 'rollback'} prepared '{gid}'".encode())
+
+
+def move(
+    router_url: str, sources: dict[str, str], targets: dict[str, str], say: Say = lambda line: None
+) -> None:
+    """Let the slots of these shards be those of the others, which are migrated and empty."""
+    with ExitStack() as sessions:
+        moving = Move(router_url, sources, targets, say, sessions)
+        moving.check()
+        try:
+            moving.fill()
+            moving.switch()
+        finally:
+            moved = moving.tidy()
+            say(
+                f"{', '.join(sources)}: no shards any more, and kept as they are"
+                if moved
+                else "all is as it was before"
+            )
+
+
+def undo(
+    router_url: str, sources: dict[str, str], targets: dict[str, str], say: Say = lambda line: None
+) -> None:
+    """Take back what a move that was killed has left; what has moved already stays so."""
+    with ExitStack() as sessions:
+        moved = Move(router_url, sources, targets, say, sessions).tidy()
+        say("the users had moved already: the rest is done now" if moved else "all is as it was before")
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "old", "--from", multiple=True, required=True, metavar="NAME=URL", help="A shard that is given up."
+)
+@click.option(
+    "new",
+    "--to",
+    multiple=True,
+    required=True,
+    metavar="NAME=URL",
+    help="A new, empty database for its users.",
+)
+@click.option("--undo", "is_undone", is_flag=True, help="Take back what a run that was killed has left.")
+def main(old: tuple[str, ...], new: tuple[str, ...], is_undone: bool) -> None:
+    """Let new shards take over the slots of old ones, while all is in use; DATABASE_URL is the router's."""
+    sources, targets = (dict(each.split("=", 1) for each in given) for given in (old, new))
+    try:
+        url = read_settings().database_url
+        if is_undone:
+            undo(url, sources, targets, print)
+            return
+        for name, target in targets.items():
+            print(f"shard {name}:")
+            migrate(target, print, kind="shard")
+        move(url, sources, targets, print)
+    except (SettingsError, MigrationError, ShardsError) as failure:
+        sys.exit(f"error: {failure}")
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m service.migrate.move")
