@@ -60,7 +60,7 @@ def router(servers: Shards) -> Iterator[Database]:
     router.rows("select register_users(array(select generate_series(1, %s)))", USERS)
     router.rows("select set_rollout('B', 60)")
     router.rows("select change_segment_members('ALL', %s)", STILL)
-    for number in range(40):
+    for number in range(15):
         users = chance.sample(STILL, 30)
         slug = chance.choice("ABCD")
         operation = chance.choice(["add", "add", "remove"])
