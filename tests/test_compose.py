@@ -82,10 +82,34 @@ def test_its_server_is_set_like_the_local_one(local_settings: dict[str, str]) ->
     assert SERVICES["db"]["environment"]["POSTGRES_INITDB_ARGS"] in CLUSTER.read_text()
 
 
+def test_a_router_and_its_shards_are_set_like_the_local_ones() -> None:
+    local = re.findall(
+        r"echo \"(\S+) = '?([^'\"]+)'?\"",
+        CLUSTER.read_text().partition("if [[ $shards ]]; then\n")[2].partition("\n    fi")[0],
+    )
+    assert len(local) == 3
+    for name in ("router-db", "s0-db", "s1-db"):
+        arguments = SERVICES[name]["environment"]["POSTGRES_INITDB_ARGS"]
+        assert arguments.split()[0] == SERVICES["db"]["environment"]["POSTGRES_INITDB_ARGS"]
+        assert dict(re.findall(r"--set (\S+)=(\S+)", arguments)) == dict(local)
+        assert SERVICES[name]["command"] == SERVICES["db"]["command"]
+    volumes = [
+        volume.split(":")[0]
+        for name in SERVICES
+        if name.endswith("db")
+        for volume in SERVICES[name]["volumes"]
+    ]
+    data = [volume for volume in volumes if volume != "secrets"]
+    assert len(data) == len(set(data)) == 4
+    assert {*data, "secrets"} == set(COMPOSE["volumes"])
+    of_shards = {name for name in SERVICES if SERVICES[name].get("profiles") == ["shards"]}
+    assert of_shards == {"router-db", "s0-db", "s1-db", "router-migrate", "router-service"}
+
+
 def test_all_parts_speak_of_one_database() -> None:
     name = SERVICES["db"]["environment"]["POSTGRES_DB"]
     assert given_settings()["cron.database_name"] == name
-    assert set(re.findall(r"@db/(\w+)", FILE.read_text())) == {name}
+    assert set(re.findall(r"@(?:[\w$-]+-)?db/(\w+)", FILE.read_text())) == {name}
     assert SERVICES["db"]["healthcheck"]["test"][-1] == name
 
 
@@ -93,7 +117,8 @@ def test_its_versions_are_one_and_such_as_are_supported() -> None:
     images = re.findall(r"(?:image: |FROM )([\w.]+):([\w.-]+)", FILE.read_text())
     (postgres,) = {tag for image, tag in images if image == "postgres"}
     (python,) = {tag for image, tag in images if image == "python"}
-    assert re.findall(r"postgresql-(\d+)-cron", FILE.read_text()) == [postgres]
+    packages = re.findall(r"postgresql-(\d+)-(\w+)", FILE.read_text())
+    assert packages == [(postgres, "cron"), (postgres, "plproxy")]
     oldest = re.search(r"OLDEST_PG=(\d+)", (ROOT / ".dev" / "lib").read_text())
     assert oldest
     assert int(postgres) >= int(oldest[1])
@@ -165,11 +190,20 @@ def volume(tmp_path: Path) -> Path:
 
 def run(name: str, volume: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
     """Run the script of a service on this directory; files keep their owner."""
+    given = {
+        name: setting.replace("/secrets", str(volume))
+        for name, setting in SERVICES[name].get("environment", {}).items()
+    }
     text = f'chown() {{ echo "$@" >> {volume}.owners; }}\n' + script(name).replace("/secrets", str(volume))
     return subprocess.run(
         ["bash" if name == "secrets" else "sh", "-euc", text],
         cwd=ROOT,
-        env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", **environment},
+        env={
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            **given,
+            **environment,
+        },
         capture_output=True,
         text=True,
         check=True,
@@ -179,19 +213,29 @@ def run(name: str, volume: Path, **environment: str) -> "subprocess.CompletedPro
 def test_passwords_are_made_once_each_for_its_reader_only(volume: Path) -> None:
     run("secrets", volume)
     made = {file.name: file.read_text().strip() for file in volume.iterdir()}
-    assert set(made) == {"postgres.password", "migrate.url", "service.url", "service.url.migrate", "done"}
+    of_shards = {"router.migrate.url", "s0.migrate.url", "s1.migrate.url", "router.url", "router.url.migrate"}
+    assert set(made) == {
+        *("postgres.password", "migrate.url", "service.url", "service.url.migrate", "done", "done.shards"),
+        *of_shards,
+    }
     dba, service = (conninfo_to_dict(made[name]) for name in ("migrate.url", "service.url"))
     assert (dba["user"], dba["password"]) == ("postgres", made["postgres.password"])
     assert service["user"] == "segmentation_service"
     assert len(str(service["password"])) == 48
     assert service["password"] != dba["password"]
     assert made["service.url.migrate"] == made["service.url"]
-    assert {file.stat().st_mode & 0o777 for file in volume.iterdir() if file.name != "done"} == {0o600}
+    assert made["router.url.migrate"] == made["router.url"] != made["service.url"]
+    hosts = {name: conninfo_to_dict(made[name])["host"] for name in of_shards}
+    assert {name: f"{name.partition('.')[0]}-db" for name in of_shards} == hosts
+    assert set(hosts.values()) <= set(SERVICES)
+    assert {file.stat().st_mode & 0o777 for file in volume.iterdir()} == {0o600}
     owners = Path(f"{volume}.owners").read_text().split("\n")
     assert owners == [
         "postgres postgres.password",
         "10001 migrate.url service.url.migrate",
         "10002 service.url",
+        "10001 router.migrate.url s0.migrate.url s1.migrate.url router.url.migrate",
+        "10002 router.url",
         "",
     ]
     run("secrets", volume)
