@@ -24,7 +24,7 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from service.migrate import MigrationError, migrate
+from service.migrate import LOCK, MigrationError, migrate
 from service.migrate.shards import (
     ITSELF,
     LOGIN,
@@ -60,7 +60,7 @@ MARKED = "select 1 from segmentation.upkeep where (task, finished_at) = (%s, %s)
 COPIED = "select bool_and(srsubstate = 'r') from pg_subscription_rel"
 BEHIND = """
     select coalesce(max(pg_wal_lsn_diff(pg_current_wal_lsn(), confirmed_flush_lsn)), 0)
-    from pg_replication_slots where slot_name ~ '^segmentation_move_'
+    from pg_replication_slots where slot_name ~ '^segmentation_move_' and database = current_database()
 """
 IS_AS_TOLD = "select last_value, kept_since::text from segmentation.told_until, segmentation.retention"
 TELL = """
@@ -68,6 +68,13 @@ TELL = """
       select setval('segmentation.told_until', greatest(t.last_value, %s)) from segmentation.told_until as t
     )
     update segmentation.retention set kept_since = greatest(kept_since, %s::timestamptz) where exists (select from told)
+"""
+IS_OURS = """
+    select not exists (select from segmentation.users)
+      or exists (
+        select from pg_subscription as s join pg_database as d on d.oid = s.subdbid
+        where d.datname = current_database() and s.subname = any (%s)
+      )
 """
 LEFT_BEHIND = """
     select gid from pg_prepared_xacts where database = current_database() and gid ~ '^segmentation-' and gid ~ (%s || '$')
@@ -107,6 +114,10 @@ class Move:
         self.router = sessions.enter_context(connect(router_url, "router"))
         self.sources = {name: sessions.enter_context(connect(url, "shard")) for name, url in sources.items()}
         self.targets = {name: sessions.enter_context(connect(url, "shard")) for name, url in targets.items()}
+        # Held as long as the sessions last: nobody migrates meanwhile, nor moves.
+        for session in (self.router, *self.sources.values(), *self.targets.values()):
+            if not _value(session, "select pg_try_advisory_lock(%s)", [LOCK]):
+                raise ShardsError(f"somebody migrates or moves in database {session.info.dbname} just now")
 
     def check(self) -> None:
         """Refuse what cannot be meant."""
@@ -154,12 +165,12 @@ class Move:
         tables = [f"segmentation.{table} where ({condition})" for table in TABLES]
         tables.append(f"segmentation.upkeep where (task = '{_mark_of(source)}')")
         self.sources[source].execute(
-            f"create publication {_slot_of(target)} for table {', '.join(tables)}"
+            f"create publication {_slot_of(source, target)} for table {', '.join(tables)}"
             " with (publish_via_partition_root = true)".encode()
         )
         # Made apart: on one and the same server, creating a subscription would wait for itself.
         self.sources[source].execute(
-            "select pg_create_logical_replication_slot(%s, 'pgoutput')", [_slot_of(target)]
+            "select pg_create_logical_replication_slot(%s, 'pgoutput')", [_slot_of(source, target)]
         )
 
     def _subscribe(self, source: str, target: str) -> None:
@@ -169,7 +180,10 @@ class Move:
             sql.SQL(
                 "create subscription {} connection {} publication {} with (create_slot = false, slot_name = {})"
             ).format(
-                sql.Identifier(_slot_of(source)), place, sql.Identifier(_slot_of(target)), _slot_of(target)
+                sql.Identifier(_subscription_to(source)),
+                place,
+                sql.Identifier(_slot_of(source, target)),
+                _slot_of(source, target),
             )
         )
 
@@ -241,15 +255,20 @@ class Move:
 
     def tidy(self) -> bool:
         """Take away what the move needed, and whoever has no slots: whether they have moved."""
-        moved = set(self.targets) <= {name for (name,) in self.router.execute(NAMES)}
-        for target in self.targets.values():
-            for name in self.sources:
-                drop_subscription(target, _slot_of(name))
-                target.execute("delete from segmentation.upkeep where task = %s", [_mark_of(name)])
+        names = {name for (name,) in self.router.execute(NAMES)}
+        moved = set(self.targets) <= names and not set(self.sources) & names
+        if not moved and (set(self.targets) & names or not set(self.sources) <= names):
+            raise ShardsError("these are not the shards of one move: look at the view segmentation.shards")
+        for name, target in self.targets.items():
+            if not moved and not _value(target, IS_OURS, [[_subscription_to(each) for each in self.sources]]):
+                raise ShardsError(f"the users in the database of {name} are of no move: take an empty one")
+            for source_name in self.sources:
+                drop_subscription(target, _subscription_to(source_name))
+                target.execute("delete from segmentation.upkeep where task = %s", [_mark_of(source_name)])
         for name, source in self.sources.items():
             for target_name in self.targets:
-                drop_slot(source, _slot_of(target_name))
-                source.execute(f"drop publication if exists {_slot_of(target_name)}".encode())
+                drop_slot(source, _slot_of(name, target_name))
+                source.execute(f"drop publication if exists {_slot_of(name, target_name)}".encode())
             if moved:
                 # Left behind by a run that was ended right after the switch.
                 for (gid,) in source.execute(LEFT_BEHIND, [f"-{name}"]).fetchall():
@@ -273,8 +292,13 @@ class Move:
         return moved
 
 
-def _slot_of(name: str) -> str:
-    return f"segmentation_move_{name}"
+def _subscription_to(source: str) -> str:
+    return f"segmentation_move_{source}"
+
+
+def _slot_of(source: str, target: str) -> str:
+    # Both names: slots are the server's, which may have several shards.
+    return f"segmentation_move_{source}_{target}"[:63]
 
 
 def _mark_of(name: str) -> str:

@@ -30,6 +30,10 @@ PASSWORD = """
 NAMES = "select shard from segmentation.slots group by shard order by shard"
 OPTIONS = "select split_part(o, '=', 1) from pg_foreign_server, unnest(srvoptions) as o where srvname = %s"
 KIND = "select kind from segmentation.place"
+HAS_SUBSCRIPTION = """
+    select 1 from pg_subscription as s join pg_database as d on d.oid = s.subdbid
+    where d.datname = current_database() and s.subname = %s
+"""
 IS_APPLIED = "select bool_and(srsubstate = 'r') from pg_subscription_rel"
 
 
@@ -237,7 +241,7 @@ def leave(router: psycopg.Connection, shard: psycopg.Connection, name: str) -> N
 
 def drop_subscription(shard: psycopg.Connection, name: str) -> None:
     """Drop it, if it is there; its replication slot is dropped apart, where it may be the same server."""
-    if shard.execute("select 1 from pg_subscription where subname = %s", [name]).fetchone():
+    if shard.execute(HAS_SUBSCRIPTION, [name]).fetchone():
         for action in ("alter subscription {} disable", "alter subscription {} set (slot_name = none)"):
             shard.execute(sql.SQL(action).format(sql.Identifier(name)))
         shard.execute(sql.SQL("drop subscription {}").format(sql.Identifier(name)))

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import httpx
 import psycopg
@@ -36,6 +37,7 @@ REPORT = """
     from history_report(to_char(now(), 'YYYY-MM')) as l where l.user_id <= 300
 """
 EVENTS = {"add": "assigned", "remove": "removed"}
+SUBSCRIPTIONS = "select count(*) from pg_subscription where subname ~ '_s2$|_move_'"
 SHARDS = "select shard, count(*) from segmentation.slots group by shard order by shard"
 CLAIMED = {
     "key": "bought-1",
@@ -186,20 +188,33 @@ def test_what_fails_is_taken_back(
     with monkeypatch.context() as patched, pytest.raises(RuntimeError, match="pulled"):
         patched.setattr(Move, "_open_targets", fail)
         moved(servers, {"s0": servers.urls["s0"]}, {"s2": new["s2"]})
+    nothing_is_left(servers, new["s2"])
     assert [router.rows(query) for query in (PAST, OVERRIDES, SHARDS)] == before
-    with psycopg.connect(servers.urls["s0"]) as old:
-        for left in ("pg_prepared_xacts", "pg_replication_slots", "pg_publication"):
-            assert old.execute(f"select count(*) from {left}".encode()).fetchone() == (0,), left
-    with psycopg.connect(new["s2"]) as empty:
-        assert empty.execute("select count(*) from segmentation.users").fetchone() == (0,)
-        assert empty.execute(
-            "select count(*) from pg_subscription where subname ~ '_s2$|_move_'"
-        ).fetchone() == (0,)
+    # One that is killed takes nothing back.
+    old, to = {"s0": servers.urls["s0"]}, {"s2": new["s2"]}
+    with ExitStack() as sessions:
+        killed = Move(servers.urls["router"], old, to, print, sessions)
+        killed.check()
+        killed.fill()
+        with pytest.raises(ShardsError, match="somebody migrates or moves"):
+            undo(servers.urls["router"], old, to)
+    undo(servers.urls["router"], old, to)
+    nothing_is_left(servers, new["s2"])
+    assert [router.rows(query) for query in (PAST, OVERRIDES, SHARDS)] == before
     # Writes and changes of the catalog go on as if nothing had been.
     router.rows("select set_rollout('C', 1)")
     router.rows("select set_rollout('C', 0)")
     assert router.rows("select * from change_user_segments(1, '{D}')")
-    undo(servers.urls["router"], {"s0": servers.urls["s0"]}, {"s2": new["s2"]})
+
+
+def nothing_is_left(servers: Shards, new: str) -> None:
+    """Neither on the old shard nor in the database that was to be a new one."""
+    with psycopg.connect(servers.urls["s0"]) as old:
+        for left in ("pg_prepared_xacts", "pg_replication_slots", "pg_publication"):
+            assert old.execute(f"select count(*) from {left}".encode()).fetchone() == (0,), left
+    with psycopg.connect(new) as empty:
+        assert empty.execute("select count(*) from segmentation.users").fetchone() == (0,)
+        assert empty.execute(SUBSCRIPTIONS).fetchone() == (0,)
 
 
 def test_what_cannot_be_meant_is_refused(servers: Shards, router: Database, new: dict[str, str]) -> None:
@@ -211,6 +226,13 @@ def test_what_cannot_be_meant_is_refused(servers: Shards, router: Database, new:
     ):
         with pytest.raises(ShardsError, match=why):
             move(servers.urls["router"], old, to)
+    live = {name: servers.urls[name] for name in ("s0", "s1")}
+    for to, why in (
+        ({"s1": live["s1"]}, "not the shards of one move"),
+        ({"s2": live["s1"]}, "are of no move"),
+    ):
+        with pytest.raises(ShardsError, match=why):
+            undo(servers.urls["router"], {"s0": live["s0"]}, to)
     assert [tuple(row) for row in router.rows(SHARDS)] == [("s0", 128), ("s1", 128)]
 
 
