@@ -12,6 +12,7 @@ what was decided. Until the switch nothing is lost by giving up, and what was ma
 is to move again; the old databases keep what they had, for reads of their own and as long as one likes.
 """
 
+import re
 import sys
 import time
 import uuid
@@ -26,6 +27,7 @@ from psycopg.conninfo import make_conninfo
 
 from service.migrate import LOCK, MigrationError, migrate
 from service.migrate.shards import (
+    HAS_SUBSCRIPTION,
     ITSELF,
     LOGIN,
     NAMES,
@@ -124,6 +126,9 @@ class Move:
         names = {name for (name,) in self.router.execute(NAMES)}
         if unknown := set(self.sources) - names:
             raise ShardsError(f"the router has no shard {', '.join(sorted(unknown))}")
+        for name, source in self.sources.items():
+            if not source.execute(HAS_SUBSCRIPTION, [f"segmentation_{name}"]).fetchone():
+                raise ShardsError(f"the database given for {name} is another one: {source.info.dbname}")
         if known := set(self.targets) & names:
             raise ShardsError(f"{', '.join(sorted(known))} has users already: move them to new shards")
         for name, target in self.targets.items():
@@ -357,6 +362,13 @@ def undo(
         say("the users had moved already: the rest is done now" if moved else "all is as it was before")
 
 
+def _named(given: str) -> tuple[str, str]:
+    name, _, url = given.partition("=")
+    if not re.fullmatch("[a-z][a-z0-9_]{0,30}", name) or not url:
+        raise click.BadParameter(f"{given} is no NAME=URL, with a name such as s2")
+    return name, url
+
+
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "old", "--from", multiple=True, required=True, metavar="NAME=URL", help="A shard that is given up."
@@ -372,7 +384,7 @@ def undo(
 @click.option("--undo", "is_undone", is_flag=True, help="Take back what a run that was killed has left.")
 def main(old: tuple[str, ...], new: tuple[str, ...], is_undone: bool) -> None:
     """Let new shards take over the slots of old ones, while all is in use; DATABASE_URL is the router's."""
-    sources, targets = (dict(each.split("=", 1) for each in given) for given in (old, new))
+    sources, targets = (dict(_named(each) for each in given) for given in (old, new))
     try:
         url = read_settings().database_url
         if is_undone:
@@ -382,7 +394,7 @@ def main(old: tuple[str, ...], new: tuple[str, ...], is_undone: bool) -> None:
             print(f"shard {name}:")
             migrate(target, print, kind="shard")
         move(url, sources, targets, print)
-    except (SettingsError, MigrationError, ShardsError) as failure:
+    except (SettingsError, MigrationError, ShardsError, psycopg.OperationalError) as failure:
         sys.exit(f"error: {failure}")
 
 

@@ -220,6 +220,7 @@ def nothing_is_left(servers: Shards, new: str) -> None:
 def test_what_cannot_be_meant_is_refused(servers: Shards, router: Database, new: dict[str, str]) -> None:
     for old, to, why in (
         ({"s9": servers.urls["s0"]}, {"s2": new["s2"]}, "the router has no shard s9"),
+        ({"s0": servers.urls["s1"]}, {"s2": new["s2"]}, "the database given for s0 is another one"),
         ({"s0": servers.urls["s0"]}, {"s1": new["s2"]}, "s1 has users already"),
         ({"s0": servers.urls["s0"]}, {"s2": servers.urls["s1"]}, "there are users in the database of s2"),
         ({"s0": servers.urls["s0"]}, {"s2": servers.urls["router"]}, "is no shard"),
