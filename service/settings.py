@@ -23,6 +23,8 @@ MAX_ROWS = 100_000_000
 # A host, or several with commas between: each with its port, or without.
 HOST = r"(\[[0-9A-Fa-f:.%]+\]|[^][:,/?#@\s]*)(:[0-9]{1,5})?"
 DATABASE_URL = rf"^postgres(ql)?://([^/]*@)?{HOST}(,{HOST})*(/.*|\?.*)?$"
+# As browsers send it: a scheme, a host, perhaps a port, and no path.
+ORIGIN = r"\*|[a-z][a-z0-9+.-]*://[^/?#\s]+"
 EXAMPLE = "postgresql://user@host:5432/database"
 
 
@@ -116,7 +118,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
     """Read the settings from environment variables, or say which one is wrong."""
     file = environment.get("DATABASE_URL_FILE")
-    if file and not environment.get("DATABASE_URL"):
+    if file and environment.get("DATABASE_URL"):
+        raise SettingsError("DATABASE_URL and DATABASE_URL_FILE are both set: give one of them.")
+    if file:
         environment = {**environment, "DATABASE_URL": _read(file)}
     given: dict[str, Any] = {}
     for field in msgspec.structs.fields(Settings):
@@ -156,6 +160,11 @@ def _check_addresses(settings: Settings) -> None:
         raise SettingsError(
             f"PUBLIC_URL={settings.public_url!r} is not valid: give one such as https://segments.example.com."
         )
+    for origin in settings.cors_origins.split(",") if settings.cors_origins else []:
+        if not re.fullmatch(ORIGIN, origin.strip()):
+            raise SettingsError(
+                f"CORS_ORIGINS={settings.cors_origins!r} is not valid: give origins such as https://shop.example.com, or *."
+            )
     try:
         trusted_networks(settings.trusted_proxies or "*")
     except ValueError as error:

@@ -130,6 +130,9 @@ def test_what_is_no_url_is_refused(url: str) -> None:
         ("TRUSTED_PROXIES", "proxy.example.com"),
         ("TRUSTED_PROXIES", "10.0.0.1/8"),
         ("TRUSTED_PROXIES", "127.0.0.1,"),
+        ("CORS_ORIGINS", "example.com"),
+        ("CORS_ORIGINS", "https://example.com,localhost:3000"),
+        ("CORS_ORIGINS", "https://example.com/"),
         ("ROOT_PATH", "segmentation"),
         ("ROOT_PATH", "/segmentation/"),
         ("ROOT_PATH", "/a b"),
@@ -146,6 +149,7 @@ def test_the_url_may_be_in_a_file(tmp_path: Path) -> None:
         read_settings({"DATABASE_URL_FILE": str(file)})
     file.write_text(f"{URL['DATABASE_URL']}\n")
     assert read_settings({"DATABASE_URL_FILE": str(file)}) == read_settings(URL)
-    # The variable itself comes first.
-    file.write_text("postgresql://other/segmentation")
-    assert read_settings({**URL, "DATABASE_URL_FILE": str(file)}) == read_settings(URL)
+    # Which of them is meant, nobody can know; what is empty is not given.
+    with pytest.raises(SettingsError, match=r"^DATABASE_URL and DATABASE_URL_FILE are both set"):
+        read_settings({**URL, "DATABASE_URL_FILE": str(file)})
+    assert read_settings({"DATABASE_URL": "", "DATABASE_URL_FILE": str(file)}) == read_settings(URL)
