@@ -1,7 +1,9 @@
 """What DATABASE_URL means, as providers give it, to both drivers: asyncpg serves, psycopg (libpq) migrates."""
 
 import random
+import re
 import shlex
+from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
 
@@ -22,7 +24,14 @@ ONE_WAY = {
     "client_encoding": {"utf8", "UTF8", "utf-8", "UTF-8", "auto"},
     "gssencmode": {"disable", "prefer"},
     "load_balance_hosts": {"disable", "random"},
+    "target_session_attrs": {"any", "prefer-standby", "primary", "read-only", "read-write", "standby"},
 }
+# libpq takes nothing but whole numbers.
+NUMBERS = {
+    "connect_timeout", "keepalives", "keepalives_count", "keepalives_idle", "keepalives_interval", "tcp_user_timeout",
+}  # fmt: skip
+# Files that asyncpg opens whenever it has to have TLS; of one that is missing it says not even the name.
+FILES = {"sslcert", "sslcrl", "sslkey", "sslrootcert"}
 
 
 class UrlError(ValueError):
@@ -51,16 +60,19 @@ def for_asyncpg(url: str) -> ForAsyncpg:
     server_settings: dict[str, str] = {}
     kept: list[tuple[str, str]] = []
     for name, value in given.items():
+        if name in ONE_WAY and value not in ONE_WAY[name]:
+            raise UrlError(
+                f"{name}={value} is not supported while serving: give {' or '.join(sorted(ONE_WAY[name]))}"
+            )
+        if name in NUMBERS and not re.fullmatch(r"[+-]?[0-9]+", value.strip()):
+            raise UrlError(f"{name}={value} is no whole number")
+        if name in FILES and given.get("sslmode") in ("require", "verify-ca", "verify-full"):
+            _check_file(name, value)
         if name == "options":
             server_settings = _options(value)
         elif name in KNOWN_TO_BOTH:
             kept.append((name, value))
-        elif name in ONE_WAY:
-            if value not in ONE_WAY[name]:
-                raise UrlError(
-                    f"{name}={value} is not supported while serving: give {' or '.join(sorted(ONE_WAY[name]))}"
-                )
-        elif name not in SERVED_OTHERWISE:
+        elif name not in ONE_WAY and name not in SERVED_OTHERWISE:
             raise UrlError(f"its parameter {name} is not understood")
     warnings = []
     if given.get("channel_binding") == "require" and not given.get("sslmode", "").startswith("verify-"):
@@ -79,6 +91,13 @@ def for_asyncpg(url: str) -> ForAsyncpg:
 def _query(parameters: list[tuple[str, str]]) -> str:
     # libpq takes a plus sign for a plus sign.
     return "&".join(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in parameters)
+
+
+def _check_file(name: str, file: str) -> None:
+    try:
+        Path(file).open().close()
+    except OSError as error:
+        raise UrlError(f"{name}={file} cannot be read: {error.strerror}") from None
 
 
 def _options(text: str) -> dict[str, str]:

@@ -47,6 +47,9 @@ def test_what_migrates_serves_and_what_serves_migrates(extra: str, database_url:
         ("search_path=public", "search_path"),
         ("options=-x", "options"),
         ("pgbouncer=true", "pgbouncer"),
+        ("target_session_attrs=nonsense", "target_session_attrs=nonsense .* give any or "),
+        ("connect_timeout=abc", "connect_timeout=abc"),
+        ("sslmode=verify-full&sslrootcert=/nowhere", "sslrootcert=/nowhere cannot be read: No such file"),
     ],
 )
 def test_what_is_not_understood_is_named(extra: str, named: str) -> None:
