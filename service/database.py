@@ -30,9 +30,10 @@ AnyConnection: TypeAlias = "Connection | PooledConnection"
 # PostgreSQL has just ended, before its end is noticed.
 CONNECTION_LOST = (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
 # Errors of a connection that cannot be made: the URL leads nowhere, or names no address at all.
-CANNOT_CONNECT = (asyncpg.InterfaceError, OSError, ValueError, OverflowError)
+CANNOT_CONNECT = (*CONNECTION_LOST, ValueError, OverflowError)
 # The hint if the schema, a function or a role is missing in the database.
 NEXT_STEP = "Is it migrated? Run python -m service migrate."
+IS_URL_RIGHT = "Is DATABASE_URL right?"
 
 # A pool for each role of API keys, and one for each kind of work that must not wait behind another.
 ROLES = ("evaluator", "reader", "editor", "admin")
@@ -85,6 +86,27 @@ async def connect(*arguments: Any, **asked: Any) -> Connection:
         connection.terminate()
         raise
     return connection
+
+
+def why_unconnected(error: Exception) -> tuple[str, str | None]:
+    """Why there is no connection, and what to do about it, if anybody can know."""
+    match error:
+        case asyncpg.TargetServerAttributeNotMatched():
+            return "no server is what target_session_attrs asks for", IS_URL_RIGHT
+        # No such login, a wrong password, no such database.
+        case asyncpg.InvalidAuthorizationSpecificationError() | asyncpg.InvalidCatalogNameError():
+            return str(error.args[0]), IS_URL_RIGHT
+        case asyncpg.SyntaxOrAccessError() | asyncpg.InvalidSchemaNameError():
+            return str(error.args[0]), NEXT_STEP
+        # The role that the connection is to have is a setting.
+        case asyncpg.InvalidParameterValueError() if "segmentation_" in error.args[0]:
+            return str(error.args[0]), NEXT_STEP
+        case asyncpg.ProtocolViolationError():
+            return str(error.args[0]), "Let DATABASE_URL lead to PostgreSQL itself, and to no pooler."
+        case asyncpg.PostgresError():
+            return str(error.args[0]), error.hint
+        case _:
+            return f"the database does not answer: {error or 'it took too long'}", IS_URL_RIGHT
 
 
 class Database:

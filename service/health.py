@@ -11,7 +11,15 @@ from litestar.openapi import ResponseSpec
 from litestar.openapi.spec import Example
 
 from service import __version__, versions
-from service.database import CANNOT_CONNECT, CONNECTION_LOST, NEXT_STEP, STATUS, Database, connect
+from service.database import (
+    CANNOT_CONNECT,
+    CONNECTION_LOST,
+    NEXT_STEP,
+    STATUS,
+    Database,
+    connect,
+    why_unconnected,
+)
 from service.docs.openapi import problems
 from service.http.answers import Json
 from service.http.auth import OPEN
@@ -143,13 +151,6 @@ async def check_database(settings: Settings) -> None:
                 raise NotFit(f"the database is at version {version['value']}. {version['hint']}")
         finally:
             await connection.close()
-    except (asyncpg.SyntaxOrAccessError, asyncpg.InvalidSchemaNameError) as error:
-        raise NotFit(f"{error.args[0]}. {NEXT_STEP}") from error
-    except asyncpg.ProtocolViolationError as error:
-        raise NotFit(
-            f"{error.args[0]}. Let DATABASE_URL lead to PostgreSQL itself, and to no pooler."
-        ) from error
-    except asyncpg.PostgresError as error:
-        raise NotFit(f"{error.args[0]}. {error.hint or NEXT_STEP}") from error
-    except CANNOT_CONNECT as error:
-        raise NotFit(f"the database does not answer: {error}. Is DATABASE_URL right?") from error
+    except (asyncpg.PostgresError, *CANNOT_CONNECT) as error:
+        what, next_step = why_unconnected(error)
+        raise NotFit(f"{what}. {next_step or ''}".rstrip()) from error

@@ -13,7 +13,7 @@ import click
 import msgspec
 
 from service.cli.files import Failed, Upload, file_to_read, file_to_write, print_bytes, progress, say, size_of
-from service.database import CANNOT_CONNECT, NEXT_STEP, Connection, Database, connect
+from service.database import CANNOT_CONNECT, NEXT_STEP, Connection, Database, connect, why_unconnected
 from service.http.problems import Problem
 from service.http.transfers import Limits
 from service.settings import MAX_ROWS, SettingsError, read_settings
@@ -23,9 +23,8 @@ T = TypeVar("T")
 
 # Nobody else waits for a command, and Ctrl-C ends it: a day.
 PATIENCE = 86400
-# No such schema, no such function; and while connecting, no such role.
+# No such schema, no such function.
 NOT_MIGRATED = ("3F000", "42883")
-NO_ROLE = "22023"
 
 
 class Commanded(Database):
@@ -51,12 +50,8 @@ class Commanded(Database):
         """Do one piece of work as a role, all of it or nothing."""
         try:
             self.connection = await connect(**self.connect_arguments(role))
-        except asyncpg.PostgresError as error:
-            raise Failed(error.args[0], NEXT_STEP if error.sqlstate == NO_ROLE else error.hint) from error
-        except CANNOT_CONNECT as error:
-            raise Failed(
-                f"the database does not answer: {error or 'it took too long'}", "Is DATABASE_URL right?"
-            ) from error
+        except (asyncpg.PostgresError, *CANNOT_CONNECT) as error:
+            raise Failed(*why_unconnected(error)) from error
         try:
             async with self.connection.transaction():
                 return await work(self)

@@ -1,10 +1,15 @@
 """Health: live while the process lives, ready while every part is in place; and when it refuses to start."""
 
 import asyncio
+import re
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
+from service.cli.files import Failed
+from service.cli.session import Commanded
+from service.database import Database as Connections
 from service.health import NotFit, check_database
 from service.schemas import Live, Ready
 from service.settings import Settings
@@ -67,6 +72,41 @@ def test_a_database_that_deals_users_otherwise_is_refused(database_url: str, db:
 
 def test_a_database_that_is_not_migrated_is_refused(database_url: str, db: Database) -> None:
     db.rows("drop schema segmentation cascade")
+    assert "python -m service migrate" in refusal(Settings(database_url=database_url))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "next_step"),
+    [
+        (lambda url: url.rpartition("/")[0] + "/nowhere", "Is DATABASE_URL right"),
+        (lambda url: re.sub(r"//[^@]*@", "//nobody@", url), "Is DATABASE_URL right"),
+        (lambda url: f"{url}?target_session_attrs=standby", "target_session_attrs.*Is DATABASE_URL right"),
+        (lambda url: f"{url}?options=-c%20work_mem%3Dmuch", "work_mem"),
+    ],
+)
+def test_a_url_that_leads_to_no_such_database_is_told_so(
+    wrong: Callable[[str], str], next_step: str, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = refusal(Settings(database_url=wrong(database_url)))
+    assert re.search(next_step, told)
+    assert "migrate" not in told
+    # A command says the same.
+    monkeypatch.setenv("DATABASE_URL", wrong(database_url))
+    with pytest.raises(Failed) as failed:
+        asyncio.run(Commanded().do("admin", lambda _: asyncio.sleep(0)))
+    assert re.search(next_step, failed.value.format_message(), re.DOTALL)
+
+
+def test_a_role_that_is_missing_is_made_by_migrating(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked(self: Connections, pool: str) -> dict[str, Any]:
+        arguments = of_role(self, pool)
+        arguments["server_settings"]["role"] = "segmentation_nobody"
+        return arguments
+
+    of_role = Connections.connect_arguments
+    monkeypatch.setattr(Connections, "connect_arguments", asked)
     assert "python -m service migrate" in refusal(Settings(database_url=database_url))
 
 
