@@ -473,6 +473,15 @@ as $$
 declare
   segment segmentation.segments;
 begin
+  -- Whoever deals a layer's buckets holds the layer, and may have to share any of its segments then (their foreign key
+  -- locks them). So here the layer comes before the segment alone.
+  if exists (
+    select
+    from segmentation.segments as s
+    where s.slug = delete_segment.slug collate "C" and s.deleted_at = 'infinity' and s.layer_id is not null
+  ) then
+    perform segmentation.lock_segment(delete_segment.slug);
+  end if;
   perform segmentation.lock_slugs(array[delete_segment.slug], exclusive => true);
   segment := segmentation.lock_segment(delete_segment.slug);
   perform segmentation.set_actor(delete_segment.actor, delete_segment.reason);

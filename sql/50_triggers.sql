@@ -5,7 +5,7 @@
 -- ended. The past is settled: no statement may change what held before its transaction began. membership_history and
 -- segment_history take rows from these triggers alone, and refuse UPDATE, DELETE and TRUNCATE, except for forget_user
 -- and for retention, which drops whole partitions. When users became known and what retention has dropped decide what
--- the past looks like too: users and retention take no plain DML.
+-- the past looks like too: users and retention take no plain DML. Nor do layer_cells, which the hot read believes.
 --
 -- Plain DML is what somebody types, as opposed to what our functions do: those run as segmentation_owner. Its actor is
 -- the login, whatever the statement says.
@@ -65,6 +65,7 @@ begin
       errcode = 'object_not_in_prerequisite_state',
       hint = case tg_table_name
         when 'users' then 'Call register_users(user_ids) or forget_user(user_id).'
+        when 'layer_cells' then 'Its rows follow from rollouts: call set_rollout(slug, percent).'
         else 'Call drop_history_before(period).'
       end;
 end
@@ -78,6 +79,11 @@ create or replace trigger users_refuse_plain_dml
 create or replace trigger retention_refuses_plain_dml
   before insert or update or delete or truncate on segmentation.retention
   for each statement when (current_user <> 'segmentation_owner')
+  execute function segmentation.refuse_plain_dml();
+
+create or replace trigger layer_cells_refuse_plain_dml
+  before insert or update or delete or truncate on segmentation.layer_cells
+  for each statement when (current_user <> 'segmentation_owner' and pg_trigger_depth() = 0)
   execute function segmentation.refuse_plain_dml();
 
 -- Whoever writes says from when on, before anything is stamped (sql/10_clock.sql).

@@ -28,6 +28,8 @@ begin
     for n in 1 .. 60 loop
       term := term * 2 * x * x / (2 * n + 1);
       total := total + term;
+      -- A double that gets too small is an error in PostgreSQL.
+      exit when term < 1e-20;
     end loop;
     return 1 - 2 / sqrt(pi()) * exp(-x * x) * total;
   end if;

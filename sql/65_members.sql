@@ -49,7 +49,8 @@ begin
           select
           from segmentation.overrides as o
           where o.user_id = u.user_id
-            and o.segment_id = any (members_page.segment_id || others)
+            -- Hidden from the planner, whose statistics may be old (sql/40_users.sql).
+            and o.segment_id = any ((select members_page.segment_id || others)::integer[])
             and (o.included or o.segment_id = members_page.segment_id)
             and segmentation.in_force(
               o.starts_at, o.ends_at, moment, case when members_page.at is null then o.decided_at end)

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import pytest
 from psycopg.errors import (
     ForeignKeyViolation,
+    NoDataFound,
     ObjectNotInPrerequisiteState,
     SerializationFailure,
     UniqueViolation,
@@ -69,6 +71,33 @@ def test_many_who_change_a_layer_at_once_never_deadlock(db: Database, session: O
 
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(change, range(4)))
+    held, apart = held_now(db)
+    assert held == apart <= 100_000
+
+
+def test_segments_come_and_go_while_others_are_ramped_and_none_deadlocks(db: Database, session: Open) -> None:
+    db.rows("select set_rollout(slug, 10) from unnest(array['A', 'B']) as slug")
+    db.rows("select create_segment(slug, 10, layer => 'L') from unnest(array['C', 'D']) as slug")
+    sessions = [session() for _ in range(3)]
+
+    def come_and_go() -> None:
+        for turn in range(50):
+            slug = "ABCD"[turn % 4]
+            sessions[0].rows("select delete_segment(%s)", slug)
+            sessions[0].rows("select create_segment(%s, 5, layer => 'L')", slug)
+
+    def ramp(me: int) -> None:
+        for turn in range(100):
+            slug, percent = "ABCD"[(me + turn) % 4], (7 * me + 13 * turn) % 20 + 1
+            later = "clock() + interval '0.3 seconds'" if turn % 2 else "null"
+            # Too much, or just deleted.
+            with suppress(ObjectNotInPrerequisiteState, NoDataFound):
+                sessions[me].rows(f"select set_rollout(%s, %s, {later})", slug, percent)
+
+    with ThreadPoolExecutor(3) as threads:
+        running = [threads.submit(come_and_go), threads.submit(ramp, 1), threads.submit(ramp, 2)]
+    for future in running:
+        future.result()
     held, apart = held_now(db)
     assert held == apart <= 100_000
 

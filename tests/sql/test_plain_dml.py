@@ -419,6 +419,8 @@ def test_nobody_writes_the_history_but_the_triggers(db: Database, table: str) ->
         "delete from segmentation.retention",
         "insert into segmentation.retention default values",
         "truncate segmentation.retention",
+        "delete from segmentation.layer_cells",
+        "truncate segmentation.layer_cells",
     ],
 )
 def test_what_decides_how_the_past_looks_takes_no_plain_dml(db: Database, statement: str) -> None:
