@@ -4,30 +4,25 @@ There may be no Docker where tests run: its scripts run here as they stand, on a
 volume, and on this test's database.
 """
 
-import os
 import re
 import subprocess
 import sys
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import msgspec
 import psycopg
 import pytest
-import yaml
 from psycopg.conninfo import conninfo_to_dict
 
 from service.settings import Settings
+from tests.compose import COMPOSE, FILE, SERVICES, run
 from tests.conftest import Database
 from tests.launcher import Server
 from tests.readmes import ROOT, block
 
-FILE = ROOT / "docker-compose.yaml"
-COMPOSE: dict[str, Any] = yaml.safe_load(FILE.read_text())
-SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 CLUSTER = ROOT / ".dev" / "cluster"
 
 # What only the local cluster sets, and what the container sets to another value; with the reason.
@@ -39,12 +34,6 @@ LOCAL_ONLY = {
 DIFFERENT = {
     "shared_buffers": "the local one follows the machine's memory, the other the container's shm_size"
 }
-
-
-def script(name: str) -> str:
-    """The shell script of a service, as the shell gets it."""
-    text: str = SERVICES[name]["command"][-1]
-    return text.replace("$$", "$")
 
 
 def given_settings() -> dict[str, str]:
@@ -186,28 +175,6 @@ def volume(tmp_path: Path) -> Path:
     volume = tmp_path / "secrets"
     volume.mkdir()
     return volume
-
-
-def run(name: str, volume: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
-    """Run the script of a service on this directory; files keep their owner."""
-    given = {
-        name: setting.replace("/secrets", str(volume))
-        for name, setting in SERVICES[name].get("environment", {}).items()
-    }
-    text = f'chown() {{ echo "$@" >> {volume}.owners; }}\n' + script(name).replace("/secrets", str(volume))
-    return subprocess.run(
-        ["bash" if name == "secrets" else "sh", "-euc", text],
-        cwd=ROOT,
-        env={
-            **os.environ,
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-            **given,
-            **environment,
-        },
-        capture_output=True,
-        text=True,
-        check=True,
-    )
 
 
 def test_passwords_are_made_once_each_for_its_reader_only(volume: Path) -> None:

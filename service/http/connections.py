@@ -19,6 +19,9 @@ LINGER = 10
 # RFC 3986: an address in brackets or a name; then, perhaps, a port.
 HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]+)(?::([0-9]{0,5}))?")
 CLOSE = (b"connection", b"close")
+BODY = (b"content-length", b"transfer-encoding")
+# A part of a path without anything in it, as in /users//7 or /users/7%2F: Litestar would leave it out.
+EMPTY_PART = re.compile(rb"//|/%2F|%2F/|%2F$", re.IGNORECASE)
 IS_HEAD = "segmentation.is_head"
 
 
@@ -66,7 +69,8 @@ class Connections:
             app = self._refuse(scope, fault)
         if scope["method"] == "HEAD":
             return await _answer_head(app, scope, receive, send)
-        if scope["method"] == "GET":
+        # Seldom has one a body, and then it is no matter which.
+        if scope["method"] == "GET" and not any(name in BODY for name, _ in scope["headers"]):
             return await app(scope, receive, send)
         body = Body(receive)
         await app(scope, body.receive, send)
@@ -98,7 +102,10 @@ async def _answer_head(app: ASGIApp, scope: Any, receive: Receive, send: Send) -
 
 
 def _fault(scope: Any) -> str | None:
-    hosts = 0
+    path = scope["raw_path"]
+    if (b"//" in path or b"%2" in path) and EMPTY_PART.search(path):
+        return "Path: A part of it is empty"
+    hosts = keys = 0
     for place, (name, value) in enumerate(scope["headers"]):
         if name == b"host":
             hosts += 1
@@ -111,9 +118,13 @@ def _fault(scope: Any) -> str | None:
                 )
             elif not _is_host(value):
                 return f"Host: {value.decode('latin-1')!r} is no host" if value else "Host: There is none"
+        elif name == b"authorization":
+            keys += 1
         elif name == b"transfer-encoding" and value.strip().lower() != b"chunked":
             return "Transfer-Encoding: Only chunked is understood"
-    return "Host: There is more than one" if hosts > 1 else None
+    if hosts > 1:
+        return "Host: There is more than one"
+    return "Authorization: There is more than one" if keys > 1 else None
 
 
 @lru_cache(maxsize=1024)

@@ -89,7 +89,20 @@ def test_a_segment_that_is_not_there_is_not_found(admin: Api) -> None:
 def test_a_path_may_hold_anything(admin: Api) -> None:
     for slug in ("a", "a;drop%20table%20users", "x" * 101, "%00", "%F0%9F%92%A9", "%25", "..%2f", "'"):
         for path in (f"/v1/segments/{slug}", f"/v1/segments/{slug}/stats", f"{SEGMENTS}/{slug}"):
-            assert admin.send("GET", path).status_code in (404, 422)
+            assert admin.send("GET", path).status_code in (400, 404, 422)
+
+
+def test_an_empty_part_of_a_path_is_not_left_out(admin: Api) -> None:
+    for path in (
+        "/v1/users/7%2F",
+        "/v1/users//7",
+        "/v1//users/7",
+        "/v1/users/7%2f/segments",
+        "/v1/users/%2F7",
+    ):
+        problem = admin.is_refused("DELETE", path, 400, "malformed_request")
+        assert problem["detail"].startswith("Path: ")
+    assert admin.send("DELETE", "/v1/users/7/").status_code == 204
 
 
 def test_a_slug_is_taken_once(admin: Api) -> None:

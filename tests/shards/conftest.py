@@ -181,3 +181,10 @@ def session(shards: Shards) -> Iterator[Callable[[str], Database]]:
 def router(session: Callable[[str], Database]) -> Database:
     """A DBA's session on the router."""
     return session("router")
+
+
+def claimed(router: Database, *, key: str, change: str) -> object:
+    """A change under an Idempotency-Key, as the service makes it, whose router dies before it is committed."""
+    with router.connection.transaction(force_rollback=True):
+        router.rows("select * from claim_idempotency_key('web', %s)", key)
+        return router.rows(change)

@@ -5,9 +5,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from tests.compose import run
 from tests.conftest import Database
 from tests.shards.conftest import Shards
-from tests.test_compose import run
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 
 from tests.conftest import Database
 from tests.expect import refuses
-from tests.shards.conftest import Shards, users_of
+from tests.shards.conftest import Shards, claimed, users_of
 
 PREPARE = """
     select segmentation.prepare_on_shards(
@@ -118,13 +118,6 @@ def test_a_list_waits_for_a_user_whom_somebody_else_holds(
             router.rows("select change_user_segments(%s, '{A}')", listed[-1])
         router.rows("select change_user_segments(%s, '{A}')", listed[0])
     assert members(router) == listed[:1]
-
-
-def claimed(router: Database, *, key: str, change: str) -> object:
-    """A change under an Idempotency-Key, as the service makes it, whose router dies before it is committed."""
-    with router.connection.transaction(force_rollback=True):
-        router.rows("select * from claim_idempotency_key('web', %s)", key)
-        return router.rows(change)
 
 
 def test_a_change_whose_answer_was_lost_with_the_router_is_done_once(

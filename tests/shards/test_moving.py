@@ -18,8 +18,7 @@ from service.migrate.shards import ShardsError
 from tests.conftest import Database
 from tests.expect import wait_until
 from tests.launcher import Server
-from tests.shards.conftest import Shards, servers_in
-from tests.shards.test_lists import claimed
+from tests.shards.conftest import Shards, claimed, servers_in
 
 STILL = list(range(1, 301))
 CHANGED = list(range(301, 321))

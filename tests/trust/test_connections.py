@@ -190,6 +190,13 @@ def test_a_request_names_one_host(server: Server, editor: str, hosts: list[str])
         assert len(response.headers["x-request-id"]) == 32
 
 
+def test_a_request_has_one_key(server: Server, editor: str) -> None:
+    keys = "".join(f"Authorization: Bearer {key}\r\n" for key in (editor, "another"))
+    head = f"GET /v1/segments HTTP/1.1\r\nHost: x\r\n{keys}\r\n"
+    status, problem, _ = ask(server, head.encode())
+    assert (status, problem["detail"]) == (400, "Authorization: There is more than one")
+
+
 @pytest.mark.parametrize("host", ["x", "x:8080", "x:", "127.0.0.1:80", "[::1]:8080", "xn--bcher-kva.example"])
 def test_hosts_of_every_form_are_taken(server: Server, host: str) -> None:
     assert ask(server, f"GET /health/live HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())[0] == 200
@@ -268,6 +275,7 @@ def test_what_is_no_http_is_refused(server: Server, nonsense: bytes) -> None:
         ("/v1/users/7/segments", "PATCH", "application/json", 413),
         ("/v1/segments/A/members", "POST", "image/png", 415),
         ("/v1/nowhere", "POST", "text/csv", 404),
+        ("/v1/segments", "GET", "", 401),
     ],
 )
 def test_a_refusal_reaches_a_client_that_is_still_sending(
