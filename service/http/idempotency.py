@@ -86,6 +86,9 @@ class _Write:
         return Json(text, (b"idempotency-replayed", b"true"), *location)
 
     async def _attempt(self, within: Any) -> Any:
+        # Asked anew, since this one may have waited for a connection: a claim of its own would get in the way of the
+        # one that runs, between two attempts of that.
+        self._refuse_if_running()
         kept = await within.claim(self._key, None if self._upload else await self._fingerprint())
         if kept:
             return Kept(*kept)
