@@ -277,9 +277,10 @@ $$;
 create or replace function segmentation.report_lines (
   from_time timestamptz,
   to_time   timestamptz,
-  now       timestamptz,
   after_id  bigint,
-  up_to_id  bigint
+  up_to_id  bigint,
+  -- A report that version 1.0.0 has begun gives none, and goes on through a deploy.
+  now       timestamptz default 'infinity'
 )
   returns setof segmentation.report_line
   language sql
@@ -381,7 +382,7 @@ as $$
 begin
   return query
   select * from segmentation.report_lines(
-    report_page.from_time, report_page.to_time, report_page.now, report_page.after_id, report_page.up_to_id);
+    report_page.from_time, report_page.to_time, report_page.after_id, report_page.up_to_id, report_page.now);
 end
 $$;
 
@@ -407,7 +408,7 @@ begin
   loop
     return query
     select * from segmentation.report_lines(
-      page.from_time, page.to_time, page.now, page.after_id, page.up_to_id);
+      page.from_time, page.to_time, page.after_id, page.up_to_id, page.now);
   end loop;
 end
 $$;

@@ -8,9 +8,10 @@
 create or replace function segmentation.members_page (
   segment_id integer,
   at         timestamptz,
-  now        timestamptz,
   after      bigint,
-  max_rows   integer
+  max_rows   integer,
+  -- An export that version 1.0.0 has begun gives none, but always a moment, and goes on through a deploy.
+  now        timestamptz default null
 )
   returns bigint[]
   language plpgsql
@@ -96,7 +97,7 @@ begin
   end if;
   loop
     page := segmentation.members_page(
-      found_id, segment_members.at, now, last_id, least(left_over, 10000)::integer);
+      found_id, segment_members.at, last_id, least(left_over, 10000)::integer, now);
     exit when page is null;
     return query
     select

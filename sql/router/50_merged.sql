@@ -97,9 +97,9 @@ $$;
 create or replace function segmentation.report_lines (
   from_time timestamptz,
   to_time   timestamptz,
-  now       timestamptz,
   after_id  bigint,
-  up_to_id  bigint
+  up_to_id  bigint,
+  now       timestamptz default 'infinity'
 )
   returns setof segmentation.report_line
   language plpgsql

@@ -197,7 +197,7 @@ def test_the_algebra_is_inlined_into_its_caller(db: Database) -> None:
     for call in (
         "membership_periods(array[1::bigint], 'infinity')",
         "membership_events(array[1::bigint], 'infinity')",
-        "report_lines('2026-11-01Z', '2026-12-01Z', 'infinity', 0, 100)",
+        "report_lines('2026-11-01Z', '2026-12-01Z', 0, 100, 'infinity')",
         "current_segments(array[1::bigint], 'infinity')",
         "current_segments_of(1::bigint, 'infinity')",
     ):
