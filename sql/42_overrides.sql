@@ -18,7 +18,7 @@
 --     planning   whether the new assignment starts later
 --     same_end, same_start: whether the override there has them already
 --
--- Removing a user whom the rollout holds makes an exclusion; otherwise the override just goes.
+-- "removed" of a user whom the rollout holds (rolled_out) makes an exclusion; otherwise the override just goes.
 create or replace function segmentation.override_change (
   wanted     boolean,
   state      text,

@@ -59,9 +59,9 @@ end
 $$;
 
 -- The fast form of the algebra, for one user at one moment: what is assigned, and what the rollouts hold unless it is
--- overridden. Slugs stand beside the steps, so that segments are looked up only for who has overrides. One scan of
--- these serves all: an exclusion is kept as a negative number, which is no segment's. Inlined into its caller, which
--- keeps the plan; the executor sets up every part of it at each call, used or not: fewer parts are faster.
+-- overridden. The user's overrides are read once, as numbers: a segment's id says assigned, a negative one excluded.
+-- Slugs stand beside the steps, so segments are read only for users with overrides. Inlined into its caller, which
+-- keeps the plan. The executor sets up every part of it at each call, used or not: keep the parts few.
 --
 -- In a layer one segment at most holds the user. The layer's cell says which, or 255: then its steps are asked. Who is
 -- assigned to a living segment of the layer is in none of its rollouts.

@@ -98,7 +98,8 @@ begin
 end
 $$;
 
--- Fails as the first shard did that failed. Only the users who are assigned elsewhere are added up: the list is one.
+-- Raises the first shard's error. Where users are assigned elsewhere (exclusive_segments), those of all shards are put
+-- together, as the caller sent one list.
 create or replace function segmentation.raise_failures (
   failures json[],
   listed   bigint
