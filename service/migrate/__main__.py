@@ -5,7 +5,7 @@ import sys
 import click
 
 from service.migrate import MigrationError, migrate
-from service.migrate.shards import ShardsError, add_shards
+from service.migrate.shards import ShardsError, add_shards, named
 from service.settings import SettingsError, read_settings
 
 
@@ -30,7 +30,7 @@ from service.settings import SettingsError, read_settings
 )
 def main(existing: bool, wait: float, kind: str | None, shards: tuple[str, ...]) -> None:
     """Bring the database DATABASE_URL up to date; run again, it changes nothing. The login must be allowed to create roles."""
-    urls = dict(shard.split("=", 1) for shard in shards)
+    urls = dict(named(shard) for shard in shards)
     try:
         url = read_settings().database_url
         # A router calls what its shards have, so they come first.

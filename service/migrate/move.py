@@ -12,7 +12,6 @@ what was decided. Until the switch nothing is lost by giving up, and what was ma
 is to move again; the old databases keep what they had, for reads of their own and as long as one likes.
 """
 
-import re
 import sys
 import time
 import uuid
@@ -22,12 +21,12 @@ from typing import Any
 
 import click
 import psycopg
-from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from service.migrate import LOCK, MigrationError, migrate
 from service.migrate.shards import (
     HAS_SUBSCRIPTION,
+    IS_APPLIED,
     ITSELF,
     LOGIN,
     NAMES,
@@ -40,9 +39,12 @@ from service.migrate.shards import (
     drop_subscription,
     hold_slots,
     leave,
+    named,
+    of_slots,
     place_of,
     point,
     slot_expression,
+    subscribe,
 )
 from service.settings import SettingsError, read_settings
 
@@ -59,7 +61,6 @@ MARK = """
     returning task, finished_at
 """
 MARKED = "select 1 from segmentation.upkeep where (task, finished_at) = (%s, %s)"
-COPIED = "select bool_and(srsubstate = 'r') from pg_subscription_rel"
 BEHIND = """
     select coalesce(max(pg_wal_lsn_diff(pg_current_wal_lsn(), confirmed_flush_lsn)), 0)
     from pg_replication_slots where slot_name ~ '^segmentation_move_' and database = current_database()
@@ -146,9 +147,12 @@ class Move:
     def fill(self) -> None:
         """Let the new shards follow the catalog and the old shards, until they have what those have."""
         expression = slot_expression(self.router)
+        share_of = {
+            name: of_slots("".join(str(int(slot in slots)) for slot in range(256)), expression)
+            for name, slots in self.shares.items()
+        }
         for name, target in self.targets.items():
-            digits = "".join(str(int(slot in self.shares[name])) for slot in range(256))
-            hold_slots(target, digits, expression)
+            hold_slots(target, share_of[name])
             _refuse_writes(target)
             for source in self.sources.values():
                 for (month,) in source.execute(MONTHS):
@@ -157,10 +161,9 @@ class Move:
         for source_name, source in self.sources.items():
             source.execute("alter table segmentation.idempotency_keys replica identity full")
             for name in self.targets:
-                digits = "".join(str(int(slot in self.shares[name])) for slot in range(256))
-                self._publish(source_name, name, f"pg_catalog.get_bit(B'{digits}', {expression}) = 1")
+                self._publish(source_name, name, share_of[name])
                 self._subscribe(source_name, name)
-        while not all(_value(target, COPIED) for target in self.targets.values()):
+        while not all(_value(target, IS_APPLIED) for target in self.targets.values()):
             time.sleep(0.1)
         while any(_value(source, BEHIND) > 2**20 for source in self.sources.values()):
             time.sleep(0.1)
@@ -173,24 +176,12 @@ class Move:
             f"create publication {_slot_of(source, target)} for table {', '.join(tables)}"
             " with (publish_via_partition_root = true)".encode()
         )
-        # Made apart: on one and the same server, creating a subscription would wait for itself.
-        self.sources[source].execute(
-            "select pg_create_logical_replication_slot(%s, 'pgoutput')", [_slot_of(source, target)]
-        )
 
     def _subscribe(self, source: str, target: str) -> None:
         password = _value(self.router, PASSWORD, [ITSELF])
         place = make_conninfo(**place_of(self.source_urls[source]), user=LOGIN, password=password)
-        self.targets[target].execute(
-            sql.SQL(
-                "create subscription {} connection {} publication {} with (create_slot = false, slot_name = {})"
-            ).format(
-                sql.Identifier(_subscription_to(source)),
-                place,
-                sql.Identifier(_slot_of(source, target)),
-                _slot_of(source, target),
-            )
-        )
+        slot = _slot_of(source, target)
+        subscribe(self.targets[target], _subscription_to(source), self.sources[source], place, slot, slot)
 
     def switch(self) -> None:
         """Let the slots change hands, in a moment in which nobody writes for long."""
@@ -362,13 +353,6 @@ def undo(
         say("the users had moved already: the rest is done now" if moved else "all is as it was before")
 
 
-def _named(given: str) -> tuple[str, str]:
-    name, _, url = given.partition("=")
-    if not re.fullmatch("[a-z][a-z0-9_]{0,30}", name) or not url:
-        raise click.BadParameter(f"{given} is no NAME=URL, with a name such as s2")
-    return name, url
-
-
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "old", "--from", multiple=True, required=True, metavar="NAME=URL", help="A shard that is given up."
@@ -384,7 +368,7 @@ def _named(given: str) -> tuple[str, str]:
 @click.option("--undo", "is_undone", is_flag=True, help="Take back what a run that was killed has left.")
 def main(old: tuple[str, ...], new: tuple[str, ...], is_undone: bool) -> None:
     """Let new shards take over the slots of old ones, while all is in use; DATABASE_URL is the router's."""
-    sources, targets = (dict(_named(each) for each in given) for given in (old, new))
+    sources, targets = (dict(named(each) for each in given) for given in (old, new))
     try:
         url = read_settings().database_url
         if is_undone:

@@ -4,14 +4,16 @@ All three databases are migrated first, each as what it is (migrate --kind). Run
 nothing but passwords. Each statement says by itself what it needs: a superuser's login, as PL/Proxy and subscriptions do.
 """
 
+import re
 import secrets
 import time
 from collections.abc import Callable
 from contextlib import suppress
 
+import click
 import psycopg
 from psycopg import sql
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from service.urls import for_psycopg
 
@@ -41,6 +43,14 @@ class ShardsError(Exception):
     """Nothing can be done so; the message says why."""
 
 
+def named(given: str) -> tuple[str, str]:
+    """The name and the URL of a shard, as the command line takes them: NAME=URL."""
+    name, _, url = given.partition("=")
+    if not re.fullmatch("[a-z][a-z0-9_]{0,30}", name) or not url:
+        raise click.BadParameter(f"{given} is no NAME=URL, with a name such as s2")
+    return name, url
+
+
 def add_shards(router_url: str, shards: dict[str, str], say: Say = lambda line: None) -> None:
     """Put these databases, by their names, behind a router; the first ones share out all slots."""
     with connect(router_url, "router") as router:
@@ -52,7 +62,7 @@ def add_shards(router_url: str, shards: dict[str, str], say: Say = lambda line: 
                 shard.execute(sql.SQL("alter role {} password {}").format(sql.Identifier(LOGIN), password))
                 _server(router, server_of(name), "dblink_fdw", place_of(url))
                 _map_user(router, server_of(name), password)
-                _subscribe(router, router_url, shard, name, password)
+                _follow_catalog(router, router_url, shard, name, password)
                 say(f"shard {name} follows the catalog")
         _wait_for(router, shards)
         if not router.execute(NAMES).fetchone():
@@ -76,7 +86,7 @@ def deal(router: psycopg.Connection, shards: dict[str, str]) -> None:
             ).fetchone()
             assert slots
             with connect(shards[name], "shard") as shard:
-                hold_slots(shard, slots[0], slot_expression(router))
+                hold_slots(shard, of_slots(slots[0], slot_expression(router)))
 
 
 def slot_expression(router: psycopg.Connection) -> str:
@@ -85,8 +95,13 @@ def slot_expression(router: psycopg.Connection) -> str:
     return str(body).replace("select", "", 1)
 
 
-def hold_slots(shard: psycopg.Connection, slots: str, slot: str) -> None:
-    """Let a shard refuse users of other slots than these: 256 digits, of which 1 says that it has the slot."""
+def of_slots(slots: str, slot: str) -> str:
+    """The condition for users of these slots: 256 digits, of which 1 says that it is one of them."""
+    return f"pg_catalog.get_bit(B'{slots}', {slot}) = 1"
+
+
+def hold_slots(shard: psycopg.Connection, condition: str) -> None:
+    """Let a shard refuse users of whom this does not hold."""
     with shard.transaction():
         shard.execute("set local role segmentation_owner")
         for table in ("users", "memberships"):
@@ -95,8 +110,7 @@ def hold_slots(shard: psycopg.Connection, slots: str, slot: str) -> None:
                 f"""
                 alter table segmentation.{table}
                   drop constraint if exists {table}_are_of_this_shard,
-                  add constraint {table}_are_of_this_shard check (
-                    pg_catalog.get_bit(B'{slots}', {slot}) = 1) not valid
+                  add constraint {table}_are_of_this_shard check ({condition}) not valid
                 """.encode()
             )
 
@@ -179,28 +193,34 @@ def _map_user(router: psycopg.Connection, server: str, password: str) -> None:
     )
 
 
-def _subscribe(
+def _follow_catalog(
     router: psycopg.Connection, router_url: str, shard: psycopg.Connection, name: str, password: str
 ) -> None:
     slot = f"segmentation_{name}"
-    connection = " ".join(f"{key}={value}" for key, value in place_of(router_url).items())
-    connection += f" user={LOGIN} password={password}"
+    connection = make_conninfo(**place_of(router_url), user=LOGIN, password=password)
     if shard.execute("select 1 from pg_subscription where subname = %s", [slot]).fetchone():
         shard.execute(sql.SQL("alter subscription {} connection {}").format(sql.Identifier(slot), connection))
         # A migration may have given the catalog another table.
         shard.execute(sql.SQL("alter subscription {} refresh publication").format(sql.Identifier(slot)))
         return
+    subscribe(shard, slot, router, connection, PUBLICATION, slot)
+
+
+def subscribe(
+    shard: psycopg.Connection,
+    name: str,
+    publisher: psycopg.Connection,
+    connection: str,
+    publication: str,
+    slot: str,
+) -> None:
+    """Let a shard follow a publication of another database."""
     # Made apart: on one and the same server, creating a subscription would wait for itself.
-    router.execute("select pg_create_logical_replication_slot(%s, 'pgoutput')", [slot])
+    publisher.execute("select pg_create_logical_replication_slot(%s, 'pgoutput')", [slot])
     shard.execute(
         sql.SQL(
             "create subscription {} connection {} publication {} with (create_slot = false, slot_name = {})"
-        ).format(
-            sql.Identifier(slot),
-            connection,
-            sql.Identifier(PUBLICATION),
-            slot,
-        )
+        ).format(sql.Identifier(name), connection, sql.Identifier(publication), slot)
     )
 
 
