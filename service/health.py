@@ -32,12 +32,7 @@ from service.urls import for_asyncpg
 
 log = logging.getLogger(__name__)
 
-# What is out of order and yet not missing concerns a part of the users, such as those of one shard.
-READY = """
-    select s.missing, s.parts, exists (
-      select from json_array_elements(s.parts) as p (part) where p.part ->> 'ok' = 'false'
-    )
-    from segmentation.http_service_status($1) as s"""
+READY = "select missing, parts, status from segmentation.http_service_status($1)"
 SERVICE_METRICS = "select metric, help, value from segmentation.service_metrics()"
 EXAMPLE = """\
 litestar_requests_total{app_name="segmentation",method="GET",path="/v1/users/{user_id}/segments",status_code="200"} 42.0
@@ -74,13 +69,13 @@ async def get_ready(state: State) -> Json[Ready]:
     """
     database: Database = state.database
     try:
-        ((missing, parts, is_degraded),) = await database.fetch("keys", READY, NEEDED)
+        ((missing, parts, status),) = await database.fetch("keys", READY, NEEDED)
     except (Problem, asyncpg.PostgresError, *CONNECTION_LOST) as error:
         part = _away(error)
         raise Problem("not_ready", f"Not in order: {part['item']}.", parts=[part]) from None
     if missing:
         raise Problem("not_ready", f"Not in order: {missing}.", parts=msgspec.Raw(parts.encode()))
-    return Json(f'{{"status":"{"degraded" if is_degraded else "ready"}","parts":{parts}}}')
+    return Json(f'{{"status":"{status}","parts":{parts}}}')
 
 
 def _away(error: Exception) -> dict[str, Any]:

@@ -227,6 +227,25 @@ $$;
 comment on function segmentation.require_list_change(text, timestamptz, timestamptz, text, text, bigint, boolean) is
   'For the service: fails where change_segment_members would fail for any list. Example: select require_list_change(''add'', null, null, null, ''november campaign'', null, false);';
 
+-- The ids of a list, once they are there. An empty list may be a mistake of replace: require_few_removed says so.
+create or replace function segmentation.require_list (
+  user_ids  bigint[],
+  operation text
+)
+  returns void
+  language plpgsql
+  immutable
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform segmentation.require_user_ids(require_list.user_ids);
+  if cardinality(require_list.user_ids) = 0 and require_list.operation <> 'replace' then
+    raise exception 'nothing to change: no user id is given'
+      using errcode = 'invalid_parameter_value', hint = 'Name at least one user.';
+  end if;
+end
+$$;
+
 create or replace function segmentation.change_segment_members (
   slug        text,
   user_ids    bigint[],
@@ -262,12 +281,8 @@ begin
     change_segment_members.operation, change_segment_members.expires_at, change_segment_members.starts_at,
     change_segment_members.actor, change_segment_members.reason,
     change_segment_members.max_removed, change_segment_members.all_actors);
-  perform segmentation.require_user_ids(change_segment_members.user_ids);
+  perform segmentation.require_list(change_segment_members.user_ids, change_segment_members.operation);
   received := cardinality(change_segment_members.user_ids);
-  if received = 0 and not is_replacing then
-    raise exception 'nothing to change: no user id is given'
-      using errcode = 'invalid_parameter_value', hint = 'Name at least one user.';
-  end if;
   perform segmentation.lock_slugs(array[change_segment_members.slug]);
   segment_id := segmentation.segment_id_of(change_segment_members.slug);
   if segmentation.empty_when_analyzed() then

@@ -80,16 +80,18 @@ $$;
 comment on function segmentation.service_status(text) is
   'How the service is: schema version (and whether the one with the digest needed is in it), bucket vectors, last sweep, oldest end not yet swept, partitions ahead; on a standby also how far it is behind. Example: select * from service_status();';
 
+-- What is missing on a shard concerns its users alone: the router is degraded then, and ready.
 create or replace function segmentation.http_service_status (
   needed text
 )
-  returns table (missing text, parts json)
+  returns table (missing text, parts json, status text)
   language sql
   set search_path = pg_catalog, pg_temp
 as $$
   select
-    string_agg(part.item, ', ' order by part.position) filter (where not part.ok),
-    array_to_json(array_agg(told order by part.position))
+    string_agg(part.item, ', ' order by part.position) filter (where not part.ok and part.item !~ '^shard '),
+    array_to_json(array_agg(told order by part.position)),
+    case when bool_or(not part.ok) then 'degraded' else 'ready' end
   from (
     select 'database' as item, true as ok, 'answers' as value, null as hint, 0 as position
     union all
@@ -101,7 +103,7 @@ as $$
 $$;
 
 comment on function segmentation.http_service_status(text) is
-  'For the service: GET /health/ready; the parts, and the names of those that are not in order, if there are any.';
+  'For the service: GET /health/ready; the parts, the names of those that are missing, if there are any, and the status if none is.';
 
 create or replace function segmentation.service_metrics ()
   returns table (metric text, help text, value double precision)

@@ -70,7 +70,7 @@ as $$
     ('http_segment_members', 'here'),
     ('http_segment_stats', 'here'),
     ('http_segments', 'here'),
-    ('http_service_status', 'merged'),
+    ('http_service_status', 'here'),
     ('http_set_rollout', 'here'),
     ('http_update_segment', 'here'),
     ('http_user_history', 'here'),

@@ -99,8 +99,8 @@ begin
     where k.kind in ('routed', 'merged', 'summed')
       -- These call their shards in a form of their own, below.
       and k.function not in (
-        'change_user_segments', 'http_service_status', 'report_lines', 'segment_members', 'service_metrics',
-        'service_status', 'settled_until')
+        'change_user_segments', 'report_lines', 'segment_members', 'service_metrics', 'service_status',
+        'settled_until')
   loop
     execute format(
       'create function segmentation.proxy_%1$s (%2$s) returns %3$s language plproxy as %4$L',

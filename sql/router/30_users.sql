@@ -173,6 +173,7 @@ create or replace function segmentation.http_users_segments (
 )
   returns text
   language plpgsql
+  security definer
   set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -183,8 +184,7 @@ begin
   end if;
   answers := segmentation.http_user_segments_each(http_users_segments.user_ids);
   if array_position(answers, null) is not null then
-    raise exception 'a shard does not answer'
-      using errcode = 'connection_failure', hint = 'The users of other shards are served. Try again in a moment.';
+    perform segmentation.refuse_away();
   end if;
   return '{"users":[' || coalesce(array_to_string(answers, ','), '') || ']}';
 end

@@ -255,11 +255,7 @@ begin
     change_segment_members.operation, change_segment_members.expires_at, change_segment_members.starts_at,
     change_segment_members.actor, change_segment_members.reason,
     change_segment_members.max_removed, change_segment_members.all_actors);
-  perform segmentation.require_user_ids(change_segment_members.user_ids);
-  if listed = 0 and not is_replacing then
-    raise exception 'nothing to change: no user id is given'
-      using errcode = 'invalid_parameter_value', hint = 'Name at least one user.';
-  end if;
+  perform segmentation.require_list(change_segment_members.user_ids, change_segment_members.operation);
   -- A deletion of the segment waits until the list is done.
   perform segmentation.lock_slugs(array[change_segment_members.slug]);
   perform segmentation.segment_id_of(change_segment_members.slug);

@@ -1,25 +1,40 @@
 -- Upkeep, health and numbers of a router and its shards. Shards sweep, make partitions and purge by themselves, with a
 -- pg_cron of their own; what is called here is done on all of them.
 
--- A shard that is away is left out, with a warning: it does its upkeep itself when it is back.
+-- What each shard answers to a call, of which $1 is a slot of it. A shard that is away is left out, with a warning: it
+-- does its upkeep itself when it is back.
+create or replace function segmentation.asked_shards (
+  call text
+)
+  returns setof text
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+as $$
+-- The calls are those below. @plpgsql_check_options: security_warnings = off
+declare
+  each record;
+  told text;
+begin
+  for each in select s.shard, s.slot from segmentation.shards as s order by s.shard loop
+    begin
+      execute call into told using each.slot;
+      return next told;
+    exception
+      when connection_failure then
+        raise warning 'shard % does not answer, and is left out', each.shard;
+    end;
+  end loop;
+end
+$$;
 
 create or replace function segmentation.assert_bucket_vectors () returns void
   language plpgsql
   security definer
   set search_path = pg_catalog, pg_temp
 as $$
-declare
-  each record;
 begin
   perform segmentation.here_assert_bucket_vectors();
-  for each in select s.shard, s.slot from segmentation.shards as s order by s.shard loop
-    begin
-      perform segmentation.remote_assert_bucket_vectors(each.slot);
-    exception
-      when connection_failure then
-        raise warning 'shard % does not answer, and is left out', each.shard;
-    end;
-  end loop;
+  perform a.* from segmentation.asked_shards('select segmentation.remote_assert_bucket_vectors($1)') as a;
 end
 $$;
 
@@ -33,18 +48,11 @@ create or replace function segmentation.expire_memberships (
 as $$
 declare
   -- Of a deleted segment, here all is swept.
-  moved integer := segmentation.here_expire_memberships(expire_memberships.max_rows);
-  each record;
+  moved_here integer := segmentation.here_expire_memberships(expire_memberships.max_rows);
 begin
-  for each in select s.shard, s.slot from segmentation.shards as s order by s.shard loop
-    begin
-      moved := moved + segmentation.remote_expire_memberships(each.slot, expire_memberships.max_rows);
-    exception
-      when connection_failure then
-        raise warning 'shard % does not answer, and is left out', each.shard;
-    end;
-  end loop;
-  return moved;
+  return moved_here + coalesce(sum(a.moved::integer), 0)
+  from segmentation.asked_shards(
+    format('select segmentation.remote_expire_memberships($1, %L)', expire_memberships.max_rows)) as a (moved);
 end
 $$;
 
@@ -57,19 +65,12 @@ create or replace function segmentation.ensure_history_partitions (
   set search_path = pg_catalog, pg_temp
 as $$
 declare
-  made integer := segmentation.here_ensure_history_partitions(ensure_history_partitions.months_ahead);
-  each record;
+  made_here integer := segmentation.here_ensure_history_partitions(ensure_history_partitions.months_ahead);
 begin
-  for each in select s.shard, s.slot from segmentation.shards as s order by s.shard loop
-    begin
-      made := greatest(
-        made, segmentation.remote_ensure_history_partitions(each.slot, ensure_history_partitions.months_ahead));
-    exception
-      when connection_failure then
-        raise warning 'shard % does not answer, and is left out', each.shard;
-    end;
-  end loop;
-  return made;
+  return greatest(made_here, max(a.made::integer))
+  from segmentation.asked_shards(
+    format('select segmentation.remote_ensure_history_partitions($1, %L)', ensure_history_partitions.months_ahead))
+    as a (made);
 end
 $$;
 
@@ -135,27 +136,6 @@ begin
     end;
   end loop;
 end
-$$;
-
--- What is missing on a shard does not concern the users of others: the router is ready, if itself is.
-create or replace function segmentation.http_service_status (
-  needed text
-)
-  returns table (missing text, parts json)
-  language sql
-  set search_path = pg_catalog, pg_temp
-as $$
-  select
-    string_agg(part.item, ', ' order by part.position) filter (where not part.ok and part.item !~ '^shard '),
-    array_to_json(array_agg(told order by part.position))
-  from (
-    select 'database' as item, true as ok, 'answers' as value, null as hint, 0 as position
-    union all
-    select s.item, s.ok, s.value, s.hint, s.position
-    from segmentation.service_status(http_service_status.needed)
-      with ordinality as s (item, ok, value, hint, position)
-  ) as part
-  cross join lateral (select part.item, part.ok, part.value, part.hint) as told
 $$;
 
 -- The worst of all, and how many shards are away.
