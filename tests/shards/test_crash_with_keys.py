@@ -6,12 +6,11 @@ TRUST_ROUNDS=20 does it twenty times.
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
-import pytest
 
 from tests.conftest import Database
 from tests.expect import wait_until
@@ -94,45 +93,29 @@ class Writers:
             time.sleep(0.05)
 
 
-@pytest.fixture
-def durable(shards: Shards) -> Iterator[Shards]:
-    """The servers, which keep what they have committed when they are killed."""
-    for name in shards.urls:
-        db = Database(shards.urls[name])
-        db.rows(f"alter system set synchronous_commit = {'local' if name == 'router' else 'on'}")
-        db.rows("select pg_reload_conf()")
-        db.connection.close()
-    yield shards
-    for name in ("s0", "s1"):
-        db = Database(shards.urls[name])
-        db.rows("alter system reset synchronous_commit")
-        db.rows("select pg_reload_conf()")
-        db.connection.close()
-
-
 def test_what_was_answered_is_done_once_whoever_is_killed(
-    durable: Shards, router: Database, run_server: Callable[..., Server]
+    shards: Shards, router: Database, run_server: Callable[..., Server]
 ) -> None:
     router.rows("select create_segment('A')")
     router.rows("select create_segment('B')")
     users = users_of(router, "s0", 9) + users_of(router, "s1", 9)
     listed = [user for shard in ("s0", "s1") for user in users_of(router, shard, 60)[10:]]
     key = router.value("select create_api_key('writer', 'editor')")
-    writers = Writers(run_server(DATABASE_URL=durable.urls["router"]), key, users, listed)
+    writers = Writers(run_server(DATABASE_URL=shards.urls["router"]), key, users, listed)
     try:
         for number in range(ROUNDS):
             killed = ("s0", "router", "s1")[number % 3]
             go_on(writers)
             time.sleep(0.05 * (number % 7))
-            durable.kill(killed)
-            durable.start(killed)
-            settle(durable)
+            shards.kill(killed)
+            shards.start(killed)
+            settle(shards)
             go_on(writers)
     finally:
         writers.end()
-    settle(durable)
+    settle(shards)
     assert writers.refused <= {(503, "database_unavailable"), (503, "busy"), (409, "in_progress")}
-    router = Database(durable.urls["router"])
+    router = Database(shards.urls["router"])
     for user, done in writers.done.items():
         assert router.events_of(user) == [("A", each, EVENTS[each]) for each in done]
     expected = [("B", each, EVENTS[each]) for each in ("add", "remove") * writers.lists][: writers.lists]

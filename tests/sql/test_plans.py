@@ -4,12 +4,13 @@ auto_explain shows the plans inside the functions, the cached generic ones inclu
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import psycopg
 import pytest
 
 from tests.conftest import Clock, Database, clone
+from tests.plans import most_rows, plans_within
 
 # What grows with the number of users.
 LARGE = r"(users|memberships|membership_history_\w+)"
@@ -56,41 +57,11 @@ def template(request: pytest.FixtureRequest, maintenance: psycopg.Connection, te
         yield name
 
 
-@pytest.fixture
-def plans_of(db: Database) -> Callable[[str], list[str]]:
-    """The plans inside a call, after enough calls for generic plans: plans_of("users_segments(array[1])")."""
-    told: list[str] = []
-    db.connection.add_notice_handler(lambda notice: told.append(notice.message_primary or ""))
-
-    def plans_of_(call: str) -> list[str]:
-        for _ in range(6):
-            db.rows(f"select count(*) from {call}")
-        db.rows("load 'auto_explain'")
-        db.rows("set auto_explain.log_min_duration = 0")
-        db.rows("set auto_explain.log_nested_statements = on")
-        db.rows("set client_min_messages = log")
-        told.clear()
+def kept_plans_of(db: Database, call: str, *, analyze: bool = False) -> list[str]:
+    """The plans inside a call, after enough calls for generic plans: kept_plans_of(db, "users_segments(array[1])")."""
+    for _ in range(6):
         db.rows(f"select count(*) from {call}")
-        db.rows("set client_min_messages = notice")
-        assert told
-        return told
-
-    return plans_of_
-
-
-@pytest.fixture
-def most_rows_of(plans_of: Callable[[str], list[str]], db: Database) -> Callable[[str], int]:
-    """The rows that the busiest node of a kept plan gives, all its runs together."""
-    db.rows("load 'auto_explain'")
-    db.rows("set auto_explain.log_analyze = on")
-
-    def most_rows_of_(call: str) -> int:
-        plans = "\n".join(plans_of(call))
-        return max(
-            int(rows) * int(loops) for rows, loops in re.findall(r"actual .*?rows=(\d+) loops=(\d+)", plans)
-        )
-
-    return most_rows_of_
+    return plans_within(db, f"select count(*) from {call}", analyze=analyze)
 
 
 @pytest.mark.parametrize(
@@ -110,8 +81,8 @@ def most_rows_of(plans_of: Callable[[str], list[str]], db: Database) -> Callable
     ],
 )
 @busy
-def test_users_are_found_by_index(plans_of: Callable[[str], list[str]], call: str) -> None:
-    plans = "\n".join(plans_of(call))
+def test_users_are_found_by_index(db: Database, call: str) -> None:
+    plans = "\n".join(kept_plans_of(db, call))
     scans = [
         line.strip()
         for line in plans.splitlines()
@@ -125,13 +96,13 @@ def test_users_are_found_by_index(plans_of: Callable[[str], list[str]], call: st
 
 
 @busy
-def test_a_change_of_a_segment_looks_at_no_user(plans_of: Callable[[str], list[str]]) -> None:
+def test_a_change_of_a_segment_looks_at_no_user(db: Database) -> None:
     for call in (
         "set_rollout('SEGMENT_1', 1 + 98 * random()::numeric(4, 3))",
         "segmentation.http_get_segment('SEGMENT_1')",
         "delete_segment((select slug from list_segments(max_rows => 1)))",
     ):
-        plans = "\n".join(plans_of(call))
+        plans = "\n".join(kept_plans_of(db, call))
         assert not re.search(rf"Scan (using \w+ )?on (segmentation\.)?{LARGE}", plans), plans
 
 
@@ -147,11 +118,9 @@ def test_a_change_of_a_segment_looks_at_no_user(plans_of: Callable[[str], list[s
     ],
 )
 @sparse
-def test_no_kept_plan_compares_all_users_with_all_overrides(
-    most_rows_of: Callable[[str], int], call: str
-) -> None:
+def test_no_kept_plan_compares_all_users_with_all_overrides(db: Database, call: str) -> None:
     """A plan for any bounds and arrays expects few rows, and a nested loop over many would take seconds."""
-    assert most_rows_of(call) < 1_000_000
+    assert most_rows(kept_plans_of(db, call, analyze=True)) < 1_000_000
 
 
 def test_a_long_history_is_read_once_not_once_an_event(db: Database, clock: Clock) -> None:

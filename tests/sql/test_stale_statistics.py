@@ -4,13 +4,10 @@ A list is as quick for a segment filled a second ago, of which the statistics kn
 auto_explain counts the rows that each part of a plan handles: as many as the list has, not their square.
 """
 
-import re
-from collections.abc import Callable
-
-import psycopg
 import pytest
 
 from tests.conftest import Clock, Database
+from tests.plans import most_rows, plans_within
 
 USERS = 1500
 ALL = f"array(select generate_series(1, {USERS})::bigint)"
@@ -75,7 +72,7 @@ PLAIN = [
 ]
 
 
-@pytest.fixture(params=[EMPTIED, OTHERS], ids=["emptied", "others"])
+@pytest.fixture
 def misled(request: pytest.FixtureRequest, db: Database, clock: Clock) -> Database:
     """A database whose statistics are kept as they are from now on."""
     for table in ("users", "memberships", "membership_history", "segments", "rollouts"):
@@ -94,63 +91,33 @@ def misled(request: pytest.FixtureRequest, db: Database, clock: Clock) -> Databa
     return db
 
 
-@pytest.fixture
-def rows_handled(misled: Database) -> Callable[[str], int]:
-    """The rows that the busiest part of all plans within a statement gives or throws away."""
-    told: list[str] = []
-
-    def note(notice: psycopg.errors.Diagnostic) -> None:
-        told.append(notice.message_primary or "")
-
-    misled.connection.add_notice_handler(note)
-    misled.rows("load 'auto_explain'")
-    misled.rows("set auto_explain.log_min_duration = 0")
-    misled.rows("set auto_explain.log_nested_statements = on")
-    misled.rows("set auto_explain.log_analyze = on")
-    misled.rows("set auto_explain.log_timing = off")
-    misled.rows("set client_min_messages = log")
-
-    def rows_handled_(statement: str) -> int:
-        told.clear()
-        misled.rows(statement)
-        most = 0
-        for plan in told:
-            loops = 1
-            for line in plan.splitlines():
-                if node := re.search(r"actual rows=(\d+) loops=(\d+)", line):
-                    loops = int(node[2])
-                    most = max(most, int(node[1]) * loops)
-                elif removed := re.search(r"Rows Removed by (?:Join )?Filter: (\d+)", line):
-                    most = max(most, int(removed[1]) * loops)
-        assert told
-        return most
-
-    return rows_handled_
+def handled(db: Database, clock: Clock, statements: list[str]) -> dict[str, int]:
+    """The rows that the busiest part of all plans within each statement handles, one after the other."""
+    rows = {}
+    for statement in statements:
+        clock.advance(minutes=1)
+        rows[statement] = most_rows(plans_within(db, statement, analyze=True))
+    return rows
 
 
-def test_a_list_costs_as_much_as_it_has_users(
-    misled: Database, clock: Clock, rows_handled: Callable[[str], int]
-) -> None:
+@pytest.mark.parametrize(
+    ("misled", "steps"),
+    [(EMPTIED, CHANGES), (OTHERS, STEPS)],
+    indirect=["misled"],
+    ids=["emptied", "others"],
+)
+def test_a_list_costs_as_much_as_it_has_users(misled: Database, clock: Clock, steps: list[str]) -> None:
     # Every override there is may be looked at, and for each the few segments.
     bound = 50 * (USERS + misled.value("select count(*) from memberships"))
-    handled = {}
-    for step in (
-        STEPS if misled.value("select exists (select from segments where slug = 'OTHER_1')") else CHANGES
-    ):
-        clock.advance(minutes=1)
-        handled[step] = rows_handled(f"select count(*) from {step}")
-    assert {step: rows for step, rows in handled.items() if rows > bound} == {}
+    rows = handled(misled, clock, [f"select count(*) from {step}" for step in steps])
+    assert {statement: number for statement, number in rows.items() if number > bound} == {}
 
 
-def test_plain_statements_cost_as_much_as_they_change(
-    misled: Database, clock: Clock, rows_handled: Callable[[str], int]
-) -> None:
+@pytest.mark.parametrize("misled", [EMPTIED, OTHERS], indirect=True, ids=["emptied", "others"])
+def test_plain_statements_cost_as_much_as_they_change(misled: Database, clock: Clock) -> None:
     misled.rows("select change_segment_members('NEW', array[1])")
     misled.rows("select change_segment_members('NEW', array[1], 'remove')")
     misled.rows(f"select change_segment_members('NEW', {ALL})")
     bound = 50 * (USERS + misled.value("select count(*) from memberships"))
-    handled = {}
-    for statement in PLAIN:
-        clock.advance(minutes=1)
-        handled[statement] = rows_handled(statement)
-    assert {statement: rows for statement, rows in handled.items() if rows > bound} == {}
+    rows = handled(misled, clock, PLAIN)
+    assert {statement: number for statement, number in rows.items() if number > bound} == {}
