@@ -4,7 +4,7 @@
 -- holds a part of the layer's buckets (rollouts.buckets), and an exclusion constraint says that no two hold the same
 -- bucket at the same moment, planned steps included. Raising a rollout keeps what it holds and takes free buckets at
 -- random; lowering gives back what was taken last; deleting gives back all. The choice is written down with the step,
--- so that it can be replayed. Nobody deals buckets by hand: the triggers on rollouts do (sql/50_triggers.sql).
+-- so that it can be replayed. Nobody deals buckets by hand: the triggers on rollouts do (sql/52_rollout_triggers.sql).
 --
 -- Whoever changes a rollout in a layer holds the segment's row, then the layer's row, both FOR NO KEY UPDATE.
 

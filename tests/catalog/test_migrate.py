@@ -255,7 +255,7 @@ def test_a_deploy_of_functions_goes_by_whatever_others_hold(migrated: str, check
     others = Database(migrated)
     others.rows(IDLE)
     others.rows("lock table segmentation.users, segmentation.memberships in row exclusive mode")
-    for name in ("45_reads.sql", "50_triggers.sql"):
+    for name in ("45_reads.sql", "51_membership_triggers.sql"):
         edit(checkout / "sql" / name, "\ndeclare\n", "\ndeclare -- changed\n")
     migrate(migrated, patience=0)
 

@@ -163,7 +163,7 @@ def test_partitions_made_meanwhile_bear_the_triggers_of_their_table(migrated: st
     with pytest.raises(errors.ObjectNotInPrerequisiteState):
         query(migrated, "truncate membership_history_2031_07")
     # Another binding reaches them too.
-    file = checkout / "sql" / "50_triggers.sql"
+    file = checkout / "sql" / "50_guards.sql"
     text = file.read_text()
     assert "before update or delete or truncate on segmentation.membership_history\n" in text
     file.write_text(
