@@ -1,8 +1,8 @@
 -- Rollouts: a percentage of all users, changed by writing one step.
 --
 -- A step says: from starts_at on, percent % are in. It holds until the next step of the segment begins; ends_at is
--- derived from that (sql/52_rollout_triggers.sql). A ramp is several steps. Steps that have begun are the past and never
--- change. Setting and cancelling lock the segment's row first and take their moment then: it is not before any
+-- derived from that (sql/52_rollout_triggers.sql). A ramp is several steps. Steps that have begun are the past and
+-- never change. Setting and cancelling lock the segment's row first and take their moment then: it is not before any
 -- earlier change of the segment, so a step that is set now replaces the one in force even where the clock has gone
 -- back (sql/10_clock.sql).
 

@@ -1,7 +1,7 @@
 -- What happens when a rollout step is set, moved or cancelled, also by plain DML.
 --
--- A step that has begun is the past and never changes. Ends are derived, never given: nobody can leave a gap between two
--- steps, or let them overlap. In a layer, the buckets are dealt anew.
+-- A step that has begun is the past and never changes. Ends are derived, never given: nobody can leave a gap between
+-- two steps, or let them overlap. In a layer, the buckets are dealt anew.
 
 -- Every step ends where the next one of its segment begins, or with its segment. Where that has been done and not just
 -- planned, the step is over for good, whatever the clock says: decided_at is then its end.

@@ -1,5 +1,5 @@
--- What happens when a layer is created, described anew or deleted, also by plain DML. A row of layers stays for good, as
--- the past of its segments needs it.
+-- What happens when a layer is created, described anew or deleted, also by plain DML. A row of layers stays for good,
+-- as the past of its segments needs it.
 
 -- A layer begins now, may be described anew, and is deleted once, at this moment, when no segment is in it any more.
 create or replace function segmentation.layers_before_change () returns trigger
