@@ -395,14 +395,9 @@ begin
           and coalesce(segmentation.holds(a.buckets, a.threshold, segmentation.bucket(o.user_id, a.salt)), false)
           and not exists (
             select
-            from (
-              select e.segment_id, e.starts_at, e.ends_at
-              from segmentation.memberships as e
-              where e.user_id = o.user_id and e.layer_id = a.layer_id and e.included
-              -- So that no index by time is chosen.
-              offset 0
-            ) as e
-            where e.segment_id <> a.segment_id and e.segment_id = any (staying)
+            from segmentation.memberships as e
+            where e.user_id = o.user_id and e.layer_id = a.layer_id and e.included
+              and e.segment_id <> a.segment_id and e.segment_id = any (staying)
               and segmentation.in_force(e.starts_at, e.ends_at, moment)
           ) as rolled_out
       from unnest(change_overrides.segment_ids, change_overrides.wanted, layer_ids, salts, thresholds, dealt)

@@ -103,6 +103,8 @@ as $$
   select m.user_id
   from segmentation.memberships as m
   where m.starts_at >= changed_users.from_time and m.starts_at < changed_users.to_time
+    -- The condition of the index by time.
+    and m.starts_at > '-infinity'
   union
   select m.user_id
   from segmentation.memberships as m

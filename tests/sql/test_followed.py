@@ -45,10 +45,10 @@ def test_every_kind_of_change_is_there_as_the_report_has_it(db: Database, clock:
     clock.advance(hours=1)
     db.rows("select expire_memberships()")
     db.rows(
-        "insert into segmentation.memberships (user_id, segment_id) select 9, segment_id from segmentation.segments"
+        "insert into segmentation.memberships (user_id, segment_id) select 20, segment_id from segmentation.segments"
     )
     clock.advance(hours=2)
-    db.rows("delete from segmentation.memberships where user_id = 9")
+    db.rows("delete from segmentation.memberships where user_id = 20")
     db.rows("select delete_segment('R')")
     clock.advance(hours=1)
     expected = report(db)

@@ -135,3 +135,27 @@ def test_a_long_history_is_read_once_not_once_an_event(db: Database, clock: Cloc
     scans = re.findall(r"Scan.* on membership_history_\w+ .*actual .*rows=(\d+) loops=(\d+)", plan)
     assert ("20", "1") in scans, plan
     assert {loops for _, loops in scans} == {"1"}, plan
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "report_page(clock() - interval '1 day', clock() + interval '1 day', 0, 1000)",
+        "segment_members('SEGMENT_1', max_rows => 1000)",
+        "segment_stats('SEGMENT_1')",
+        "segment_growth('SEGMENT_1', clock() - interval '1 day', clock(), '1 hour')",
+        "users_segments(array(select generate_series(1, 1000)::bigint))",
+        "change_user_segments(1000, '{SEGMENT_2}')",
+    ],
+)
+@busy
+def test_only_changes_read_the_index_by_time(db: Database, call: str) -> None:
+    """A plan for any moment takes "before it" for a third of all rows, and would read as many at each page."""
+    assert "memberships_begun_idx" not in "\n".join(kept_plans_of(db, call))
+
+
+@busy
+def test_changes_read_the_index_by_time(db: Database) -> None:
+    db.rows("select change_user_segments(1, '{SEGMENT_40}')")
+    plans = "\n".join(kept_plans_of(db, "membership_changes(clock() - interval '1 second')"))
+    assert "memberships_begun_idx" in plans, plans
