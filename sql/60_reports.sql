@@ -143,15 +143,16 @@ create or replace function segmentation.rollout_lines (
   language sql
   stable
 as $$
+  -- What each user is compared with. Columns of a fixed length come first: those behind a text take longer to reach.
   with moves as materialized (
     select
-      m.segment_id, m.slug collate "C" as slug, m.salt, m.at, m.operation, m.lowest, m.below, m.buckets,
+      m.salt, m.at, m.below, m.lowest, m.segment_id, m.buckets, m.slug collate "C" as slug, m.operation,
       segmentation.rfc3339(m.at) as at_text
     from segmentation.rollout_moves(rollout_lines.from_time, rollout_lines.to_time, rollout_lines.now) as m
     order by m.at, m.slug collate "C", m.segment_id
   ),
   steps as materialized (
-    select r.salt, r.threshold, r.buckets, r.starts_at, r.ends_at, s.segment_id, s.slug
+    select r.salt, r.threshold, r.starts_at, r.ends_at, s.segment_id, r.buckets, s.slug
     from segmentation.rollouts as r
     join segmentation.segments as s on s.segment_id = r.segment_id
     where r.threshold > 0 and r.starts_at < rollout_lines.to_time and r.ends_at > rollout_lines.from_time
