@@ -36,6 +36,10 @@ HAS_SUBSCRIPTION = """
     select 1 from pg_subscription as s join pg_database as d on d.oid = s.subdbid
     where d.datname = current_database() and s.subname = %s
 """
+# Each subscription of a server needs a worker for good, and one more copies tables.
+WORKERS = """
+    select current_setting('max_logical_replication_workers')::int, count(*) + 2 from pg_subscription where subenabled
+"""
 IS_APPLIED = "select bool_and(srsubstate = 'r') from pg_subscription_rel"
 
 
@@ -215,6 +219,13 @@ def subscribe(
     slot: str,
 ) -> None:
     """Let a shard follow a publication of another database."""
+    # PostgreSQL itself would say nothing, and never begin.
+    ((there, needed),) = shard.execute(WORKERS).fetchall()
+    if there < needed:
+        raise ShardsError(
+            f"the server of {shard.info.dbname} on port {shard.info.port} has max_logical_replication_workers = {there}:"
+            f" {needed} are needed"
+        )
     # Made apart: on one and the same server, creating a subscription would wait for itself.
     publisher.execute("select pg_create_logical_replication_slot(%s, 'pgoutput')", [slot])
     shard.execute(

@@ -1,4 +1,4 @@
-"""A router with two shards: three servers of their own, since a shard that is away is a server that is away."""
+"""A router with its shards: two of them with servers of their own, as one that is away is a server that is away."""
 
 import os
 import signal
@@ -18,7 +18,9 @@ from tests.conftest import Database
 from tests.expect import wait_until
 from tests.launcher import ROOT
 
-KINDS = {"router": "router", "s0": "shard", "s1": "shard"}
+# The server of each database.
+THREE_SERVERS = {"router": "router", "s0": "s0", "s1": "s1"}
+ONE_SERVER = dict.fromkeys(("router", "s0", "s1", "s2", "s3"), "all")
 # Guards are triggers, which do not fire for a replica.
 CLEAR = """
     set local session_replication_role = replica;
@@ -38,21 +40,31 @@ VERSION = "select max(version) from segmentation.catalog_version"
 
 
 class Shards:
-    """The three servers, and their clocks, which a test stops together."""
+    """The servers, and the clocks of their databases, which a test stops together."""
 
-    def __init__(self, directory: Path) -> None:
-        """Start them, migrate each as what it is, and put the shards behind the router."""
+    def __init__(self, directory: Path, servers: dict[str, str] = THREE_SERVERS) -> None:
+        """Start them, migrate each database as what it is, and put the shards behind the router."""
         self.directory = directory
+        self.servers = servers
         self.sessions: dict[str, psycopg.Connection] = {}
         with ThreadPoolExecutor() as threads:
-            urls = threads.map(self._make, KINDS)
-            self.urls = dict(zip(KINDS, urls, strict=True))
-        add_shards(self.urls["router"], {name: url for name, url in self.urls.items() if name != "router"})
+            list(threads.map(self.start, set(servers.values())))
+            urls = threads.map(self._make, servers)
+            self.urls = dict(zip(servers, urls, strict=True))
+        add_shards(self.urls["router"], {name: self.urls[name] for name in self.shards})
+
+    @property
+    def shards(self) -> list[str]:
+        """Their names."""
+        return [name for name in self.servers if name != "router"]
 
     def _make(self, name: str) -> str:
-        self.start(name)
-        url = self._does("url", name)
-        migrate(url, kind=KINDS[name])
+        url = self._does("url", self.servers[name])
+        if name != self.servers[name]:
+            with psycopg.connect(url, autocommit=True) as opened:
+                opened.execute(f"create database {name}".encode())
+            url = url.rpartition("/")[0] + f"/{name}"
+        migrate(url, kind="router" if name == "router" else "shard")
         with psycopg.connect(url) as opened:
             opened.execute((ROOT / "tests" / "clock.sql").read_text())
         with psycopg.connect(url, autocommit=True) as opened:
@@ -80,7 +92,7 @@ class Shards:
     def wait_for_catalog(self) -> None:
         """Return when the shards have all changes of the catalog."""
         router = Database(self.urls["router"])
-        shards = [Database(self.urls[name]) for name in ("s0", "s1")]
+        shards = [Database(self.urls[name]) for name in self.shards]
         wait_until(lambda: {shard.value(VERSION) for shard in shards} == {router.value(VERSION)}, 30)
         for opened in (router, *shards):
             opened.connection.close()
@@ -122,8 +134,8 @@ class Shards:
         """Stop and delete them."""
         for opened in self.sessions.values():
             opened.close()
-        for name in KINDS:
-            self._does("remove", name)
+        for server in set(self.servers.values()):
+            self._does("remove", server)
 
 
 def users_of(router: Database, shard: str, number: int = 3) -> list[int]:
@@ -137,13 +149,13 @@ def users_of(router: Database, shard: str, number: int = 3) -> list[int]:
 
 
 @contextmanager
-def servers_in(directory: Path) -> Iterator[Shards]:
-    """Three servers, deleted in the end."""
+def servers_in(directory: Path, servers: dict[str, str] = THREE_SERVERS) -> Iterator[Shards]:
+    """Servers, deleted in the end."""
     for folder in (directory, *directory.parents):
         # PostgreSQL's user goes through them.
         if folder.owner() == directory.owner() and folder != Path("/"):
             folder.chmod(folder.stat().st_mode | 0o111)
-    shards = Shards(directory)
+    shards = Shards(directory, servers)
     yield shards
     shards.remove()
 
@@ -155,12 +167,20 @@ def three_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shards]:
         yield shards
 
 
+@pytest.fixture(scope="session")
+def one_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shards]:
+    """A router with four shards, all of them databases of one server."""
+    with servers_in(tmp_path_factory.mktemp("one_server"), ONE_SERVER) as shards:
+        yield shards
+
+
 @pytest.fixture
-def shards(three_servers: Shards) -> Iterator[Shards]:
-    """The servers with nothing in them, whose clocks run in the end."""
-    three_servers.clear()
-    yield three_servers
-    three_servers.set_clock(None)
+def shards(request: pytest.FixtureRequest) -> Iterator[Shards]:
+    """The servers with nothing in them, whose clocks run in the end: three, if the test names no others."""
+    shards: Shards = request.getfixturevalue(getattr(request, "param", "three_servers"))
+    shards.clear()
+    yield shards
+    shards.set_clock(None)
 
 
 @pytest.fixture

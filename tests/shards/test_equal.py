@@ -128,7 +128,11 @@ def same_salts(db: Database, router: Database) -> Iterator[None]:
     router.rows("drop function segmentation_test.salt cascade")
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize(
+    ("seed", "shards"),
+    [(1, "three_servers"), (2, "three_servers"), (3, "one_server")],
+    indirect=["shards"],
+)
 def test_the_same_calls_have_the_same_answers(
     seed: int, db: Database, clock: Clock, shards: Shards, router: Database, same_salts: None
 ) -> None:
