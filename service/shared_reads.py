@@ -104,6 +104,10 @@ class SharedReads:
                     connection = await self._borrow()
                     try:
                         await _answer(connection, asked)
+                    except TimeoutError:
+                        # PostgreSQL has not even ended the call: whoever came next would wait for the same.
+                        connection.terminate()
+                        raise
                     finally:
                         self._idle.append(connection)
                 except Exception as error:

@@ -1,6 +1,7 @@
 -- Shards that are away. Who meets one notes it, and for two minutes nobody asks it for users any more: a machine that
--- has vanished does not say no, so each call would wait for seconds. What looks after the shards (service_status, the
--- metrics, the job that settles) asks each all the same, and notes when it is back.
+-- has vanished does not say no, so each call would wait for seconds, and for one that is frozen PL/Proxy waits as long as
+-- it may. What looks after the shards (service_status, the metrics, the job that settles) knocks at each all the same, and
+-- notes when it is back.
 --
 -- Nobody waits to write such a note: whoever does not get the lock at once leaves it to another. A standby writes none.
 
@@ -30,6 +31,28 @@ begin
   else
     delete from segmentation.shards_away as a where a.shard = note_shard.shard;
   end if;
+end
+$$;
+
+-- Whether a shard lets us in, which is noted. By dblink, as that gives up after connect_timeout.
+create or replace function segmentation.is_there (
+  shard text
+)
+  returns boolean
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  link text := 'segmentation_knock_' || is_there.shard;
+begin
+  perform segmentation.link_to('segmentation_shard_' || is_there.shard, link);
+  perform segmentation.unlink(array[link]);
+  perform segmentation.note_shard(is_there.shard, is_away => false);
+  return true;
+exception
+  when connection_exception then
+    perform segmentation.note_shard(is_there.shard, is_away => true);
+    return false;
 end
 $$;
 

@@ -15,8 +15,15 @@ declare
   each record;
   told text;
 begin
-  for each in select s.shard, s.slot from segmentation.shards as s order by s.shard loop
+  for each in
+    select s.shard, s.slot, segmentation.is_there(s.shard) as is_there
+    from segmentation.shards as s
+    order by s.shard
+  loop
     begin
+      if not each.is_there then
+        perform segmentation.refuse_away();
+      end if;
       execute call into told using each.slot;
       return next told;
     exception
@@ -107,8 +114,15 @@ declare
   each record;
 begin
   return query select s.* from segmentation.here_service_status(needed) as s;
-  for each in select s.shard, s.slot from segmentation.shards as s order by s.shard loop
+  for each in
+    select s.shard, s.slot, segmentation.is_there(s.shard) as is_there
+    from segmentation.shards as s
+    order by s.shard
+  loop
     begin
+      if not each.is_there then
+        perform segmentation.refuse_away();
+      end if;
       return query
       with told as materialized (
         select s.* from segmentation.remote_service_status(each.slot, needed) as s
@@ -125,7 +139,6 @@ begin
       select 'shard ' || each.shard || coalesce(w.item, ''), w.item is null, coalesce(w.value, 'in order'), w.hint
       from (values (true)) as one (is_one)
       left join wrong as w on one.is_one;
-      perform segmentation.note_shard(each.shard, is_away => false);
     exception
       when connection_failure then
         perform segmentation.note_shard(each.shard, is_away => true);
@@ -147,22 +160,26 @@ create or replace function segmentation.service_metrics ()
 as $$
 #variable_conflict use_column
 declare
+  -- It notes who is away, too.
+  not_ok bigint := (select count(*) from segmentation.service_status() as s where not s.ok);
   told text[] := '{}';
   texts text[] := '{}';
   numbers double precision[] := '{}';
-  away integer := 0;
+  away bigint := (select count(*) from segmentation.shards);
   each record;
 begin
-  for each in select s.shard, s.slot from segmentation.shards as s loop
+  for each in
+    select s.slot
+    from segmentation.shards as s
+    where s.shard <> all (segmentation.shards_known_to_be_away())
+  loop
     begin
       select told || array_agg(m.metric), texts || array_agg(m.help), numbers || array_agg(m.value)
       into told, texts, numbers
       from segmentation.remote_service_metrics(each.slot) as m;
-      perform segmentation.note_shard(each.shard, is_away => false);
+      away := away - 1;
     exception
-      when connection_failure then
-        away := away + 1;
-        perform segmentation.note_shard(each.shard, is_away => true);
+      when connection_failure then null;
     end;
   end loop;
   return query
@@ -173,8 +190,6 @@ begin
   union all
   select 'shards_away', 'Shards that do not answer', away
   union all
-  select 'status_not_ok', 'Items of service_status() that are not in order', count(*)::double precision
-  from segmentation.service_status() as s
-  where not s.ok;
+  select 'status_not_ok', 'Items of service_status() that are not in order', not_ok;
 end
 $$;

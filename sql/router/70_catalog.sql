@@ -21,7 +21,7 @@ begin
     select bool_and(s.active)
     from pg_catalog.pg_replication_slots as s
     where s.slot_type = 'logical' and s.database = current_database() and s.slot_name ~ '^segmentation_'
-  ) then
+  ) and segmentation.shards_known_to_be_away() = '{}' then
     perform set_config('synchronous_commit', 'remote_apply', true);
   end if;
   return null;

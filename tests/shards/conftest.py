@@ -123,6 +123,20 @@ class Shards:
             # As whoever looks after it does, every few seconds.
             Database(self.urls["router"]).rows("select * from segmentation.service_status()")
 
+    @contextmanager
+    def frozen(self, name: str) -> Iterator[None]:
+        """Let a server neither answer nor refuse for a while."""
+        postmaster = self._does("pid", name)
+        told = subprocess.run(["pgrep", "-P", postmaster], check=True, stdout=subprocess.PIPE, text=True)
+        processes = [int(postmaster), *map(int, told.stdout.split())]
+        for process in processes:
+            os.kill(process, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for process in processes:
+                os.kill(process, signal.SIGCONT)
+
     def set_clock(self, moment: datetime | None) -> None:
         """Stop the clocks of all at a moment, or let them run again."""
         for name, url in self.urls.items():

@@ -1,21 +1,30 @@
 """A shard that is away concerns its own users and nobody else; what is about all users is refused as a whole."""
 
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import psycopg
 import pytest
 
 from tests.conftest import Database
-from tests.expect import refuses
+from tests.expect import refuses, wait_until
 from tests.launcher import Server
 from tests.shards.conftest import Shards, users_of
+
+
+# The last is for reads that are caught: they end five seconds later.
+SETTINGS = {"SHARED_READS": "1", "STATEMENT_TIMEOUT": "5"}
+CAUGHT = """
+    select count(*) from pg_stat_activity where state = 'active' and query ~ 'http_user_segments_each' and pid <> pg_backend_pid()
+"""
 
 
 @pytest.fixture
 def http(shards: Shards, router: Database, run_server: Callable[..., Server]) -> Iterator[httpx.Client]:
     """A client of a service on the router, with an admin's key."""
-    server = run_server(DATABASE_URL=shards.urls["router"])
+    server = run_server(DATABASE_URL=shards.urls["router"], **SETTINGS)
     key = router.value("select create_api_key('admin-of-shards', 'admin')")
     with httpx.Client(base_url=server.url, headers={"Authorization": f"Bearer {key}"}, timeout=20) as client:
         yield client
@@ -93,6 +102,37 @@ def test_health_is_degraded_and_names_the_shard(shards: Shards, router: Database
         # A service that starts now serves the others.
         Server(shards.urls["router"]).kill()
     assert http.get("/health/ready").json()["status"] == "ready"
+
+
+def test_a_shard_that_is_frozen_is_named_and_then_holds_up_nobody(
+    shards: Shards, router: Database, http: httpx.Client
+) -> None:
+    there, away = users_of(router, "s0"), users_of(router, "s1")
+    router.rows("call sweep()")
+    router.rows("select create_segment('A', 100)")
+    for user in there + away:
+        assert http.get(f"/v1/users/{user}/segments").json()["segments"] == ["A"]
+    with ThreadPoolExecutor() as threads, shards.frozen("s1"):
+        caught = threads.submit(http.get, f"/v1/users/{away[0]}/segments")
+        wait_until(lambda: router.value(CAUGHT) == 1)
+        began = time.monotonic()
+        degraded = http.get("/health/ready")
+        assert (degraded.status_code, degraded.json()["status"]) == (200, "degraded"), degraded.text
+        assert "segmentation_shards_away 1.0" in http.get("/metrics").text
+        assert caught.result().status_code == 503, caught.result().text
+        assert time.monotonic() - began < 15
+        began = time.monotonic()
+        for user in there:
+            assert http.get(f"/v1/users/{user}/segments").json()["segments"] == ["A"]
+            assert http.patch(f"/v1/users/{user}/segments", json={"remove": ["A"]}).json()["removed"] == ["A"]
+        for user in away:
+            assert http.get(f"/v1/users/{user}/segments").status_code == 503
+            assert http.get(f"/v1/users/{user}/history").status_code == 503
+        assert http.put("/v1/segments/A/rollout", json={"percent": 0}).status_code == 200
+        assert time.monotonic() - began < 2
+    shards.wait_for_catalog()
+    router.rows("select * from segmentation.service_status()")
+    assert http.get(f"/v1/users/{away[0]}/segments").json()["segments"] == []
 
 
 def test_upkeep_leaves_out_a_shard_that_is_away(shards: Shards, router: Database) -> None:
