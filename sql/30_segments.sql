@@ -323,6 +323,7 @@ create or replace function segmentation.create_segment (
   language plpgsql
   security definer
   set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare
@@ -469,6 +470,7 @@ create or replace function segmentation.delete_segment (
   language plpgsql
   security definer
   set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_generic_plan
 as $$
 declare
   segment segmentation.segments;

@@ -17,6 +17,7 @@ create or replace function segmentation.set_rollout (
   language plpgsql
   security definer
   set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_generic_plan
 as $$
 declare
   segment segmentation.segments;
@@ -81,6 +82,7 @@ create or replace function segmentation.cancel_rollout_step (
   language plpgsql
   security definer
   set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_generic_plan
 as $$
 declare
   segment segmentation.segments := segmentation.lock_segment(cancel_rollout_step.slug);

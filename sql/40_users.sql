@@ -123,6 +123,7 @@ create or replace function segmentation.forget_user (
   language plpgsql
   security definer
   set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_generic_plan
 as $$
 declare
   known boolean := exists (

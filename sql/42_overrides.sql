@@ -491,6 +491,7 @@ create or replace function segmentation.change_user_segments (
   language plpgsql
   security definer
   set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_generic_plan
 as $$
 declare
   added text[] := coalesce(change_user_segments.add, '{}');

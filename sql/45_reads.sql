@@ -4,6 +4,9 @@
 -- equal to the algebra. All others are selections from membership_periods and membership_events. A read
 -- makes an unseen user known, where the server lets it write; on a standby such a user simply counts as
 -- registered now.
+--
+-- A function about one user or one segment keeps one plan (plan_cache_mode = force_generic_plan): to plan takes longer
+-- than to answer, and PostgreSQL would plan anew at each call where a plan for this very user looks cheaper by a hair.
 
 -- What retention has dropped cannot be answered; a guess would look like an answer.
 create or replace function segmentation.require_kept (
@@ -256,6 +259,7 @@ create or replace function segmentation.user_segments (
   language plpgsql
   security definer
   set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_generic_plan
 as $$
 declare
   now timestamptz;
@@ -291,6 +295,7 @@ create or replace function segmentation.explain_membership (
   language plpgsql
   security definer
   set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_generic_plan
 as $$
 declare
   found_id integer := segmentation.segment_id_of(explain_membership.slug, explain_membership.at);
@@ -379,6 +384,7 @@ create or replace function segmentation.user_overrides (
   language plpgsql
   security definer
   set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_generic_plan
 as $$
 declare
   now timestamptz;
@@ -455,6 +461,7 @@ create or replace function segmentation.user_history (
   language plpgsql
   security definer
   set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_generic_plan
 as $$
 declare
   now timestamptz;

@@ -21,7 +21,8 @@ BUSY = f"""
     select register_users(array(select generate_series(1, {USERS})));
     select change_segment_members('SEGMENT_' || n, array(select generate_series(n, {USERS}, 7)))
     from generate_series(1, 10) as n;
-    select change_segment_members('SEGMENT_1', array(select generate_series(1, {USERS}, 14)), 'remove');
+    select change_segment_members('SEGMENT_' || n, array(select generate_series(n, {USERS}, 14)), 'remove')
+    from generate_series(1, 5) as n;
     analyze segmentation.users, segmentation.memberships, segmentation.membership_history;
     analyze segmentation.segments, segmentation.rollouts
 """
@@ -93,6 +94,31 @@ def test_users_are_found_by_index(db: Database, call: str) -> None:
     assert filled == [], plans
     assert re.search(r"Index (Only )?Scan", plans)
     assert re.search(r"Index Cond: .*user_id = ", plans), plans
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "segmentation.http_user_segments(1000)",
+        "user_segments(1000)",
+        "user_segments(1000, clock())",
+        "explain_membership(1000, 'SEGMENT_1')",
+        "user_history(1000)",
+        "user_overrides(1000)",
+        "ofrep_flag(1000, 'SEGMENT_1')",
+        "ofrep_flags(1000)",
+        "change_user_segments(1000, '{SEGMENT_2}')",
+        "change_user_segments(1000, remove => '{SEGMENT_20}')",
+        "set_rollout('SEGMENT_1', 1)",
+        "forget_user(1000)",
+    ],
+)
+@busy
+def test_a_call_keeps_its_plans(db: Database, call: str) -> None:
+    """To plan takes longer than to run. A plan that is made anew names the user; one that is kept has parameters."""
+    within = [plan for plan in kept_plans_of(db, call) if f"from {call}" not in plan]
+    assert any("$1" in plan for plan in within)
+    assert [plan for plan in within if re.search(r"'\{?1000\}?'::bigint|'SEGMENT_1'", plan)] == []
 
 
 @busy
