@@ -29,6 +29,27 @@ begin
 end
 $$;
 
+-- A key is of one request. Null: not known.
+create or replace function segmentation.require_same_request (
+  kept_fingerprint    bytea,
+  request_fingerprint bytea
+)
+  returns void
+  language plpgsql
+  immutable
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if kept_fingerprint <> request_fingerprint then
+    raise exception 'this Idempotency-Key was used for another request'
+      using
+        errcode = 'invalid_parameter_value',
+        detail = json_build_object('code', 'idempotency_key_reused'),
+        hint = 'Take a new key for each new request.';
+  end if;
+end
+$$;
+
 -- The fingerprint of an upload is not known before it has come: the claim is then made without, and once more with it.
 create or replace function segmentation.claim_idempotency_key (
   api_key             text,
@@ -69,13 +90,7 @@ begin
       return;
     end if;
   end if;
-  if kept.fingerprint <> claim_idempotency_key.request_fingerprint then
-    raise exception 'this Idempotency-Key was used for another request'
-      using
-        errcode = 'invalid_parameter_value',
-        detail = json_build_object('code', 'idempotency_key_reused'),
-        hint = 'Take a new key for each new request.';
-  end if;
+  perform segmentation.require_same_request(kept.fingerprint, claim_idempotency_key.request_fingerprint);
   return query select kept.fingerprint, kept.status, kept.location, kept.answer;
 end
 $$;

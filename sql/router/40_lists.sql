@@ -47,13 +47,14 @@ begin
 end
 $$;
 
--- A row is a decision; there is none but the first. As text, for dblink.
+-- A row is a decision; there is none but the first. A key whose answer is forgotten by now is free again.
 create or replace function segmentation.decide (
   gid             text,
   is_committed    boolean,
   counts          bigint[] default null,
   api_key         text default null,
-  idempotency_key text default null
+  idempotency_key text default null,
+  fingerprint     bytea default null
 )
   returns boolean
   language plpgsql
@@ -61,14 +62,21 @@ create or replace function segmentation.decide (
   set search_path = pg_catalog, pg_temp
 as $$
 begin
-  insert into segmentation.decisions as d (gid, is_committed, counts, api_key, idempotency_key)
-  values (decide.gid, decide.is_committed, decide.counts, decide.api_key, decide.idempotency_key)
+  update segmentation.decisions as d
+  set api_key = null, idempotency_key = null
+  where d.api_key = decide.api_key and d.idempotency_key = decide.idempotency_key
+    and d.decided_at <= segmentation.answers_kept_since();
+  insert into segmentation.decisions as d (
+    gid, is_committed, counts, api_key, idempotency_key, fingerprint, decided_at)
+  values (
+    decide.gid, decide.is_committed, decide.counts, decide.api_key, decide.idempotency_key, decide.fingerprint,
+    segmentation.clock())
   on conflict on constraint decisions_pkey do nothing;
   return (select d.is_committed from segmentation.decisions as d where d.gid = decide.gid);
 end
 $$;
 
-grant execute on function segmentation.decide(text, boolean, bigint[], text, text) to segmentation_router;
+grant execute on function segmentation.decide(text, boolean, bigint[], text, text, bytea) to segmentation_router;
 
 -- In a transaction of its own: by a connection to this very database.
 create or replace function segmentation.decide_for_good (
@@ -76,7 +84,8 @@ create or replace function segmentation.decide_for_good (
   is_committed    boolean,
   counts          bigint[] default null,
   api_key         text default null,
-  idempotency_key text default null
+  idempotency_key text default null,
+  fingerprint     bytea default null
 )
   returns boolean
   language plpgsql
@@ -90,9 +99,9 @@ begin
   from segmentation_remote.dblink(
     'segmentation_router',
     format(
-      'select segmentation.decide(%L, %L, %L, %L, %L)',
+      'select segmentation.decide(%L, %L, %L, %L, %L, %L)',
       decide_for_good.gid, decide_for_good.is_committed, decide_for_good.counts,
-      decide_for_good.api_key, decide_for_good.idempotency_key)) as t (outcome boolean);
+      decide_for_good.api_key, decide_for_good.idempotency_key, decide_for_good.fingerprint)) as t (outcome boolean);
   perform segmentation.unlink(array['segmentation_router']);
   return outcome;
 end
@@ -241,6 +250,7 @@ create or replace function segmentation.change_segment_members (
 as $$
 declare
   claimed json := segmentation.claimed_key();
+  asked bytea;
   author text := segmentation.given_actor(change_segment_members.actor);
   is_replacing boolean := change_segment_members.operation = 'replace';
   listed bigint := cardinality(change_segment_members.user_ids);
@@ -264,10 +274,18 @@ begin
     perform segmentation.lock_segment(change_segment_members.slug);
   end if;
   if claimed is not null then
-    -- Done, but not told: the router was gone before it kept the answer.
-    select d.counts into counts
+    -- Done, but not told: the router was gone before it kept the answer. As on a shard (change_user_segments_once), the
+    -- end is no part of what makes requests the same.
+    asked := sha256(convert_to(jsonb_build_array(
+      change_segment_members.slug, hash_array_extended(change_segment_members.user_ids, 0),
+      change_segment_members.operation, change_segment_members.starts_at, author, change_segment_members.reason,
+      change_segment_members.max_removed, coalesce(change_segment_members.dry_run, false),
+      coalesce(change_segment_members.all_actors, false)
+    )::text, 'UTF8'));
+    select d.counts, segmentation.require_same_request(d.fingerprint, asked) into counts
     from segmentation.decisions as d
-    where d.api_key = claimed ->> 0 and d.idempotency_key = claimed ->> 1;
+    where d.api_key = claimed ->> 0 and d.idempotency_key = claimed ->> 1
+      and d.decided_at > segmentation.answers_kept_since();
   end if;
   if counts is null then
     patience := current_setting('lock_timeout')::interval;
@@ -314,7 +332,7 @@ begin
       end;
     end loop;
     if not coalesce(change_segment_members.dry_run, false) then
-      perform segmentation.commit_on_shards(names, gid, counts, claimed ->> 0, claimed ->> 1);
+      perform segmentation.commit_on_shards(names, gid, counts, claimed ->> 0, claimed ->> 1, asked);
     end if;
   end if;
   return query select counts[1], counts[2], counts[3], counts[4], counts[5], counts[6];
@@ -326,8 +344,9 @@ create or replace function segmentation.commit_on_shards (
   shards          text[],
   gid             text,
   counts          bigint[],
-  api_key         text,
-  idempotency_key text
+  api_key         text default null,
+  idempotency_key text default null,
+  fingerprint     bytea default null
 )
   returns void
   language plpgsql
@@ -338,7 +357,7 @@ declare
   is_committed boolean;
 begin
   begin
-    is_committed := segmentation.decide_for_good(gid, true, counts, api_key, idempotency_key);
+    is_committed := segmentation.decide_for_good(gid, true, counts, api_key, idempotency_key, fingerprint);
   exception
     when query_canceled or others then null;
   end;
@@ -410,9 +429,10 @@ begin
     end;
     perform segmentation.unlink(array[link]);
   end loop;
-  -- Answers are kept for a day; nothing that is prepared may need an older one.
+  -- Nothing that is prepared may need one that is older.
   if all_told then
-    delete from segmentation.decisions as d where d.decided_at < clock_timestamp() - interval '25 hours';
+    delete from segmentation.decisions as d
+    where d.decided_at < segmentation.answers_kept_since() - interval '1 hour';
   end if;
 end
 $$;

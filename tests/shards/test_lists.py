@@ -153,3 +153,27 @@ def test_a_list_whose_answer_was_lost_with_the_router_is_done_once(
     assert claimed(router, key="1", change=change) == [(6, 0)]
     assert claimed(router, key="1", change=change) == [(6, 0)]
     assert claimed(router, key="2", change=change) == [(0, 6)]
+
+
+def test_a_key_is_of_one_list_and_for_as_long_as_answers_are_kept(
+    router: Database, listed: list[int]
+) -> None:
+    router.rows("select create_segment('B')")
+    call = "select added, removed from change_segment_members"
+    assert claimed(router, key="1", change=f"{call}('A', array{listed[1:]})") == [(5, 0)]
+    others = [
+        f"('B', array{listed[1:]})",
+        f"('A', array{listed})",
+        f"('A', array{listed[1:]}, 'remove')",
+        f"('A', array{listed[1:]}, dry_run => true)",
+        f"('A', array{listed[1:]}, 'replace', max_removed => 9)",
+        f"('A', array{listed[1:]}, reason => 'r')",
+    ]
+    for other in others:
+        with refuses(psycopg.errors.InvalidParameterValue, code="idempotency_key_reused"):
+            claimed(router, key="1", change=call + other)
+    # It may still be needed for what is prepared on a shard that is away.
+    router.rows("update segmentation.decisions set decided_at = decided_at - interval '24 hours 10 minutes'")
+    assert claimed(router, key="1", change=f"{call}('A', array{listed})") == [(1, 0)]
+    assert claimed(router, key="1", change=f"{call}('A', array{listed})") == [(1, 0)]
+    assert members(router) == sorted(listed)

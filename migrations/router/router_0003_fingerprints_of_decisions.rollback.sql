@@ -1,0 +1,1 @@
+alter table segmentation.decisions drop column fingerprint;
