@@ -2,13 +2,16 @@
 
 All three databases are migrated first, each as what it is (migrate --kind). Run again for the same shards, it changes
 nothing but passwords. Each statement says by itself what it needs: a superuser's login, as PL/Proxy and subscriptions do.
+
+A URL may be wrong: a typo, another shard, a copy. So the router goes on calling the database that it has called until now
+until the given one is known to be the shard: it holds the shard's slots, and a change of the catalog has come to it.
 """
 
 import re
 import secrets
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 import click
 import psycopg
@@ -36,11 +39,29 @@ HAS_SUBSCRIPTION = """
     select 1 from pg_subscription as s join pg_database as d on d.oid = s.subdbid
     where d.datname = current_database() and s.subname = %s
 """
+IS_ENABLED = """
+    select s.subenabled from pg_subscription as s join pg_database as d on d.oid = s.subdbid
+    where d.datname = current_database() and s.subname = %s
+"""
 # Each subscription of a server needs a worker for good, and one more copies tables.
 WORKERS = """
     select current_setting('max_logical_replication_workers')::int, count(*) + 2 from pg_subscription where subenabled
 """
 IS_APPLIED = "select bool_and(srsubstate = 'r') from pg_subscription_rel"
+SLOTS_OF = "select string_agg((shard = %s)::int::text, '' order by slot) from segmentation.slots having bool_or(shard = %s)"
+HELD_SLOTS = """
+    select substring(pg_get_constraintdef(c.oid), '[01]{200,}') from pg_constraint as c
+    where c.conrelid = 'segmentation.users'::regclass and c.conname = 'users_are_of_this_shard'
+"""
+USERS = "select 1 from segmentation.users limit 1"
+# Seconds; the first copy of the catalog is a part of it.
+ARRIVES_WITHIN = 60
+# A change of the catalog that changes nothing.
+CHANGE = """
+    insert into segmentation.catalog_version as v (version) values (1)
+    on conflict (one_row) do update set version = v.version + 1 returning version
+"""
+HAS_CHANGE = "select 1 from segmentation.catalog_version where version >= %s"
 
 
 class ShardsError(Exception):
@@ -57,23 +78,70 @@ def named(given: str) -> tuple[str, str]:
 
 def add_shards(router_url: str, shards: dict[str, str], say: Say = lambda line: None) -> None:
     """Put these databases, by their names, behind a router; the first ones share out all slots."""
-    with connect(router_url, "router") as router:
-        password = _login(router)
-        _server(router, ITSELF, "dblink_fdw", place_of(router_url))
-        _map_user(router, ITSELF, password)
-        for name, url in shards.items():
-            with connect(url, "shard") as shard:
-                shard.execute(sql.SQL("alter role {} password {}").format(sql.Identifier(LOGIN), password))
-                _server(router, server_of(name), "dblink_fdw", place_of(url))
-                _map_user(router, server_of(name), password)
-                _follow_catalog(router, router_url, shard, name, password)
-                say(f"shard {name} follows the catalog")
+    try:
+        with ExitStack() as sessions:
+            router = sessions.enter_context(connect(router_url, "router"))
+            opened = {name: sessions.enter_context(connect(url, "shard")) for name, url in shards.items()}
+            for name, shard in opened.items():
+                _check(router, shard, name)
+            _add(router, router_url, shards, opened, say)
+    except psycopg.Error as error:
+        raise ShardsError(str(error).strip()) from error
+
+
+def _check(router: psycopg.Connection, shard: psycopg.Connection, name: str) -> None:
+    """Refuse a database that cannot be this shard of this router."""
+    given = f"the database given for shard {name} ({_place(shard)})"
+    dealt = router.execute(SLOTS_OF, [name, name]).fetchone()
+    if not dealt:
+        if shard.execute(USERS).fetchone():
+            raise ShardsError(
+                f"{given} has users, and the router has no shard {name} with users: take an empty one"
+            )
+        return
+    held = shard.execute(HELD_SLOTS).fetchone()
+    if held != dealt:
+        raise ShardsError(
+            f"{given} is another one: it holds {'other' if held else 'no'} slots. A shard that is lost is restored first"
+        )
+    enabled = shard.execute(IS_ENABLED, [f"segmentation_{name}"]).fetchone()
+    if enabled != (True,):
+        raise ShardsError(
+            f"{given} does not follow the router: its subscription is {'disabled' if enabled else 'missing'}, "
+            "as in a restored copy"
+        )
+
+
+def _add(
+    router: psycopg.Connection,
+    router_url: str,
+    urls: dict[str, str],
+    shards: dict[str, psycopg.Connection],
+    say: Say,
+) -> None:
+    password = _login(router)
+    new = [name for name in shards if not router.execute(SLOTS_OF, [name, name]).fetchone()]
+    try:
+        for name, shard in shards.items():
+            shard.execute(sql.SQL("alter role {} password {}").format(sql.Identifier(LOGIN), password))
+            _follow_catalog(router, router_url, shard, name, password)
         _wait_for(router, shards)
+    except BaseException:
+        for name in new:
+            leave(router, shards[name], name)
+        raise
+    for name in shards:
+        say(f"shard {name} follows the catalog")
+    # dblink and PL/Proxy never call different databases.
+    with router.transaction():
+        places = {ITSELF: router_url, **{server_of(name): url for name, url in urls.items()}}
+        for server, url in places.items():
+            _server(router, server, "dblink_fdw", place_of(url))
+            _map_user(router, server, password)
         if not router.execute(NAMES).fetchone():
-            deal(router, shards)
-            say(f"256 slots are dealt to {', '.join(shards)}")
-        with router.transaction():
-            point(router)
+            deal(router, urls)
+            say(f"256 slots are dealt to {', '.join(urls)}")
+        point(router)
 
 
 def deal(router: psycopg.Connection, shards: dict[str, str]) -> None:
@@ -85,9 +153,7 @@ def deal(router: psycopg.Connection, shards: dict[str, str]) -> None:
             [names, len(names)],
         )
         for name in names:
-            slots = router.execute(
-                "select string_agg((shard = %s)::int::text, '' order by slot) from segmentation.slots", [name]
-            ).fetchone()
+            slots = router.execute(SLOTS_OF, [name, name]).fetchone()
             assert slots
             with connect(shards[name], "shard") as shard:
                 hold_slots(shard, of_slots(slots[0], slot_expression(router)))
@@ -142,13 +208,22 @@ def server_of(name: str) -> str:
 
 def connect(url: str, kind: str) -> psycopg.Connection:
     """A session on a database that is what it should be."""
-    connection = psycopg.connect(for_psycopg(url), autocommit=True)
-    found = connection.execute(KIND).fetchone()
+    try:
+        connection = psycopg.connect(for_psycopg(url), autocommit=True)
+    except psycopg.OperationalError as error:
+        raise ShardsError(f"a {kind} does not answer: {error}") from error
+    found = None
+    with suppress(psycopg.errors.UndefinedTable):
+        found = connection.execute(KIND).fetchone()
     if found != (kind,):
-        raise ShardsError(
-            f"{connection.info.dbname} on port {connection.info.port} is no {kind}: migrate it with --kind {kind}"
-        )
+        place = _place(connection)
+        connection.close()
+        raise ShardsError(f"{place} is no {kind}: migrate it with --kind {kind}")
     return connection
+
+
+def _place(connection: psycopg.Connection) -> str:
+    return f"{connection.info.dbname} on port {connection.info.port}"
 
 
 def _login(router: psycopg.Connection) -> str:
@@ -202,11 +277,13 @@ def _follow_catalog(
 ) -> None:
     slot = f"segmentation_{name}"
     connection = make_conninfo(**place_of(router_url), user=LOGIN, password=password)
-    if shard.execute("select 1 from pg_subscription where subname = %s", [slot]).fetchone():
+    if shard.execute(HAS_SUBSCRIPTION, [slot]).fetchone():
         shard.execute(sql.SQL("alter subscription {} connection {}").format(sql.Identifier(slot), connection))
         # A migration may have given the catalog another table.
         shard.execute(sql.SQL("alter subscription {} refresh publication").format(sql.Identifier(slot)))
         return
+    # Of a run that was killed.
+    drop_slot(router, slot)
     subscribe(shard, slot, router, connection, PUBLICATION, slot)
 
 
@@ -223,7 +300,7 @@ def subscribe(
     ((there, needed),) = shard.execute(WORKERS).fetchall()
     if there < needed:
         raise ShardsError(
-            f"the server of {shard.info.dbname} on port {shard.info.port} has max_logical_replication_workers = {there}:"
+            f"the server of {_place(shard)} has max_logical_replication_workers = {there}:"
             f" {needed} are needed"
         )
     # Made apart: on one and the same server, creating a subscription would wait for itself.
@@ -235,16 +312,21 @@ def subscribe(
     )
 
 
-def _wait_for(router: psycopg.Connection, shards: dict[str, str]) -> None:
-    """Until each has copied the catalog; from then on a change of it waits for all that are there."""
-    for url in shards.values():
-        with connect(url, "shard") as shard:
-            for _ in range(600):
-                if shard.execute(IS_APPLIED).fetchone() == (True,):
-                    break
-                time.sleep(0.1)
-            else:
-                raise ShardsError("a shard does not get the catalog: see its log")
+def _wait_for(router: psycopg.Connection, shards: dict[str, psycopg.Connection]) -> None:
+    """Until each has the catalog; from then on a change of it waits for all that are there."""
+    change = router.execute(CHANGE).fetchone()
+    until = time.monotonic() + ARRIVES_WITHIN
+    for name, shard in shards.items():
+        while (
+            shard.execute(IS_APPLIED).fetchone() != (True,)
+            or not shard.execute(HAS_CHANGE, change).fetchone()
+        ):
+            if time.monotonic() > until:
+                raise ShardsError(
+                    f"shard {name} does not get the catalog: see the log of {_place(shard)}; "
+                    "a copy of it that runs elsewhere may get it instead"
+                )
+            time.sleep(0.1)
     wait_for_followers(router)
 
 
@@ -256,7 +338,8 @@ def wait_for_followers(router: psycopg.Connection, but: str = "") -> None:
         [f"segmentation_{but}"],
     ).fetchall()
     names = ", ".join(name for (name,) in slots)
-    router.execute(f"alter system set synchronous_standby_names = 'ANY {len(slots)} ({names})'".encode())
+    any_of_them = f"ANY {len(slots)} ({names})" if slots else ""
+    router.execute(f"alter system set synchronous_standby_names = '{any_of_them}'".encode())
     # All else that is committed here waits for nobody.
     router.execute("alter system set synchronous_commit = local")
     router.execute("select pg_reload_conf()")
