@@ -29,6 +29,7 @@ from service.migrate.shards import (
     IS_APPLIED,
     ITSELF,
     LOGIN,
+    MINUTES,
     NAMES,
     PASSWORD,
     Say,
@@ -55,6 +56,11 @@ TRIGGER = "users_are_on_another_shard"
 # Writers wait for as long as we wait for them, and then for as long as it takes until all has arrived.
 LOCK_TIMEOUT = "300ms"
 ARRIVES_WITHIN = 0.5
+# If we are gone without a word before anything is prepared, PostgreSQL lets the writers go on.
+IDLE_TIMEOUT = "3s"
+GID = "segmentation-move-"
+# How often copying may fail: PostgreSQL tries again and again.
+MAX_ERRORS = 10
 MARK = """
     insert into segmentation.upkeep as u (task, finished_at, rows) values (%s, clock_timestamp(), 0)
     on conflict (task) do update set finished_at = excluded.finished_at
@@ -65,6 +71,22 @@ BEHIND = """
     select coalesce(max(pg_wal_lsn_diff(pg_current_wal_lsn(), confirmed_flush_lsn)), 0)
     from pg_replication_slots where slot_name ~ '^segmentation_move_' and database = current_database()
 """
+ERRORS = """
+    select coalesce(sum(e.apply_error_count + e.sync_error_count), 0)
+    from pg_stat_subscription_stats as e join pg_subscription as s on s.oid = e.subid
+    join pg_database as d on d.oid = s.subdbid
+    where d.datname = current_database()
+"""
+COPIED = """
+    select
+      (select count(*) from pg_subscription_rel where srsubstate = 'r'),
+      (select sum(tuples_processed) from pg_stat_progress_copy where datname = current_database())
+"""
+CONFIRMED = """
+    select array_agg(confirmed_flush_lsn::text order by slot_name)
+    from pg_replication_slots where slot_name ~ '^segmentation_move_' and database = current_database()
+"""
+IDENTITY = "select relreplident::text from pg_class where oid = 'segmentation.idempotency_keys'::regclass"
 IS_AS_TOLD = "select last_value, kept_since::text from segmentation.told_until, segmentation.retention"
 TELL = """
     with told as (
@@ -80,7 +102,7 @@ IS_OURS = """
       )
 """
 LEFT_BEHIND = """
-    select gid from pg_prepared_xacts where database = current_database() and gid ~ '^segmentation-' and gid ~ (%s || '$')
+    select gid from pg_prepared_xacts where database = current_database() and starts_with(gid, %s)
 """
 UNSCHEDULE = """
     do $$
@@ -137,6 +159,9 @@ class Move:
                 raise ShardsError(
                     f"there are users in the database of {name}: take an empty one, or --undo first"
                 )
+        pairs = [_slot_of(source, target) for source in self.sources for target in self.targets]
+        if len(set(pairs)) < len(pairs):
+            raise ShardsError("the names of these shards are too long and too much alike")
         slots = [slot for (slot,) in self.router.execute(SLOTS, [list(self.sources)])]
         place_of_slot = {slot: place * len(self.targets) // len(slots) for place, slot in enumerate(slots)}
         self.shares = {
@@ -159,15 +184,50 @@ class Move:
                     target.execute("select segmentation.ensure_history_partition(%s)", [month])
         add_shards(self.router_url, self.target_urls, self.say)
         for source_name, source in self.sources.items():
-            source.execute("alter table segmentation.idempotency_keys replica identity full")
+            self._identify_keys(source, "full")
             for name in self.targets:
                 self._publish(source_name, name, share_of[name])
                 self._subscribe(source_name, name)
-        while not all(_value(target, IS_APPLIED) for target in self.targets.values()):
-            time.sleep(0.1)
-        while any(_value(source, BEHIND) > 2**20 for source in self.sources.values()):
-            time.sleep(0.1)
+        self._wait_until_filled()
         self.say("all users are copied, and changes follow")
+
+    def _wait_until_filled(self) -> None:
+        """For as long as it goes on, which may be hours."""
+        sources, targets = self.sources.values(), self.targets.values()
+        last, until = None, 0.0
+        while not all(_value(target, IS_APPLIED) for target in targets) or any(
+            _value(source, BEHIND) > 2**20 for source in sources
+        ):
+            now = [
+                *(target.execute(COPIED).fetchone() for target in targets),
+                *(source.execute(CONFIRMED).fetchone() for source in sources),
+            ]
+            if now != last:
+                last, until = now, time.monotonic() + 60 * MINUTES
+            if time.monotonic() > until:
+                raise ShardsError(
+                    f"nothing was copied for {MINUTES} minutes: the logs of the new shards say why"
+                )
+            if any(_value(target, ERRORS) > MAX_ERRORS for target in targets):
+                raise ShardsError("copying fails again and again: the logs of the new shards say why")
+            time.sleep(0.1)
+
+    def _identify_keys(self, source: psycopg.Connection, by: str) -> None:
+        """Between others: who asks for a table queues behind whoever waits to alter it."""
+        until = time.monotonic() + 60 * MINUTES
+        while _value(source, IDENTITY) != by[0]:
+            try:
+                with source.transaction():
+                    source.execute(f"set local lock_timeout = '{LOCK_TIMEOUT}'".encode())
+                    source.execute(
+                        f"alter table segmentation.idempotency_keys replica identity {by}".encode()
+                    )
+            except psycopg.errors.LockNotAvailable:
+                if time.monotonic() > until:
+                    raise ShardsError(
+                        f"somebody has held segmentation.idempotency_keys for {MINUTES} minutes, such as a pg_dump"
+                    ) from None
+                time.sleep(1)
 
     def _publish(self, source: str, target: str, condition: str) -> None:
         tables = [f"segmentation.{table} where ({condition})" for table in TABLES]
@@ -185,27 +245,23 @@ class Move:
 
     def switch(self) -> None:
         """Let the slots change hands, in a moment in which nobody writes for long."""
-        until = time.monotonic() + 600
+        until = time.monotonic() + 60 * MINUTES
         while True:
             try:
                 self._switch_now()
                 return
             except (NotNowError, psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
                 if time.monotonic() > until:
-                    raise ShardsError("somebody has been writing for ten minutes without a pause") from None
+                    raise ShardsError(
+                        f"somebody has been writing for {MINUTES} minutes without a pause"
+                    ) from None
                 time.sleep(1)
 
     def _switch_now(self) -> None:
-        gid = f"segmentation-{uuid.uuid4()}"
+        gid = f"{GID}{uuid.uuid4()}"
         began = time.monotonic()
         try:
-            for source in self.sources.values():
-                source.execute("begin")
-                source.execute(f"set local lock_timeout = '{LOCK_TIMEOUT}'".encode())
-                _refuse_writes(source)
-            self._wait_until_arrived()
-            for name, source in self.sources.items():
-                source.execute(f"prepare transaction '{gid}-{name}'".encode())
+            self.prepare(gid)
             self._open_targets()
             with self.router.transaction():
                 if self.router.execute("select segmentation.decide(%s, true)", [gid]).fetchone() != (True,):
@@ -219,11 +275,28 @@ class Move:
             # What the router says counts, not what we believe: the answer may have been lost.
             moved = _value(self.router, "select segmentation.decide(%s, false)", [gid])
             for name, source in self.sources.items():
+                if source.closed:
+                    continue
                 if source.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
                     source.execute("rollback")
                 else:
                     _finish(source, f"{gid}-{name}", committed=moved)
+            if not moved:
+                # Their own jobs stay off until the next time.
+                for target in self.targets.values():
+                    _refuse_writes(target)
         self.say(f"the slots are the new shards' now; writes waited {time.monotonic() - began:.2f} s")
+
+    def prepare(self, gid: str) -> None:
+        """Hold all writes, let what was written arrive, and prepare that the old shards refuse them."""
+        for source in self.sources.values():
+            source.execute("begin")
+            source.execute(f"set local idle_in_transaction_session_timeout = '{IDLE_TIMEOUT}'".encode())
+            source.execute(f"set local lock_timeout = '{LOCK_TIMEOUT}'".encode())
+            _refuse_writes(source)
+        self._wait_until_arrived()
+        for name, source in self.sources.items():
+            source.execute(f"prepare transaction '{gid}-{name}'".encode())
 
     def _wait_until_arrived(self) -> None:
         """Until the new shards have all that was written: what is written last comes last."""
@@ -244,6 +317,7 @@ class Move:
         told = [source.execute(IS_AS_TOLD).fetchone() for source in self.sources.values()]
         for target in self.targets.values():
             with target.transaction():
+                target.execute(f"set local lock_timeout = '{LOCK_TIMEOUT}'".encode())
                 _accept_writes(target)
                 target.execute("set local role segmentation_owner")
                 for each in told:
@@ -265,16 +339,16 @@ class Move:
             for target_name in self.targets:
                 drop_slot(source, _slot_of(name, target_name))
                 source.execute(f"drop publication if exists {_slot_of(name, target_name)}".encode())
+            # Left behind by a run that was ended around the switch.
+            for (gid,) in source.execute(LEFT_BEHIND, [GID]).fetchall():
+                committed = _value(
+                    self.router, "select segmentation.decide(%s, false)", [gid[: -len(name) - 1]]
+                )
+                _finish(source, gid, committed=committed)
             if moved:
-                # Left behind by a run that was ended right after the switch.
-                for (gid,) in source.execute(LEFT_BEHIND, [f"-{name}"]).fetchall():
-                    committed = _value(
-                        self.router, "select segmentation.decide(%s, false)", [gid[: -len(name) - 1]]
-                    )
-                    _finish(source, gid, committed=committed)
                 source.execute(UNSCHEDULE)
             else:
-                source.execute("alter table segmentation.idempotency_keys replica identity default")
+                self._identify_keys(source, "default")
         for name, shard in (self.sources if moved else self.targets).items():
             leave(self.router, shard, name)
         if not moved:

@@ -22,6 +22,9 @@ from service.urls import for_psycopg
 
 Say = Callable[[str], None]
 
+# Longer than this, nobody is waited for.
+MINUTES = 10
+
 CLUSTER = "segmentation_shards"
 # The router logs in by it: to shards, and to itself for decisions, which are transactions of their own.
 ITSELF = "segmentation_router"
@@ -212,6 +215,7 @@ def connect(url: str, kind: str) -> psycopg.Connection:
         connection = psycopg.connect(for_psycopg(url), autocommit=True)
     except psycopg.OperationalError as error:
         raise ShardsError(f"a {kind} does not answer: {error}") from error
+    connection.execute(f"set lock_timeout = '{MINUTES}min'".encode())
     found = None
     with suppress(psycopg.errors.UndefinedTable):
         found = connection.execute(KIND).fetchone()
@@ -282,8 +286,6 @@ def _follow_catalog(
         # A migration may have given the catalog another table.
         shard.execute(sql.SQL("alter subscription {} refresh publication").format(sql.Identifier(slot)))
         return
-    # Of a run that was killed.
-    drop_slot(router, slot)
     subscribe(shard, slot, router, connection, PUBLICATION, slot)
 
 
@@ -303,8 +305,16 @@ def subscribe(
             f"the server of {_place(shard)} has max_logical_replication_workers = {there}:"
             f" {needed} are needed"
         )
-    # Made apart: on one and the same server, creating a subscription would wait for itself.
-    publisher.execute("select pg_create_logical_replication_slot(%s, 'pgoutput')", [slot])
+    # Of a run that was killed: there is no subscription to it.
+    drop_slot(publisher, slot)
+    try:
+        # Made apart: on one and the same server, creating a subscription would wait for itself.
+        publisher.execute("select pg_create_logical_replication_slot(%s, 'pgoutput')", [slot])
+    except psycopg.errors.LockNotAvailable:
+        raise ShardsError(
+            f"at {_place(publisher)}, a transaction that writes has been open for {MINUTES} minutes: see"
+            " pg_stat_activity and pg_prepared_xacts"
+        ) from None
     shard.execute(
         sql.SQL(
             "create subscription {} connection {} publication {} with (create_slot = false, slot_name = {})"

@@ -13,7 +13,6 @@ from tests.expect import refuses, wait_until
 from tests.launcher import Server
 from tests.shards.conftest import Shards, users_of
 
-
 # The last is for reads that are caught: they end five seconds later.
 SETTINGS = {"SHARED_READS": "1", "STATEMENT_TIMEOUT": "5"}
 CAUGHT = """

@@ -18,7 +18,7 @@ from service.migrate.shards import ShardsError
 from tests.conftest import Database
 from tests.expect import wait_until
 from tests.launcher import Server
-from tests.shards.conftest import Shards, claimed, servers_in
+from tests.shards.conftest import Shards, claimed, servers_in, users_of
 
 STILL = list(range(1, 301))
 CHANGED = list(range(301, 321))
@@ -38,6 +38,10 @@ REPORT = """
 EVENTS = {"add": "assigned", "remove": "removed"}
 SUBSCRIPTIONS = "select count(*) from pg_subscription where subname ~ '_s2$|_move_'"
 SHARDS = "select shard, count(*) from segmentation.slots group by shard order by shard"
+QUEUED = """
+    select exists (
+      select from pg_locks where relation = 'segmentation.idempotency_keys'::regclass and not granted)
+"""
 CLAIMED = {
     "key": "bought-1",
     "change": "select segment, change from change_user_segments(1, '{BOUGHT}', actor => 'web')",
@@ -148,6 +152,12 @@ class Traffic:
         assert (answer.status_code, answer.json().get("changed")) == (200, len(LISTED)), answer.text
         self.lists += 1
 
+    def wait_for_all(self, users: set[int]) -> None:
+        """Until each of these is changed once more."""
+        before = {user: len(done) for user, done in self.done.items() if user in users}
+        assert before
+        wait_until(lambda: all(len(self.done[user]) > number for user, number in before.items()), 20)
+
     def end(self) -> None:
         """End, and fail if anything did."""
         self.ended.set()
@@ -159,7 +169,7 @@ class Traffic:
 @pytest.fixture(scope="module")
 def new(servers: Shards) -> dict[str, str]:
     """Databases of new shards, on servers that have others already."""
-    places = {"s2": "s0", "s3": "s1", "s4": "router"}
+    places = {"s2": "s0", "s3": "s0", "s4": "router"}
     with ThreadPoolExecutor() as threads:
         urls = threads.map(lambda name: new_shard(servers, places[name], f"database_of_{name}"), places)
         return dict(zip(places, urls, strict=True))
@@ -197,6 +207,7 @@ def test_what_fails_is_taken_back(
         killed.fill()
         with pytest.raises(ShardsError, match="somebody migrates or moves"):
             undo(servers.urls["router"], old, to)
+        killed.prepare("segmentation-move-1")
     undo(servers.urls["router"], old, to)
     nothing_is_left(servers, new["s2"])
     assert [router.rows(query) for query in (PAST, OVERRIDES, SHARDS)] == before
@@ -214,6 +225,30 @@ def nothing_is_left(servers: Shards, new: str) -> None:
     with psycopg.connect(new) as empty:
         assert empty.execute("select count(*) from segmentation.users").fetchone() == (0,)
         assert empty.execute(SUBSCRIPTIONS).fetchone() == (0,)
+
+
+def test_copying_that_fails_again_and_again_is_given_up(
+    servers: Shards, router: Database, new: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change = f"select segment from change_user_segments({users_of(router, 's0', 1)[0]}, '{{D}}')"
+    claimed(router, key="taken", change=change)
+    with psycopg.connect(new["s2"]) as taken:
+        taken.execute(
+            "insert into segmentation.idempotency_keys (api_key, idempotency_key, fingerprint, path, status, answer)"
+            " values ('web', 'taken', sha256(''), '', 200, '')"
+        )
+    # A run that was killed may have left one.
+    router.rows("select pg_create_logical_replication_slot('segmentation_s2', 'pgoutput')")
+    monkeypatch.setattr("service.migrate.move.MAX_ERRORS", 1)
+    with pytest.raises(ShardsError, match="copying fails again and again"):
+        moved(servers, {"s0": servers.urls["s0"]}, {"s2": new["s2"]})
+    nothing_is_left(servers, new["s2"])
+    monkeypatch.setattr("service.migrate.move.MINUTES", 0)
+    monkeypatch.setattr("service.migrate.move.COPIED", "select 1")
+    monkeypatch.setattr("service.migrate.move.CONFIRMED", "select 1")
+    with pytest.raises(ShardsError, match="nothing was copied"):
+        moved(servers, {"s0": servers.urls["s0"]}, {"s2": new["s2"]})
+    nothing_is_left(servers, new["s2"])
 
 
 def test_what_cannot_be_meant_is_refused(servers: Shards, router: Database, new: dict[str, str]) -> None:
@@ -245,7 +280,15 @@ def test_users_move_to_other_shards_while_all_is_in_use(
     traffic = Traffic(server.url, router.value("select create_api_key('traffic', 'admin')"))
     try:
         wait_until(lambda: traffic.lists > 1)
-        to_two = moved(servers, {"s0": servers.urls["s0"]}, {name: new[name] for name in ("s2", "s3")})
+        with ThreadPoolExecutor() as threads, psycopg.connect(servers.urls["s0"], autocommit=True) as dump:
+            # As pg_dump does: whoever asks for more queues behind it, and all others behind that one.
+            with dump.transaction():
+                dump.execute("lock table segmentation.idempotency_keys in access share mode")
+                new_shards = {name: new[name] for name in ("s2", "s3")}
+                moving = threads.submit(moved, servers, {"s0": servers.urls["s0"]}, new_shards)
+                wait_until(lambda: dump.execute(QUEUED).fetchone() == (True,), 30)
+                traffic.wait_for_all(set(users_of(router, "s0", 1000)))
+            to_two = moving.result()
         assert [tuple(row) for row in router.rows(SHARDS)] == [("s1", 128), ("s2", 64), ("s3", 64)]
         seen = traffic.lists
         wait_until(lambda: traffic.lists > seen + 1)
