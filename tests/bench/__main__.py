@@ -9,7 +9,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from tests.bench import candidates, disk, reads, shards, transfers, upkeep
+from tests.bench import candidates, crowd, disk, reads, shards, transfers, upkeep
 from tests.bench.data import server_version
 from tests.bench.outcome import Row, progress, table, write
 from tests.bench.sizes import Sizes, chosen
@@ -21,6 +21,7 @@ MEASURES: dict[str, Callable[[Sizes], list[Row]]] = {
     "imports": transfers.imports,
     "reports": transfers.reports,
     "sweep": upkeep.sweep,
+    "crowd": crowd.crowd,
     "disk": disk.disk,
     "shards": shards.shards,
 }

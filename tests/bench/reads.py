@@ -10,7 +10,8 @@ from statistics import mean, median
 from tests.bench import load
 from tests.bench.data import add_layers, connect, copy_of, data_set, data_set_of_release, url_of
 from tests.bench.outcome import Row, at_least, at_most, interleaved, progress, ratio, timed
-from tests.bench.server import CONSTANT, HOT, ONE_QUERY, running
+from tests.bench.released import command_of
+from tests.bench.server import CONSTANT, HOT, ONE_QUERY, Running, running
 from tests.bench.sizes import Sizes
 
 RATE = 1000
@@ -39,7 +40,7 @@ ASSIGNMENTS_ONLY = """
 
 
 def over_http(sizes: Sizes) -> list[Row]:
-    """The hot read against a constant, against one query a request, and its latency."""
+    """The hot read against a constant, against one query a request, against version 1.0.0, and its latency."""
     what = "GET /v1/users/{id}/segments, 16 connections"
     if not load.have_wrk():
         return [Row(what, "not measured: wrk is not installed", None)]
@@ -58,6 +59,7 @@ def over_http(sizes: Sizes) -> list[Row]:
         )
         progress(f"  latency at {RATE} requests a second")
         latency = load.latency(server, sizes.users, RATE, load.after(5 * sizes.seconds))
+        against_release = _against_release(sizes, server)
     constant, hot, one = (median(each) for each in taken.values())
     return [
         at_least(
@@ -77,7 +79,37 @@ def over_http(sizes: Sizes) -> list[Row]:
             f"{latency.p50:.2f} ms  (p99 {latency.p99:.2f} ms)",
             latency.p50,
         ),
+        against_release,
     ]
+
+
+def _against_release(sizes: Sizes, server: Running) -> Row:
+    """The hot read of this service and of version 1.0.0's, each on a database of its own version."""
+    what = "the same over 16 connections, against version 1.0.0"
+    # To install it takes longer than all that is measured at the smallest size.
+    command = command_of("1.0.0") if sizes.name != "tiny" else None
+    if command is None:
+        return Row(what, "not measured", None)
+    with (
+        copy_of(data_set_of_release(sizes, "1.0.0"), 5) as database,
+        running(database, command) as released,
+    ):
+        read = partial(load.throughput, path=HOT, users=sizes.users)
+        read(released, seconds=1)
+        taken = interleaved(
+            sizes.rounds,
+            {
+                "hot read": partial(read, server, seconds=sizes.seconds),
+                "hot read of 1.0.0": partial(read, released, seconds=sizes.seconds),
+            },
+        )
+    hot, earlier = (median(each) for each in taken.values())
+    return at_least(
+        what,
+        ratio(taken["hot read"], taken["hot read of 1.0.0"]),
+        1.3,
+        f"{hot:,.0f} and {earlier:,.0f} a second",
+    )
 
 
 def in_sql(sizes: Sizes) -> list[Row]:

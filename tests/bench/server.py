@@ -104,7 +104,9 @@ def _kilobytes(pid: int, which: str) -> int:
 
 @contextmanager
 def running(
-    database: str, command: tuple[str, ...] = ("tests.bench.server",), **settings: Any
+    database: str,
+    command: tuple[str, ...] = (sys.executable, "-m", "tests.bench.server"),
+    **settings: Any,
 ) -> Iterator[Running]:
     """Serve from this database with the service's own settings, but for those given."""
     with connect(database) as dba:
@@ -116,7 +118,7 @@ def running(
     given: dict[str, Any] = {name.upper(): str(setting) for name, setting in settings.items()}
     server = Server(
         f"postgresql://segmentation_service:{PASSWORD}@{address.hostname}:{address.port}{address.path}",
-        command=(sys.executable, "-m", *command),
+        command=command,
         LOG_LEVEL="warning",
         **given,
     )

@@ -151,7 +151,7 @@ def reports(sizes: Sizes) -> list[Row]:
         at_most(
             f"report of {events:,} events ({by_rollout:.0%} from rollouts) over HTTP, against COPY from a plain table",
             ratio(times["report"], times["COPY"]),
-            3,
+            2.5,
             "×",
             f"{median(times['report']):.2f} s and {median(times['COPY']):.2f} s",
         ),

@@ -1,0 +1,126 @@
+"""The hot read while many others ask for what is dear: statistics, reports and imports."""
+
+import json
+import random
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from functools import partial
+from statistics import median
+from threading import Event
+from urllib.parse import urlsplit
+
+from tests.bench import load
+from tests.bench.data import copy_of, data_set
+from tests.bench.outcome import Row, at_most, interleaved, progress, ratio
+from tests.bench.server import Running, running
+from tests.bench.sizes import Sizes
+
+RATE = 100
+STATISTICS, REPORTS, IMPORTS = 24, 4, 2
+JSON = {"Content-Type": "application/json"}
+CSV = {"Content-Type": "text/csv"}
+
+
+class Crowd:
+    """Clients that ask again and again: the dear ones may be told to wait, writes and health may not."""
+
+    def __init__(self, server: Running, sizes: Sizes) -> None:
+        """Know whom to ask for what."""
+        self.refused = 0
+        self.answered = 0
+        self._server = server
+        self._sizes = sizes
+        self._end = Event()
+        ids = random.sample(range(1, sizes.users + 1), sizes.imported // 10)
+        self._ids = "".join(f"{number}\n" for number in ids).encode()
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Ask meanwhile."""
+        patient = [self._write, partial(self._server.ask, "GET", "/health/ready")]
+        dear = STATISTICS * [self._count] + REPORTS * [self._report] + IMPORTS * [self._import]
+        with ThreadPoolExecutor(len(patient) + len(dear)) as threads:
+            asking = [threads.submit(self._again, each, 0.1) for each in patient]
+            asking += [threads.submit(self._again_if_refused, each) for each in dear]
+            try:
+                yield
+            finally:
+                self._end.set()
+                for each in asking:
+                    each.result()
+
+    def _again(self, ask: Callable[[], object], pause: float) -> None:
+        while not self._end.wait(pause):
+            try:
+                ask()
+                self.answered += 1
+            except RuntimeError:
+                self.refused += 1
+
+    def _again_if_refused(self, ask: Callable[[], object]) -> None:
+        while not self._end.wait(0.001):
+            with suppress(RuntimeError):
+                ask()
+
+    def _write(self) -> None:
+        change = json.dumps({"add": [f"SEGMENT_{random.randint(21, 40):04}"], "ttl_seconds": 3600})
+        self._server.ask(
+            "PATCH", f"/v1/users/{random.randint(1, self._sizes.users)}/segments", change, **JSON
+        )
+
+    def _count(self) -> None:
+        self._server.ask("GET", f"/v1/segments/SEGMENT_{random.randint(1, 20):04}/stats")
+
+    def _report(self) -> None:
+        link, _ = self._server.ask("POST", "/v1/reports", json.dumps({"period": self._month}), **JSON)
+        self._server.ask("GET", urlsplit(json.loads(link)["url"]).path)
+
+    def _import(self) -> None:
+        self._server.ask(
+            "POST", f"/v1/segments/SEGMENT_{random.randint(41, 50):04}/members", self._ids, **CSV
+        )
+
+    @property
+    def _month(self) -> str:
+        first, _ = self._server.ask("GET", "/v1/segments/SEGMENT_0001")
+        return str(json.loads(first)["rollout"][0]["starts_at"])[:7]
+
+
+def crowd(sizes: Sizes) -> list[Row]:
+    """Reads at a fixed rate, alone and beside the crowd, in turns."""
+    crowds: list[Crowd] = []
+
+    def alone(server: Running) -> float:
+        return load.latency(server, sizes.users, RATE, load.after(5 * sizes.seconds)).p99
+
+    def beside(server: Running) -> float:
+        crowds.append(Crowd(server, sizes))
+        with crowds[-1].at_work():
+            return alone(server)
+
+    with copy_of(data_set(sizes, sizes.users)) as database, running(database) as server:
+        progress(f"reading at {RATE} a second beside a crowd")
+        load.latency(server, sizes.users, RATE, load.after(1))
+        taken = interleaved(
+            min(3, sizes.rounds),
+            {"alone": partial(alone, server), "beside the crowd": partial(beside, server)},
+        )
+    before, meanwhile = (median(each) for each in taken.values())
+    return [
+        at_most(
+            f"read p99 while {STATISTICS} clients ask for statistics, {REPORTS} for reports, {IMPORTS} import,"
+            " against alone",
+            ratio(taken["beside the crowd"], taken["alone"]),
+            3,
+            "×",
+            f"{meanwhile:.1f} ms and {before:.1f} ms",
+        ),
+        at_most(
+            "writes and health refused meanwhile",
+            sum(each.refused for each in crowds),
+            0,
+            "",
+            f"of {sum(each.answered + each.refused for each in crowds)}",
+        ),
+    ]
