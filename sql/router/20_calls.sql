@@ -20,8 +20,24 @@ create or replace function segmentation.slot_of (
   parallel safe
 as $$ select (pg_catalog.hashint8extended(user_id, 8386103116852261235) & 255)::integer $$;
 
--- An error of a shard, told as the shard told it: PL/Proxy puts words around it. A shard that cannot be reached is a
--- connection that failed.
+-- A shard does not know whether the transaction here is read-only, as all are on a standby: who calls it to change
+-- something asks first.
+create or replace function segmentation.require_read_write (
+  what text
+)
+  returns void
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if current_setting('transaction_read_only') = 'on' then
+    raise exception 'cannot execute % in a read-only transaction', what using errcode = 'read_only_sql_transaction';
+  end if;
+end
+$$;
+
+-- An error of a shard, told as the shard told it: PL/Proxy puts words around it, of which what the caller gave is no
+-- part. A shard that cannot be reached is a connection that failed.
 create or replace function segmentation.raise_as_told (
   state   text,
   message text,
@@ -33,12 +49,16 @@ create or replace function segmentation.raise_as_told (
   set search_path = pg_catalog, pg_temp
 as $$
 declare
-  told_message text := regexp_replace(message, '^\S+\(\d+\): \[.*?\] REMOTE (ERROR|FATAL|PANIC): ', '');
+  severity text := substring(message, '^segmentation\.proxy_\w+\(\d+\): \[[^]]*\] REMOTE ([A-Z]+): ');
+  told_message text := case
+    when severity is null then message
+    else substr(message, position('] REMOTE ' in message) + length('] REMOTE : ' || severity))
+  end;
   told_detail text := regexp_replace(detail, '^Remote detail: ', '');
   told_hint text := regexp_replace(hint, '^Remote hint: ', '');
 begin
   -- FATAL ends a session of the shard: it stops, starts, or takes no more of them.
-  if message ~ ' REMOTE (FATAL|PANIC): ' or (state = 'XX000' and told_message ~* '^pl/proxy') then
+  if severity in ('FATAL', 'PANIC') or (state = 'XX000' and told_message ~* '^pl/proxy') then
     perform segmentation.refuse_away();
   -- PostgreSQL shows a DETAIL or HINT that is given as empty.
   elsif told_detail = '' and told_hint = '' then
@@ -315,6 +335,12 @@ begin
             then format('perform segmentation.require_heard_of(%s.slug);', routed.proname)
           end)
       end as checks,
+      case
+        when name.of_proxy in (
+          'change_user_segments', 'drop_history_before', 'ensure_history_partitions', 'expire_memberships',
+          'forget_user', 'register_users')
+        then format('perform segmentation.require_read_write(%L);', name.of_proxy || '()')
+      end as read_write,
       -- Whom it concerns if a shard is away: the user, or everybody. Who names a slot wants to know.
       case
         when 'user_id' = any (p.proargnames[:p.pronargs]) then '$1'
@@ -349,6 +375,7 @@ declare
 begin
   %s
   %s
+  %s
   %s segmentation.%s(%s)%s;
 exception
   when others then
@@ -358,7 +385,7 @@ exception
 end
 $body$
       $function$,
-      f.name, f.arguments, f.result, f.settings, f.checks,
+      f.name, f.arguments, f.result, f.settings, f.checks, f.read_write,
       'if exists (select from segmentation.shards_away) then perform segmentation.require_there('
         || f.concerned || '); end if;',
       case when f.is_set then 'return query select r.* from' else 'return' end, f.proxy, f.passed,

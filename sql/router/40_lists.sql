@@ -169,6 +169,7 @@ declare
   e_detail text;
   e_hint text;
 begin
+  perform segmentation.require_read_write('change_segment_members()');
   for n in 1 .. cardinality(links) loop
     perform segmentation.link_to(links[n], links[n]);
     perform segmentation_remote.dblink_exec(
@@ -397,6 +398,7 @@ declare
   left_behind text;
   all_told boolean := true;
 begin
+  perform segmentation.require_read_write('settle()');
   for each in select s.shard from segmentation.shards as s order by s.shard loop
     link := 'segmentation_settle_' || each.shard;
     begin

@@ -35,6 +35,11 @@ create or replace trigger catalog_is_the_routers
   before insert or update or delete on segmentation.layer_cells
   for each row execute function segmentation.refuse_catalog_change();
 
+-- Who sets it back is taken for behind, who sets it forward for complete.
+create or replace trigger catalog_is_the_routers
+  before insert or update or delete on segmentation.catalog_version
+  for each row execute function segmentation.refuse_catalog_change();
+
 -- The router writes them, for all.
 create or replace function segmentation.renew_layer_cells () returns void
   language sql

@@ -1,16 +1,17 @@
 """A router with its shards answers as a database by itself with the same history, errors included."""
 
 import random
-from collections.abc import Iterator
-from datetime import datetime, timedelta
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from itertools import product
 from typing import Any
 
 import psycopg
 import pytest
 
 from tests.conftest import NOON, Clock, Database
-from tests.expect import salts_from_slugs
-from tests.shards.conftest import Shards
+from tests.expect import salts_from_slugs, wait_until
+from tests.shards.conftest import Shards, users_of
 
 USERS = list(range(1, 41))
 SLUGS = list("ABCDEF")
@@ -117,6 +118,124 @@ def questions(now: datetime) -> Iterator[Call]:
     yield "select * from membership_changes(%s, 'infinity')", [NOON]
     yield "select * from list_segments()", []
     yield "select * from list_layers()", []
+
+
+@pytest.mark.parametrize(
+    "quoted",
+    [
+        "x REMOTE FATAL: y",
+        "x(3): [h] REMOTE ERROR: y",
+        "segmentation.proxy_x(3): [h] REMOTE PANIC: y",
+        "] REMOTE ",
+    ],
+)
+def test_an_error_is_told_as_it_is_whatever_it_quotes(quoted: str, db: Database, router: Database) -> None:
+    for each in (db, router):
+        each.rows("select create_segment('A')")
+    for query in (
+        "select * from change_user_segments(5, array[%s])",
+        "select * from change_user_segments(5, '{A}', remove => array[%s])",
+        "select * from explain_membership(5, %s)",
+        "select * from ending_soon('1 day', %s)",
+        "select * from segment_members(%s)",
+        "select ofrep_flag(5, %s)::text",
+        "select * from change_segment_members(%s, '{1,2,3,4,5}')",
+    ):
+        assert told(router, query, quoted) == told(db, query, quoted)
+
+
+# Reads make users known, but where this is forbidden.
+READ_ONLY = {
+    "assert_bucket_vectors": "assert_bucket_vectors()",
+    "explain_membership": "explain_membership(1, 'A')",
+    "http_user_segments": "http_user_segments(1)",
+    "http_user_segments_each": "http_user_segments_each('{1,2,3,4,5}')",
+    "http_users_segments": "http_users_segments('{1,2,3,4,5}')",
+    "ofrep_flag": "ofrep_flag(1, 'A')",
+    "ofrep_flags": "ofrep_flags(1)",
+    "register_unknown_users": "register_unknown_users('{1,2,3,4,5,6}')",
+    "user_history": "user_history(1)",
+    "user_overrides": "user_overrides(1)",
+    "user_segments": "user_segments(1)",
+    "users_segments": "users_segments('{1,2,3,4,5}')",
+}
+WRITING = {
+    "change_segment_members": "change_segment_members('A', '{1,2,3,4,5}', 'remove')",
+    "change_user_segments": "change_user_segments(1, remove => '{A}')",
+    "drop_history_before": "drop_history_before('2020-01')",
+    "ensure_history_partitions": "ensure_history_partitions(7)",
+    "expire_memberships": "expire_memberships()",
+    "forget_user": "forget_user(1)",
+    "register_users": "register_users('{6}')",
+}
+STATE = """
+    select (select array_agg(u order by u.user_id) from segmentation.users as u) as users,
+      (select array_agg(m order by m.user_id) from segmentation.memberships as m) as overrides,
+      (select array_agg(h.month_start) from segmentation.history_partitions() as h) as months,
+      (select kept_since::text from segmentation.retention)
+"""
+
+
+def test_a_read_only_transaction_changes_nothing_on_a_shard(
+    db: Database, router: Database, session: Callable[[str], Database]
+) -> None:
+    reaching = router.column(
+        "select function from segmentation.function_kinds() where kind in ('routed', 'split', 'to_all')"
+    )
+    assert sorted(READ_ONLY | WRITING) == sorted(reaching)
+    shards = [session("s0"), session("s1")]
+    for each in (db, router):
+        each.rows("select create_segment('A')")
+        each.rows("select * from change_segment_members('A', '{1,2,3,4,5}')")
+    before = [shard.rows(STATE) for shard in shards]
+    for call in (READ_ONLY | WRITING).values():
+        answers = []
+        for each in (db, router):
+            with each.connection.transaction(force_rollback=True):
+                each.rows("set transaction read only")
+                answers.append(told(each, f"select segmentation.{call}"))
+        failed = [answer[0] if isinstance(answer, tuple) else None for answer in answers]
+        assert failed == ["25006" if call in WRITING.values() else None] * 2, (call, answers)
+    with pytest.raises(psycopg.errors.ReadOnlySqlTransaction), router.connection.transaction():
+        router.rows("set transaction read only")
+        router.rows("select settle()")
+    assert [shard.rows(STATE) for shard in shards] == before
+
+
+TURNED = {"datestyle": "SQL, DMY", "intervalstyle": "sql_standard", "timezone": "Asia/Tokyo"}
+
+
+def test_what_a_shard_tells_is_not_turned_by_its_settings(
+    router: Database, session: Callable[[str], Database]
+) -> None:
+    router.rows("select create_segment('A')")
+    start, end = datetime(2027, 2, 3, 4, tzinfo=UTC), datetime(2027, 5, 6, 7, tzinfo=UTC)
+    servers = [session("s0"), session("s1")]
+    for server, (name, value) in product(servers, TURNED.items()):
+        server.rows(f"alter system set {name} = '{value}'")
+        server.rows("select pg_reload_conf()")
+    try:
+        wait_until(
+            lambda: all(Database(server.url).value("show datestyle") == "SQL, DMY" for server in servers)
+        )
+        # New sessions, also on the shards.
+        asked = session("router")
+        for user in users_of(router, "s0", 1) + users_of(router, "s1", 1):
+            asked.rows(
+                "select change_user_segments(%s, '{A}', expires_at => %s, starts_at => %s)", user, end, start
+            )
+            asked.rows(
+                "select change_segment_members('A', %s, expires_at => %s, starts_at => %s)",
+                [user],
+                end,
+                start,
+            )
+            plan = asked.row("select since, until from user_overrides(%s)", user)
+            assert tuple(plan) == (start, end)
+    finally:
+        for server, name in product(servers, TURNED):
+            server.rows(f"alter system reset {name}")
+            server.rows("select pg_reload_conf()")
 
 
 @pytest.fixture

@@ -96,6 +96,8 @@ def test_the_catalog_of_a_shard_is_changed_by_the_router_alone(session: Callable
         "select set_rollout('A', 20)",
         "update segmentation.segments set description = 'x'",
         "delete from segmentation.rollouts",
+        "update segmentation.catalog_version set version = 0",
+        "delete from segmentation.catalog_version",
     ):
         with refuses(psycopg.errors.ObjectNotInPrerequisiteState):
             shard.rows(call)
