@@ -1,7 +1,7 @@
 -- Shards that are away. Who meets one notes it, and for two minutes nobody asks it for users any more: a machine that
--- has vanished does not say no, so each call would wait for seconds, and for one that is frozen PL/Proxy waits as long as
--- it may. What looks after the shards (service_status, the metrics, the job that settles) knocks at each all the same, and
--- notes when it is back.
+-- has vanished does not say no, so each call would wait for seconds, and for one that is frozen PL/Proxy waits as long
+-- as it may. What looks after the shards (service_status, the metrics, the job that settles) knocks at each all the
+-- same, and notes when it is back.
 --
 -- Nobody waits to write such a note: whoever does not get the lock at once leaves it to another. A standby writes none.
 

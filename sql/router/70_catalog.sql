@@ -3,7 +3,22 @@
 -- A transaction that changes it gets the next version in its last moment, so that versions have the order of the
 -- commits: a shard that has a version has all before it. Then the commit waits until the shards have applied it
 -- (synchronous_commit = remote_apply, for this transaction alone), so that no read after the answer is stale. A shard
--- that is away is not waited for, nor are the others then: it follows when it is back.
+-- that is away is not waited for, nor are the others then: it follows when it is back. One that dies, or is late, in
+-- that very moment is waited for no longer than three seconds; PostgreSQL itself knows no limit to that. It is less
+-- than the five for which the next change waits for a lock.
+
+-- Watches, from another session, that this one does not wait longer for shards.
+create or replace function segmentation.limit_wait_for_shards () returns void
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+  set datestyle = 'ISO'
+as $$
+begin
+  perform segmentation.link_to('segmentation_router', 'segmentation_late');
+  perform segmentation_remote.dblink_send_query('segmentation_late', format(
+    'select segmentation_remote.end_late_wait(%L, %L, ''3 seconds'')', pg_backend_pid(), transaction_timestamp()));
+end
+$$;
 
 create or replace function segmentation.count_catalog_change () returns trigger
   language plpgsql
@@ -22,6 +37,7 @@ begin
     from pg_catalog.pg_replication_slots as s
     where s.slot_type = 'logical' and s.database = current_database() and s.slot_name ~ '^segmentation_'
   ) and segmentation.shards_known_to_be_away() = '{}' then
+    perform segmentation.limit_wait_for_shards();
     perform set_config('synchronous_commit', 'remote_apply', true);
   end if;
   return null;

@@ -1,6 +1,11 @@
 """Segments, rollouts and layers are changed on the router, and are the same on every shard when that is answered."""
 
+import threading
+import time
 from collections.abc import Callable
+
+import psycopg
+import pytest
 
 from tests.conftest import Database
 from tests.expect import wait_until
@@ -77,3 +82,38 @@ def test_each_change_of_the_catalog_is_counted_once(router: Database) -> None:
     assert router.value(version) == before + 1
     router.rows("select delete_segment('A')")
     assert router.value(version) == before + 2
+
+
+@pytest.mark.parametrize("dies", [False, True])
+def test_a_change_waits_for_a_late_shard_for_three_seconds(
+    dies: bool, shards: Shards, session: Callable[[str], Database], router: Database
+) -> None:
+    router.rows("select create_segment('A')")
+    # Else the limit of the service ends it.
+    router.rows("set statement_timeout = '60s'")
+    settled = router.value("select settled_until()")
+    told: list[str] = []
+    router.connection.add_notice_handler(lambda notice: told.append(notice.message_primary or ""))
+    # Not in a with: there is no server to say good-bye to.
+    locking = psycopg.connect(shards.urls["s1"])
+    locking.execute("lock table segmentation.rollouts in share mode")
+    dying = threading.Timer(1, shards.kill, ["s1"])
+    if dies:
+        dying.start()
+    began = time.monotonic()
+    router.rows("select set_rollout('A', 100)")
+    waited = time.monotonic() - began
+    router.rows("select set_rollout('A', 99)")
+    wrong = [row.item for row in router.rows("select * from service_status()") if not row.ok]
+    locking.close()
+    assert "canceling wait for synchronous replication" in " ".join(told)
+    assert 3 < waited < 6
+    assert any(item.startswith("shard s1") for item in wrong)
+    if dies:
+        dying.join()
+        shards.start("s1")
+    shards.wait_for_catalog()
+    # As whoever looks after the shards does, every few seconds.
+    router.rows("select * from service_status()")
+    assert router.value("select settled_until()") > settled
+    assert session("s1").value("select percent from get_segment('A')") == 99
