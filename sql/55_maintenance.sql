@@ -306,6 +306,30 @@ exception
 end
 $$;
 
+-- Notes from which month on the history is kept: no answer tells of the time before, dropped or not.
+create or replace function segmentation.keep_since (
+  period text
+)
+  returns timestamptz
+  language plpgsql
+  security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  horizon timestamptz := segmentation.month_start(keep_since.period);
+begin
+  if horizon > segmentation.clock() then
+    raise exception 'period % is yet to come', keep_since.period
+      using
+        errcode = 'invalid_parameter_value',
+        detail = json_build_object('period', keep_since.period),
+        hint = 'Give the first month to keep: this one or an earlier one.';
+  end if;
+  update segmentation.retention as r set kept_since = horizon where r.kept_since < horizon;
+  return horizon;
+end
+$$;
+
 create or replace function segmentation.drop_history_before (
   period text
 )
@@ -315,18 +339,9 @@ create or replace function segmentation.drop_history_before (
   set search_path = pg_catalog, pg_temp
 as $$
 declare
-  horizon timestamptz := segmentation.month_start(drop_history_before.period);
+  horizon timestamptz := segmentation.keep_since(drop_history_before.period);
   dropped integer := 0;
 begin
-  if horizon > segmentation.clock() then
-    raise exception 'period % is yet to come', drop_history_before.period
-      using
-        errcode = 'invalid_parameter_value',
-        detail = json_build_object('period', drop_history_before.period),
-        hint = 'Give the first month to keep: this one or an earlier one.';
-  end if;
-  -- From here on no answer tells of the time before, dropped or not.
-  update segmentation.retention as r set kept_since = greatest(r.kept_since, horizon);
   -- What ended before the horizon but was not swept yet would come back as a partition of its own.
   delete from segmentation.memberships as m
   using segmentation.segments as s

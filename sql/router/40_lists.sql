@@ -78,7 +78,28 @@ $$;
 
 grant execute on function segmentation.decide(text, boolean, bigint[], text, text, bytea) to segmentation_router;
 
--- In a transaction of its own: by a connection to this very database.
+-- What a call answers, in a transaction of its own: by a connection to this very database.
+create or replace function segmentation.on_this_router (
+  call text
+)
+  returns text
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  answer text;
+begin
+  perform segmentation.link_to('segmentation_router', 'segmentation_router');
+  select t.answer into answer from segmentation_remote.dblink('segmentation_router', call) as t (answer text);
+  perform segmentation.unlink(array['segmentation_router']);
+  return answer;
+exception
+  when query_canceled or others then
+    perform segmentation.unlink(array['segmentation_router']);
+    raise;
+end
+$$;
+
 create or replace function segmentation.decide_for_good (
   gid             text,
   is_committed    boolean,
@@ -88,23 +109,12 @@ create or replace function segmentation.decide_for_good (
   fingerprint     bytea default null
 )
   returns boolean
-  language plpgsql
+  language sql
   set search_path = pg_catalog, pg_temp
 as $$
-declare
-  outcome boolean;
-begin
-  perform segmentation.link_to('segmentation_router', 'segmentation_router');
-  select t.outcome into outcome
-  from segmentation_remote.dblink(
-    'segmentation_router',
-    format(
-      'select segmentation.decide(%L, %L, %L, %L, %L, %L)',
-      decide_for_good.gid, decide_for_good.is_committed, decide_for_good.counts,
-      decide_for_good.api_key, decide_for_good.idempotency_key, decide_for_good.fingerprint)) as t (outcome boolean);
-  perform segmentation.unlink(array['segmentation_router']);
-  return outcome;
-end
+  select segmentation.on_this_router(format(
+    'select segmentation.decide(%L, %L, %L, %L, %L, %L)',
+    gid, is_committed, counts, api_key, idempotency_key, fingerprint))::boolean
 $$;
 
 -- Raises the first shard's error. Where users are assigned elsewhere (exclusive_segments), those of all shards are put

@@ -81,7 +81,8 @@ begin
 end
 $$;
 
--- Here last: from then on nobody is told of the time before. If a shard is away, it is to be called again.
+-- Noted here first, and for good: what some shards have dropped and others have not, nobody is told of. If a shard is
+-- away, it is to be called again.
 create or replace function segmentation.drop_history_before (
   period text
 )
@@ -93,11 +94,15 @@ as $$
 declare
   dropped integer;
 begin
+  perform segmentation.require_read_write('drop_history_before()');
+  perform segmentation.on_this_router(format('select segmentation.keep_since(%L)', drop_history_before.period));
   select max(segmentation.remote_drop_history_before(s.slot, drop_history_before.period)) into dropped
   from segmentation.shards as s;
   return greatest(dropped, segmentation.here_drop_history_before(drop_history_before.period));
 end
 $$;
+
+grant execute on function segmentation.keep_since(text) to segmentation_router;
 
 -- How this database is, and each shard: one item if all is well there, else what is not.
 create or replace function segmentation.service_status (

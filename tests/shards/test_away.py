@@ -141,3 +141,25 @@ def test_upkeep_leaves_out_a_shard_that_is_away(shards: Shards, router: Database
         router.rows("call sweep()")
         with pytest.raises(psycopg.errors.ConnectionFailure):
             router.rows("select drop_history_before('2020-01')")
+
+
+def test_nobody_is_told_of_what_some_shards_have_dropped_and_others_have_not(
+    shards: Shards, router: Database
+) -> None:
+    router.rows("select create_segment('A')")
+    with shards.away("s1"), pytest.raises(psycopg.errors.ConnectionFailure):
+        router.rows("select drop_history_before('2026-10')")
+    for call in (
+        "history_report('2026-08')",
+        "create_report_link('2026-08')",
+        "membership_changes('2026-08-01Z')",
+        "segment_growth('A', '2026-08-01Z')",
+        "segment_members('A', '2026-08-01Z')",
+        "segment_periods('A', '2026-08-01Z', '2026-09-01Z')",
+    ):
+        with refuses(psycopg.errors.InvalidParameterValue):
+            router.rows(f"select {call}")
+    for period in ("2026-09", "2026-10"):
+        with router.connection.transaction():
+            router.rows("select drop_history_before(%s)", period)
+            router.rows("select drop_history_before(%s)", period)
