@@ -39,7 +39,9 @@ class Crowd:
     def at_work(self) -> Iterator[None]:
         """Ask meanwhile."""
         patient = [self._write, partial(self._server.ask, "GET", "/health/ready")]
-        dear = STATISTICS * [self._count] + REPORTS * [self._report] + IMPORTS * [self._import]
+        dear: list[Callable[[], None]] = (
+            STATISTICS * [self._count] + REPORTS * [self._report] + IMPORTS * [self._import]
+        )
         with ThreadPoolExecutor(len(patient) + len(dear)) as threads:
             asking = [threads.submit(self._again, each, 0.1) for each in patient]
             asking += [threads.submit(self._again_if_refused, each) for each in dear]
