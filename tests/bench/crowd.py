@@ -38,8 +38,8 @@ class Crowd:
     @contextmanager
     def at_work(self) -> Iterator[None]:
         """Ask meanwhile."""
-        patient = [self._write, partial(self._server.ask, "GET", "/health/ready")]
-        dear: list[Callable[[], None]] = (
+        patient: list[Callable[[], object]] = [self._write, partial(self._server.ask, "GET", "/health/ready")]
+        dear: list[Callable[[], object]] = (
             STATISTICS * [self._count] + REPORTS * [self._report] + IMPORTS * [self._import]
         )
         with ThreadPoolExecutor(len(patient) + len(dear)) as threads:
