@@ -39,12 +39,10 @@ class Crowd:
     def at_work(self) -> Iterator[None]:
         """Ask meanwhile."""
         patient: list[Callable[[], object]] = [self._write, partial(self._server.ask, "GET", "/health/ready")]
-        dear: list[Callable[[], object]] = (
-            STATISTICS * [self._count] + REPORTS * [self._report] + IMPORTS * [self._import]
-        )
+        dear = STATISTICS * [self._count] + REPORTS * [self._report] + IMPORTS * [self._import]
         with ThreadPoolExecutor(len(patient) + len(dear)) as threads:
             asking = [threads.submit(self._again, each, 0.1) for each in patient]
-            asking += [threads.submit(self._again_if_refused, each) for each in dear]
+            asking += [threads.submit(self._again_if_refused, ask) for ask in dear]
             try:
                 yield
             finally:
