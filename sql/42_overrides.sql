@@ -419,23 +419,25 @@ begin
       from found as f
     ),
     -- Rows that change are found by their place (ctid). They are locked, so none of them moves.
+    places as materialized (
+      select
+        array_agg(d.place) filter (where d.change = 'removed' and not d.rolled_out) as ended,
+        -- An assignment that goes on keeps its start, and who began it and why.
+        array_agg(d.place) filter (where d.change = 'rescheduled' and d.is_assigned) as going_on,
+        array_agg(d.place) filter (
+          where d.change = 'added' or (d.change = 'rescheduled' and not d.is_assigned)
+            or (d.change = 'removed' and d.rolled_out)) as replaced
+      from decided as d
+      where d.place is not null
+    ),
     ended as (
       delete from segmentation.memberships as m
-      where m.ctid = any (array(
-        select d.place
-        from decided as d
-        where d.change = 'removed' and not d.rolled_out
-      ))
+      where m.ctid = any ((select p.ended from places as p)::tid[])
     ),
-    -- An assignment that goes on keeps its start, and who began it and why.
     going_on as (
       update segmentation.memberships as m
       set ends_at = new_end, end_actor = new_end_actor, end_reason = new_end_reason, decided_at = moment
-      where m.ctid = any (array(
-        select d.place
-        from decided as d
-        where d.change = 'rescheduled' and d.is_assigned
-      ))
+      where m.ctid = any ((select p.going_on from places as p)::tid[])
     ),
     replaced as (
       update segmentation.memberships as m
@@ -448,12 +450,7 @@ begin
         end_actor = new_end_actor,
         end_reason = new_end_reason,
         decided_at = moment
-      where m.ctid = any (array(
-        select d.place
-        from decided as d
-        where d.change = 'added' or (d.change = 'rescheduled' and not d.is_assigned)
-          or (d.change = 'removed' and d.rolled_out)
-      ))
+      where m.ctid = any ((select p.replaced from places as p)::tid[])
     ),
     begun as (
       insert into segmentation.memberships (
