@@ -7,16 +7,29 @@
 -- that very moment is waited for no longer than three seconds; PostgreSQL itself knows no limit to that. It is less
 -- than the five for which the next change waits for a lock.
 
--- Watches, from another session, that this one does not wait longer for shards.
+-- Another session watches that this one does not wait longer for shards: for a minute, and then anew, as connecting
+-- takes longer than a change does.
 create or replace function segmentation.limit_wait_for_shards () returns void
   language plpgsql
   set search_path = pg_catalog, pg_temp
-  set datestyle = 'ISO'
 as $$
+declare
+  link constant text := 'segmentation_late';
 begin
-  perform segmentation.link_to('segmentation_router', 'segmentation_late');
-  perform segmentation_remote.dblink_send_query('segmentation_late', format(
-    'select segmentation_remote.end_late_wait(%L, %L, ''3 seconds'')', pg_backend_pid(), transaction_timestamp()));
+  begin
+    if segmentation_remote.dblink_is_busy(link) = 1 then
+      return;
+    end if;
+    -- Twice, so that the connection takes the next query.
+    perform t.told from segmentation_remote.dblink_get_result(link) as t (told text);
+    perform t.told from segmentation_remote.dblink_get_result(link) as t (told text);
+  exception
+    -- There is none yet, or it was lost.
+    when others then
+      perform segmentation.link_to('segmentation_router', link);
+  end;
+  perform segmentation_remote.dblink_send_query(
+    link, format('select segmentation_remote.end_late_waits(%s, ''3 seconds'')', pg_backend_pid()));
 end
 $$;
 
