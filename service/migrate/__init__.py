@@ -11,7 +11,6 @@ have a folder of their own in migrations/ and sql/, which is applied after the r
 
 import os
 import re
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -65,12 +64,6 @@ BECOME = """
 GUARD_PARTITIONS = """
     select segmentation.guard_history_partition(h.partition) from segmentation.history_partitions() as h
 """
-# Of those that others may see the state, this login sees that.
-CALLS = """
-    select count(*)
-    from pg_stat_activity as a
-    where a.datname = current_database() and a.pid <> pg_backend_pid() and a.state = 'active' and a.query_start < %s
-"""
 
 
 class MigrationError(Exception):
@@ -107,9 +100,9 @@ def migrate(
                 _apply_migrations(connection, attempts, say, is_a)
             wanted = attempts("what sql/ says", lambda: _wanted(connection, is_a))
             done, told = attempts("sql/", lambda: _apply_sql(connection, wanted, is_a))
-            attempts("what is outdated", lambda: _drop_outdated(connection))
             for line in [*([f"made {len(done)} things of sql/"] if is_new else done), *told]:
                 say(line)
+            _drop_outdated(connection, wanted, attempts, say)
     except (CatalogError, GaveUp) as error:
         raise MigrationError(str(error)) from error
     except psycopg.OperationalError as error:
@@ -218,7 +211,7 @@ def _apply_sql(connection: psycopg.Connection, wanted: Catalog, kind: str) -> tu
         connection.execute(GUARD_PARTITIONS)
         # Who else depends on what is to go shall stop all of it.
         with connection.transaction(force_rollback=True):
-            catalog.drop_outdated(connection)
+            catalog.drop(connection, catalog.outdated(connection, wanted))
     if alone:
         told.append(f"left alone, as no migration made it: {', '.join(alone)}")
     return done, told
@@ -239,17 +232,27 @@ def _apply_server(connection: psycopg.Connection, kind: str) -> list[str]:
     return told
 
 
-def _drop_outdated(connection: psycopg.Connection) -> None:
-    """Drop what is out of the way when the calls that may have found it are over, or have had the time to."""
-    if not connection.execute(catalog.OUTDATED).fetchone():
+def _drop_outdated(connection: psycopg.Connection, wanted: Catalog, attempts: Attempts, say: Say) -> None:
+    """Drop what is there for calls in progress only, once they have ended; or leave it for the next deploy."""
+    things = catalog.outdated(connection, wanted)
+    if not things:
         return
-    renamed_at = connection.execute("select clock_timestamp()").fetchone()
-    for _ in range(20):
-        if connection.execute(CALLS, renamed_at).fetchone() == (0,):
-            break
-        time.sleep(0.05)
-    with connection.transaction():
-        catalog.drop_outdated(connection)
+
+    def drop() -> None:
+        with connection.transaction():
+            catalog.drop(connection, things)
+
+    names = ", ".join(catalog.plain(thing) for thing in things)
+    left = f"left for the next deploy to drop, as calls that began before this one may use it: {names}"
+    if who := attempts.wait_for_calls("what is outdated"):
+        say(f"{left}; in the way: {who}")
+        return
+    try:
+        attempts("what is outdated", drop)
+    except GaveUp as error:
+        say(f"{left}; {error}")
+    else:
+        say(f"dropped {names}")
 
 
 def _sign(connection: psycopg.Connection) -> None:

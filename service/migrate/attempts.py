@@ -11,6 +11,19 @@ from psycopg import errors
 
 T = TypeVar("T")
 
+# Calls in progress: transactions, by the lock that each holds on itself and everybody may see, and queries, as a procedure
+# goes on after a commit. Of sessions of others, this login may not see the query. What has no login is PostgreSQL's own.
+CALLS = """
+    select a.pid, l.virtualtransaction, case when a.state = 'active' then a.query_start end, a.state ~ '^idle in '
+    from pg_catalog.pg_stat_activity as a
+    left join pg_catalog.pg_locks as l
+      on l.pid = a.pid and l.locktype = 'virtualxid' and l.mode = 'ExclusiveLock' and l.granted
+    where a.datname = current_database() and a.pid <> pg_backend_pid() and a.usesysid is not null
+      and a.backend_type is distinct from 'walsender' and (l.pid is not null or a.state = 'active')
+"""
+# Seconds for which calls are waited for at least, and those that do nothing at the moment at most.
+MOMENT = 1.0
+
 # Whoever calls meanwhile waits behind us, but no longer than this.
 LOCK_TIMEOUT = "set lock_timeout = '50ms'"
 PAUSE = 0.5
@@ -85,6 +98,33 @@ class Attempts:
                 if not last_seen.keys() <= told:
                     told |= last_seen.keys()
                     self.say(f"{what} waits for a lock; in the way: {who}")
+
+    def wait_for_calls(self, what: str) -> str:
+        """Wait until the calls that are in progress now have ended; who is left when time is up.
+
+        A transaction in which nothing runs may be forgotten, and may have a cursor open: nobody waits for it, but it is left.
+        """
+        began = time.monotonic()
+        first = self._calls()
+        told = False
+        while True:
+            now = self._calls()
+            left = [pid for pid, (signs, _) in now.items() if pid in first and signs & first[pid][0]]
+            busy = [pid for pid in left if not now[pid][1]]
+            is_over = time.monotonic() > began + MOMENT
+            if not left:
+                return ""
+            if is_over and (not busy or time.monotonic() > self.until):
+                return "; ".join(_sessions(self.connection, left).values())
+            if is_over and not told:
+                told = True
+                self.say(f"{what} waits for calls in progress: {'; '.join(_sessions(self.connection, busy).values())}")
+            time.sleep(0.05)
+
+    def _calls(self) -> dict[int, tuple[set[Any], bool]]:
+        """By session what tells one call from the next, and whether nothing runs."""
+        rows = self.connection.execute(CALLS).fetchall()
+        return {pid: ({each for each in signs if each}, bool(is_idle)) for pid, *signs, is_idle in rows}
 
     @contextmanager
     def _watch(self, seen: dict[int, str]) -> Iterator[None]:

@@ -1,7 +1,9 @@
 """Makes the schema equal to what sql/ says, and touches nothing that is so already.
 
-A function or view that PostgreSQL cannot replace, or that is not wanted any more, gets another name first: a call that has
-found it already still finds it. It is dropped a moment later, by another transaction.
+A call in progress goes on in its old body, and PL/pgSQL looks for a name only when it comes to it. So a function or view that
+is not wanted any more keeps its name and its grants until such calls have ended, and is dropped by another transaction. One
+that would be in the way of a new one gets another name: where PostgreSQL cannot replace it, or could not tell which of the
+two is called. Whoever found it already still has it, and whoever looks for it now finds the new one.
 """
 
 import re
@@ -12,11 +14,12 @@ from typing import NamedTuple
 import psycopg
 from psycopg import errors
 from psycopg.rows import class_row
+from psycopg.types.range import Range
 
 OWNER = "set local role segmentation_owner"
 CATALOG = Path(__file__).with_suffix(".sql").read_bytes()
 # What is out of the way.
-OUTDATED = """
+RENAMED = """
     select 'routine ' || p.oid::regprocedure
     from pg_proc as p
     where p.pronamespace = 'segmentation'::regnamespace and p.proname ~ '^outdated_\\d+_'
@@ -42,6 +45,12 @@ class Thing(NamedTuple):
     state: str
     makes: str | None
     drops: str | None
+    takes: Range[int] | None
+
+    @property
+    def called(self) -> str:
+        """The name by which it is called."""
+        return self.name.partition(" ")[2].partition("(")[0]
 
 
 class Difference(NamedTuple):
@@ -104,7 +113,9 @@ def make_equal(
     done: list[str] = []
     is_last = False
     for _ in range(ROUNDS):
-        found = differences(wanted, read(connection))
+        present = read(connection)
+        kept = [thing.name.partition(" ")[2] for thing in _kept(wanted, present)]
+        found = [each for each in differences(wanted, present) if each.wanted or not _is_of(each.thing, kept)]
         alone = [each.thing.name for each in found if each.thing.step == 0 and not each.wanted]
         found = [each for each in found if each.thing.step > 0 or each.wanted]
         if found and found[0].thing.step == 0:
@@ -175,21 +186,69 @@ def _execute(connection: psycopg.Connection, difference: Difference) -> bool:
     return there.step == 2
 
 
-def drop_outdated(connection: psycopg.Connection) -> None:
-    """Within the transaction that the connection is in, drop what is out of the way; of its dependents, none."""
+def _kept(wanted: Catalog, present: Catalog) -> list[Thing]:
+    """What is not wanted and keeps its name for the calls in progress, as no call could mean a new one as well."""
+    return [
+        thing
+        for name, thing in present.items()
+        if name not in wanted
+        and thing.step == 1
+        and not name.startswith("trigger ")
+        and not any(_is_ambiguous(thing, other) for other in wanted.values())
+    ]
+
+
+def _is_ambiguous(one: Thing, other: Thing) -> bool:
+    """Whether there are calls of which PostgreSQL could say "is not unique"."""
+    if not one.takes or not other.takes or one.called != other.called:
+        return False
+    return not (_is_below(one.takes, other.takes) or _is_below(other.takes, one.takes))
+
+
+def _is_below(one: Range[int], other: Range[int]) -> bool:
+    return one.upper is not None and other.lower is not None and one.upper <= other.lower
+
+
+def _is_of(thing: Thing, names: list[str]) -> bool:
+    """Whether it is one of these, or a grant or comment on one."""
+    return any(re.search(rf" {re.escape(name)}([ .]|$)", thing.name) for name in names)
+
+
+def outdated(connection: psycopg.Connection, wanted: Catalog) -> list[str]:
+    """What is there for calls in progress only."""
+    kept = [thing.name for thing in _kept(wanted, read(connection))]
+    return [
+        *(re.sub("^(function|procedure) ", "routine ", name) for name in kept),
+        *(thing for (thing,) in connection.execute(RENAMED)),
+    ]
+
+
+def drop(connection: psycopg.Connection, things: list[str]) -> None:
+    """Within the transaction that the connection is in, drop these; of their dependents, none."""
     connection.execute(OWNER)
-    while outdated := connection.execute(OUTDATED).fetchall():
-        failure = None
-        for (thing,) in outdated:
+    while things:
+        failures: dict[str, psycopg.Error] = {}
+        for thing in things:
             try:
                 with connection.transaction():
                     connection.execute(f"drop {thing}".encode())
             # Perhaps another of them does.
             except errors.DependentObjectsStillExist as error:
-                failure = error
-        if failure and len(connection.execute(OUTDATED).fetchall()) == len(outdated):
-            told = f"{failure.diag.message_primary}: {failure.diag.message_detail}".replace("\n", "; ")
-            raise CatalogError(re.sub(r"outdated_\d+_", "", told)) from failure
+                failures[thing] = error
+        if len(failures) == len(things):
+            failure = failures[things[0]]
+            raise CatalogError(_dependents(failure)) from failure
+        things = list(failures)
+
+
+def plain(thing: str) -> str:
+    """What people call it."""
+    return re.sub(r"outdated_\d+_", "", thing)
+
+
+def _dependents(error: psycopg.Error) -> str:
+    """Who depends on what: the hint would be to drop them as well."""
+    return plain(f"{error.diag.message_primary}: {error.diag.message_detail}".replace("\n", "; "))
 
 
 def _run(connection: psycopg.Connection, statement: str | None) -> None:

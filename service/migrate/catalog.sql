@@ -6,6 +6,7 @@
 -- state    equal things have the same state
 -- makes    the statement that makes it, or replaces what is there
 -- drops    the statement that takes it away, or out of the way: see catalog.py
+-- takes    of a routine: how many arguments a call may give
 --
 -- Partitions are left out: each database has its own months.
 with
@@ -138,41 +139,43 @@ select
   case when is_trusted or definition is null then definition else format(
     'reset role; %s; alter function %s owner to segmentation_owner; set local role segmentation_owner', definition, name)
   end as makes,
-  format('alter routine %s rename to %I', name, left(format('outdated_%s_%s', oid, proname), 63)) as drops
+  format('alter routine %s rename to %I', name, left(format('outdated_%s_%s', oid, proname), 63)) as drops,
+  int4range(pronargs - pronargdefaults, case provariadic when 0 then pronargs + 1 end) as takes
 from routines
 union all
 select
   1, oid, 'view ' || name, concat_ws(' ', relowner::regrole, definition), definition,
-  format('alter view %s rename to %I', name, left(format('outdated_%s_%s', oid, relname), 63))
+  format('alter view %s rename to %I', name, left(format('outdated_%s_%s', oid, relname), 63)),
+  null
 from views
 union all
-select 1, oid, 'trigger ' || name, definition as state, definition as makes, 'drop trigger ' || name
+select 1, oid, 'trigger ' || name, definition as state, definition as makes, 'drop trigger ' || name, null
 from triggers
 union all
 select
   2, 0, 'comment on ' || name, description,
-  format('comment on %s is %L', name, description), format('comment on %s is null', name)
+  format('comment on %s is %L', name, description), format('comment on %s is null', name), null
 from comments
 union all
 select
   2, 0, format('%s on %s to %s%s', privilege, name, grantee, option), '',
   format('grant %s on %s to %s%s', privilege, name, grantee, option),
-  format('revoke %s on %s from %s cascade', privilege, name, grantee)
+  format('revoke %s on %s from %s cascade', privilege, name, grantee), null
 from grants
 union all
 select
   0, 0, case relkind when 'S' then 'sequence ' when 'm' then 'materialized view ' else 'table ' end || name,
-  concat_ws(' ', relowner::regrole, 'partition by ' || pg_get_partkeydef(oid), reloptions::text), null, null
+  concat_ws(' ', relowner::regrole, 'partition by ' || pg_get_partkeydef(oid), reloptions::text), null, null, null
 from relations
 where relkind <> 'v'
 union all
-select 0, 0, 'type ' || name, concat_ws(' ', typowner::regrole, 'kind', typtype), null, null
+select 0, 0, 'type ' || name, concat_ws(' ', typowner::regrole, 'kind', typtype), null, null, null
 from types
 union all
-select 0, 0, 'column ' || name, state, null, null
+select 0, 0, 'column ' || name, state, null, null, null
 from columns
 union all
-select 0, 0, format('constraint %I on %s', c.conname, r.name), pg_get_constraintdef(c.oid), null, null
+select 0, 0, format('constraint %I on %s', c.conname, r.name), pg_get_constraintdef(c.oid), null, null, null
 from pg_constraint as c
 join relations as r on r.oid = c.conrelid
 where c.contype in ('c', 'f', 'p', 'u', 'x')
@@ -181,7 +184,7 @@ where c.contype in ('c', 'f', 'p', 'u', 'x')
 union all
 select
   0, 0, 'index ' || i.indexrelid::regclass,
-  concat_ws(' ', pg_get_indexdef(i.indexrelid), case when not i.indisvalid then '(invalid)' end), null, null
+  concat_ws(' ', pg_get_indexdef(i.indexrelid), case when not i.indisvalid then '(invalid)' end), null, null, null
 from pg_index as i
 join relations as r on r.oid = i.indrelid
 order by step, oid
