@@ -118,7 +118,9 @@ class Attempts:
                 return "; ".join(_sessions(self.connection, left).values())
             if is_over and not told:
                 told = True
-                self.say(f"{what} waits for calls in progress: {'; '.join(_sessions(self.connection, busy).values())}")
+                self.say(
+                    f"{what} waits for calls in progress: {'; '.join(_sessions(self.connection, busy).values())}"
+                )
             time.sleep(0.05)
 
     def _calls(self) -> dict[int, tuple[set[Any], bool]]:

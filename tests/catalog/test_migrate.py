@@ -486,7 +486,12 @@ def test_a_call_in_progress_still_finds_what_its_body_asks_for_after_the_deploy(
     # The deploy does not wait for ever, and leaves what that call may need.
     (left,) = (line for line in told if "left for the next deploy" in line)
     assert f"pid {caller.connection.info.backend_pid}" in left
-    for name in ("inner_gone()", "inner_more(integer)", "inner_other(integer)", "view segmentation.inner_view"):
+    for name in (
+        "inner_gone()",
+        "inner_more(integer)",
+        "inner_other(integer)",
+        "view segmentation.inner_view",
+    ):
         assert name in left
     migrate(migrated)
     names = "select oid::regprocedure::text from pg_proc where proname ~ '^(inner|outdated)_' order by 1"
