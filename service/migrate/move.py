@@ -296,6 +296,8 @@ class Move:
             _refuse_writes(source)
         self._wait_until_arrived()
         for name, source in self.sources.items():
+            # Only who has prepared it may finish it, and settle() comes as the router.
+            source.execute(f"set local role {LOGIN}".encode())
             source.execute(f"prepare transaction '{gid}-{name}'".encode())
 
     def _wait_until_arrived(self) -> None:

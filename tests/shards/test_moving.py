@@ -208,6 +208,10 @@ def test_what_fails_is_taken_back(
         with pytest.raises(ShardsError, match="somebody migrates or moves"):
             undo(servers.urls["router"], old, to)
         killed.prepare("segmentation-move-1")
+        settled = router.rows("select shard, gid, outcome from settle('0')")
+        assert [tuple(row) for row in settled] == [("s0", "segmentation-move-1-s0", "rolled back")]
+        assert router.rows("select * from change_user_segments(%s, '{D}')", users_of(router, "s0", 1000)[-1])
+        killed.prepare("segmentation-move-2")
     undo(servers.urls["router"], old, to)
     nothing_is_left(servers, new["s2"])
     assert [router.rows(query) for query in (PAST, OVERRIDES, SHARDS)] == before
