@@ -60,6 +60,34 @@ BECOME = """
       select from segmentation.segments where %(kind)s = 'shard'
     )
 """
+# Who migrates and who owns may have been told to give rights to whatever they make: a new schema has none of these.
+# PostgreSQL's own defaults are what anybody may do with functions and types.
+NO_DEFAULT_PRIVILEGES = """
+    do $$
+    declare
+      given record;
+    begin
+      for given in
+        select
+          d.defaclrole::regrole as giver,
+          a.privilege_type as privilege,
+          case d.defaclobjtype
+            when 'f' then 'functions' when 'r' then 'tables' when 'S' then 'sequences' when 'T' then 'types'
+            else 'schemas'
+          end as objects,
+          case a.grantee when 0 then 'public' else a.grantee::regrole::text end as grantee
+        from pg_default_acl as d
+        cross join lateral aclexplode(d.defaclacl) as a
+        where d.defaclrole in ('segmentation_owner'::regrole, current_user::regrole) and d.defaclnamespace = 0
+          and a.grantee <> d.defaclrole and not (a.grantee = 0 and d.defaclobjtype in ('f', 'T'))
+      loop
+        execute format(
+          'alter default privileges for role %s revoke %s on %s from %s',
+          given.giver, given.privilege, given.objects, given.grantee);
+      end loop;
+    end
+    $$
+"""
 # Each database has months of its own, so they are not compared: they follow their table.
 GUARD_PARTITIONS = """
     select segmentation.guard_history_partition(h.partition) from segmentation.history_partitions() as h
@@ -187,6 +215,7 @@ def _wanted(connection: psycopg.Connection, kind: str) -> Catalog:
     with connection.transaction(force_rollback=True):
         connection.execute("set local client_min_messages = warning")
         connection.execute("alter schema segmentation rename to segmentation_as_it_is")
+        connection.execute(NO_DEFAULT_PRIVILEGES)
         for file in versions.migration_files(kind):
             connection.execute(AS_MIGRATOR)
             # Here it is all one transaction, and the tables are empty.

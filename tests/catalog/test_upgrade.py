@@ -155,6 +155,30 @@ def test_what_was_done_to_a_database_is_undone(faults: list[str], fresh: str, mi
     query(migrated, WORKING)
 
 
+@pytest.mark.parametrize("is_new", [True, False], ids=["new", "migrated before"])
+def test_what_new_objects_are_given_to_by_default_is_not_given(
+    is_new: bool, fresh: str, migrated: str, empty_database: Callable[[], str]
+) -> None:
+    wanted = shape(fresh)
+    url = empty_database() if is_new else migrated
+    for by_default in (
+        "create role analyst",
+        "alter default privileges for role segmentation_owner grant select on tables to analyst",
+        "alter default privileges for role segmentation_owner grant usage on sequences to public",
+        "alter default privileges for role segmentation_owner grant execute on functions to analyst",
+        "alter default privileges grant usage on schemas to analyst",
+    ):
+        query(url, by_default)
+    try:
+        migrate(url)
+        assert differences(shape(url), wanted) == []
+        told: list[str] = []
+        migrate(url, told.append)
+        assert [line for line in told if "analyst" in line or "public" in line] == []
+    finally:
+        query(url, "drop owned by analyst; drop role analyst")
+
+
 def test_partitions_made_meanwhile_bear_the_triggers_of_their_table(migrated: str, checkout: Path) -> None:
     query(migrated, "select ensure_history_partition('2031-07-01Z')")
     query(migrated, "drop trigger history_is_append_only on membership_history_2031_07")
