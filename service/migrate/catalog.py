@@ -16,7 +16,8 @@ from psycopg import errors
 from psycopg.rows import class_row
 from psycopg.types.range import Range
 
-OWNER = "set local role segmentation_owner"
+OURS = "segmentation_owner"
+OWNER = f"set local role {OURS}"
 CATALOG = Path(__file__).with_suffix(".sql").read_bytes()
 # What is out of the way.
 RENAMED = """
@@ -46,6 +47,11 @@ class Thing(NamedTuple):
     makes: str | None
     drops: str | None
     takes: Range[int] | None
+
+    @property
+    def owner(self) -> str:
+        """Of a routine or a view; what else there is has the owner of its table."""
+        return OURS if self.name.startswith("trigger ") else self.state.partition(" ")[0]
 
     @property
     def called(self) -> str:
@@ -167,6 +173,8 @@ def _execute(connection: psycopg.Connection, difference: Difference) -> bool:
     if not there:
         _run(connection, difference.thing.makes)
         return True
+    if there.step == 1 and there.owner != OURS:
+        _take_back(connection, there)
     if wanted:
         try:
             with connection.transaction():
@@ -180,10 +188,29 @@ def _execute(connection: psycopg.Connection, difference: Difference) -> bool:
             _run(connection, there.drops)
     # The owner of a schema may drop what belongs to others, but not rename it.
     except errors.InsufficientPrivilege:
-        _run(connection, re.sub("^alter (.*) rename to .*$", r"drop \1", there.drops or ""))
+        try:
+            _run(connection, re.sub("^alter (.*) rename to .*$", r"drop \1", there.drops or ""))
+        except errors.DependentObjectsStillExist as error:
+            raise CatalogError(
+                f"{there.name} belongs to {there.owner}: as that role or a superuser, "
+                f"{_alter(there)} owner to {OURS}, and migrate again. {_dependents(error)}"
+            ) from error
     if wanted:
         _run(connection, wanted.makes)
     return there.step == 2
+
+
+def _take_back(connection: psycopg.Connection, there: Thing) -> None:
+    """Give to the owner what somebody gave to another, where who migrates may: what depends on it can stay."""
+    try:
+        with connection.transaction():
+            connection.execute(f"reset role; {_alter(there)} owner to {OURS}; {OWNER}".encode())
+    except errors.InsufficientPrivilege:
+        pass
+
+
+def _alter(thing: Thing) -> str:
+    return "alter " + re.sub("^(function|procedure) ", "routine ", thing.name)
 
 
 def _kept(wanted: Catalog, present: Catalog) -> list[Thing]:

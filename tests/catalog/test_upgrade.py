@@ -3,6 +3,7 @@
 dumps/ holds databases of released versions, with something of everything in them.
 """
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -267,6 +268,53 @@ def test_what_of_others_depends_on_a_dropped_function_stops_the_deploy_by_name(
     query(migrated, "drop view reports.mine")
     migrate(migrated)
     assert query(migrated, "select to_regproc('segmentation.new')") == [(None,)]
+
+
+def test_what_of_others_depends_on_a_function_of_others_is_named_too(migrated: str) -> None:
+    """And nobody is told to drop it."""
+    query(migrated, "create function xx() returns int language sql as 'select 1'")
+    query(migrated, "create function user_segments(a bigint) returns int language sql as 'select 1'")
+    query(migrated, "create view public.mine as select xx()")
+    with pytest.raises(MigrationError, match=r"segmentation\.xx\(\).*view public\.mine depends on") as caught:
+        migrate(migrated)
+    assert "CASCADE" not in str(caught.value)
+    query(migrated, "drop view public.mine")
+    migrate(migrated)
+
+
+def test_what_was_given_to_another_owner_is_taken_back_whatever_depends_on_it(
+    fresh: str, migrated: str
+) -> None:
+    wanted = shape(fresh)
+    query(migrated, "create role dba")
+    try:
+        for thing in ("view living_segments", "function clock()", "function refuse_truncate()"):
+            query(migrated, f"alter {thing} owner to dba")
+        migrate(migrated)
+        assert differences(shape(migrated), wanted) == []
+    finally:
+        query(migrated, "drop owned by dba; drop role dba")
+
+
+def test_what_cannot_be_taken_back_from_another_owner_is_named_with_the_way_out(
+    empty_database: Callable[[], str],
+) -> None:
+    """As on a managed server, where nobody is a superuser."""
+    url = empty_database()
+    query(url, "create role low login createrole password 'secret'")
+    query(url, f"alter database {url.rpartition('/')[2]} owner to low")
+    low = re.sub("//.*@", "//low:secret@", url)
+    try:
+        migrate(low)
+        query(url, "alter function clock() owner to postgres")
+        with pytest.raises(MigrationError) as caught:
+            migrate(low)
+        told = str(caught.value)
+        assert "function segmentation.clock() belongs to postgres" in told
+        assert "alter routine segmentation.clock() owner to segmentation_owner, and migrate again" in told
+        assert "CASCADE" not in told
+    finally:
+        query(url, "reassign owned by low to postgres; drop owned by low; drop role low")
 
 
 def test_tables_that_are_not_as_the_migrations_made_them_are_named(migrated: str) -> None:
