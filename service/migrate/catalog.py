@@ -289,4 +289,6 @@ def _not_as_migrated(found: list[Difference]) -> str:
         for d in found
         if d.wanted and d.wanted.step == 0
     ]
-    return f"the tables are not as the migrations made them: {'; '.join(wrong)}"
+    return (
+        f"the tables are not as the migrations made them: {'; '.join(wrong)}. Make them so, and migrate again"
+    )

@@ -8,7 +8,8 @@
 -- drops    the statement that takes it away, or out of the way: see catalog.py
 -- takes    of a routine: how many arguments a call may give
 --
--- Partitions are left out: each database has its own months.
+-- Partitions are left out: each database has its own months. So are the storage parameters of tables and indexes, such as
+-- those of autovacuum: who looks after a database may tune it.
 with
   relations as (
     select c.*, c.oid::regclass::text as name
@@ -165,7 +166,7 @@ from grants
 union all
 select
   0, 0, case relkind when 'S' then 'sequence ' when 'm' then 'materialized view ' else 'table ' end || name,
-  concat_ws(' ', relowner::regrole, 'partition by ' || pg_get_partkeydef(oid), reloptions::text), null, null, null
+  concat_ws(' ', relowner::regrole, 'partition by ' || pg_get_partkeydef(oid)), null, null, null
 from relations
 where relkind <> 'v'
 union all
@@ -184,7 +185,11 @@ where c.contype in ('c', 'f', 'p', 'u', 'x')
 union all
 select
   0, 0, 'index ' || i.indexrelid::regclass,
-  concat_ws(' ', pg_get_indexdef(i.indexrelid), case when not i.indisvalid then '(invalid)' end), null, null, null
+  concat_ws(
+    ' ',
+    regexp_replace(pg_get_indexdef(i.indexrelid), ' WITH \([^)]*\)', ''),
+    case when not i.indisvalid then '(invalid)' end),
+  null, null, null
 from pg_index as i
 join relations as r on r.oid = i.indrelid
 order by step, oid

@@ -339,6 +339,19 @@ def test_tables_that_are_not_as_the_migrations_made_them_are_named(migrated: str
     assert differences(before, shape(migrated)) == []
 
 
+def test_what_somebody_has_tuned_stays(migrated: str) -> None:
+    tuned = """
+        alter table memberships set (autovacuum_vacuum_scale_factor = 0.02, fillfactor = 80);
+        alter index memberships_ends_at_idx set (fillfactor = 70);
+        alter index users_registered_at_idx set (pages_per_range = 64);
+        alter table users alter user_id set statistics 500;
+    """
+    query(migrated, tuned)
+    before = shape(migrated)
+    migrate(migrated)
+    assert differences(before, shape(migrated)) == []
+
+
 def test_an_index_of_somebody_else_stays_and_is_told(migrated: str) -> None:
     query(migrated, "create index mine on memberships (starts_at); create table notes (note text)")
     told: list[str] = []
