@@ -31,6 +31,13 @@ Say = Callable[[str], None]
 LOCK = 7_361_405_928
 # Whoever may create in schema public can put a function there that fits better than PostgreSQL's own: never look there.
 SEARCH_PATH = "set search_path = pg_catalog, pg_temp"
+# A time limit of the login, the database or the URL is for calls, not for a deploy.
+NO_LIMITS = """
+    select set_config(s.name, '0', false) from pg_catalog.pg_settings as s
+    where s.name in (
+      'statement_timeout', 'transaction_timeout', 'idle_session_timeout', 'idle_in_transaction_session_timeout'
+    )
+"""
 AS_OWNER = catalog.OWNER
 AS_MIGRATOR = "reset role"
 
@@ -118,10 +125,11 @@ def migrate(
         url = make_conninfo(for_psycopg(url), target_session_attrs="read-write")
         with psycopg.connect(url, autocommit=True, application_name="segmentation migrate") as connection:
             connection.execute(SEARCH_PATH)
+            connection.execute(NO_LIMITS)
             attempts = Attempts(connection, url, say, patience)
             attempts.take_turns(LOCK)
             connection.execute(LOCK_TIMEOUT)
-            is_new = _look(connection, existing, say)
+            is_new = attempts(bookkeeping.TABLE, lambda: _look(connection, existing, say))
             _apply_migrations(connection, attempts, say)
             is_a = attempts("its kind", lambda: _kind(connection, kind))
             if is_a != "single":
@@ -200,8 +208,9 @@ def _apply_migrations(
     # yoyo notes who migrates; in a container the user may have no name.
     os.environ.setdefault("USER", "migrate")
     connection.execute(f"create schema if not exists {bookkeeping.SCHEMA}")
-    kept = Bookkeeping(connection)
-    for migration in kept.to_apply(read_migrations(str(versions.migration_files(kind)[-1].parent))):
+    kept = attempts(bookkeeping.TABLE, lambda: Bookkeeping(connection))
+    steps = read_migrations(str(versions.migration_files(kind)[-1].parent))
+    for migration in attempts(bookkeeping.TABLE, lambda: kept.to_apply(steps)):
         name = versions.name_of(Path(migration.path))
         try:
             attempts(name, lambda migration=migration: kept.apply(migration))  # type: ignore[misc]

@@ -353,6 +353,25 @@ def test_a_migration_waits_in_the_same_way(migrated: str, checkout: Path) -> Non
     migrate(migrated)
 
 
+def test_its_bookkeeping_is_waited_for_too(migrated: str) -> None:
+    holder = Database(migrated)
+    holder.rows("begin; lock table segmentation_migrations._yoyo_migration")
+    told: list[str] = []
+
+    def say(line: str) -> None:
+        told.append(line)
+        if f"pid {holder.connection.info.backend_pid}" in line:
+            holder.rows("commit")
+
+    migrate(migrated, say)
+    assert "waits for a lock; in the way: pid" in told[0]
+
+
+def test_no_time_limit_for_calls_ends_a_deploy(migrated: str, checkout: Path) -> None:
+    (checkout / "migrations" / "9999_new.sql").write_text("select pg_sleep(0.5);\n")
+    migrate(f"{migrated}?options=-c%20statement_timeout%3D400ms%20-c%20idle_session_timeout%3D400ms")
+
+
 def test_what_was_done_outside_of_a_transaction_stays_when_the_rest_must_wait(
     migrated: str, checkout: Path
 ) -> None:
