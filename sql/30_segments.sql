@@ -39,11 +39,13 @@ begin
 end
 $$;
 
--- Shares the living segments of these slugs until the end of the transaction, or holds them alone. Always in the same
--- order, so that two writers cannot block each other. A slug that is not there is not locked: segment_ids_of names it.
+-- Locks the living segments of these slugs until the end of the transaction: shared; in turn, one after the other beside
+-- those who share; or alone. Always in the same order, so that two writers cannot block each other, and at once as
+-- strongly as it is needed: who shares first and asks for more later overtakes a deletion that has waited for longer. A
+-- slug that is not there is not locked: segment_ids_of names it.
 create or replace function segmentation.lock_slugs (
-  slugs     text[],
-  exclusive boolean default false
+  slugs text[],
+  how   text default 'shared'
 )
   returns void
   language plpgsql
@@ -55,12 +57,18 @@ begin
   perform segmentation.limit_waiting();
   perform segmentation.require_at_most('segments', cardinality(lock_slugs.slugs), 1000);
   loop
-    if lock_slugs.exclusive then
+    if lock_slugs.how = 'alone' then
       perform
       from segmentation.segments as s
       where s.slug = any (lock_slugs.slugs collate "C") and s.deleted_at = 'infinity'
       order by s.segment_id
       for update;
+    elsif lock_slugs.how = 'in turn' then
+      perform
+      from segmentation.segments as s
+      where s.slug = any (lock_slugs.slugs collate "C") and s.deleted_at = 'infinity'
+      order by s.segment_id
+      for no key update;
     else
       perform
       from segmentation.segments as s
@@ -484,7 +492,7 @@ begin
   ) then
     perform segmentation.lock_segment(delete_segment.slug);
   end if;
-  perform segmentation.lock_slugs(array[delete_segment.slug], exclusive => true);
+  perform segmentation.lock_slugs(array[delete_segment.slug], 'alone');
   segment := segmentation.lock_segment(delete_segment.slug);
   perform segmentation.set_actor(delete_segment.actor, delete_segment.reason);
   update segmentation.segments as s

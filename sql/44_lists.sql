@@ -71,7 +71,7 @@ begin
 end
 $$;
 
--- The ids of the list are a set, in order. The caller holds the segment's slug.
+-- The ids of the list are a set, in order. The caller has locked the segment's slug in turn.
 create or replace function segmentation.replace_assignments (
   slug        text,
   segment_id  integer,
@@ -95,7 +95,7 @@ declare
   are_listed boolean[];
   new_ids bigint[];
 begin
-  -- One list for this segment after the other. The lock goes together with those of all who add and remove.
+  -- Held already, unless the slug came back in the very moment after its lock.
   perform
   from segmentation.segments as s
   where s.segment_id = replace_assignments.segment_id
@@ -283,7 +283,9 @@ begin
     change_segment_members.max_removed, change_segment_members.all_actors);
   perform segmentation.require_list(change_segment_members.user_ids, change_segment_members.operation);
   received := cardinality(change_segment_members.user_ids);
-  perform segmentation.lock_slugs(array[change_segment_members.slug]);
+  -- A list that replaces another comes after it. Both go together with all who add and remove.
+  perform segmentation.lock_slugs(
+    array[change_segment_members.slug], case when is_replacing then 'in turn' else 'shared' end);
   segment_id := segmentation.segment_id_of(change_segment_members.slug);
   if segmentation.empty_when_analyzed() then
     perform set_config('enable_nestloop', 'off', true);

@@ -278,12 +278,9 @@ begin
     change_segment_members.max_removed, change_segment_members.all_actors);
   perform segmentation.require_list(change_segment_members.user_ids, change_segment_members.operation);
   -- A deletion of the segment waits until the list is done.
-  perform segmentation.lock_slugs(array[change_segment_members.slug]);
+  perform segmentation.lock_slugs(
+    array[change_segment_members.slug], case when is_replacing then 'in turn' else 'shared' end);
   perform segmentation.segment_id_of(change_segment_members.slug);
-  if is_replacing then
-    -- One list for this segment after the other.
-    perform segmentation.lock_segment(change_segment_members.slug);
-  end if;
   if claimed is not null then
     -- Done, but not told: the router was gone before it kept the answer. As on a shard (change_user_segments_once), the
     -- end is no part of what makes requests the same.

@@ -121,6 +121,24 @@ def test_a_change_that_waited_for_the_deletion_finds_nothing(
     assert db.value("select count(*) from segmentation.rollouts") == 1
 
 
+def test_lists_that_replace_each_other_do_not_overtake_a_deletion(
+    db: Database, session: Open, waits: Waits
+) -> None:
+    db.rows("select create_segment('A')")
+    replace = "select removed from change_segment_members('A', '{%s}', 'replace')"
+    first, deleter, second = session(), session(), session()
+    first.rows("begin")
+    first.rows(replace % 1)
+    deletion = deleter.start("select delete_segment('A')")
+    waits(deleter, deletion)
+    replacement = second.start(replace % 2)
+    waits(second, replacement)
+    first.rows("commit")
+    deletion.result()
+    with refuses(NoDataFound, segment="A"):
+        replacement.result()
+
+
 def test_a_change_that_waited_while_the_slug_changed_hands_goes_to_the_new_segment(
     db: Database, session: Open, waits: Waits
 ) -> None:
