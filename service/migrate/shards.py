@@ -26,6 +26,9 @@ Say = Callable[[str], None]
 MINUTES = 10
 
 CLUSTER = "segmentation_shards"
+# The same with a limit: for reads that are answered together, and for health.
+READS = "segmentation_reads"
+LIMIT = " options='-clock_timeout=900ms -cstatement_timeout=1s'"
 # The router logs in by it: to shards, and to itself for decisions, which are transactions of their own.
 ITSELF = "segmentation_router"
 LOGIN = "segmentation_router"
@@ -199,9 +202,10 @@ def point(router: psycopg.Connection) -> None:
         group by s.slot order by s.slot
         """
     ).fetchall()
-    _server(router, CLUSTER, "plproxy", {f"p{slot}": place for slot, place in rows})
     ((password,),) = router.execute(PASSWORD, [ITSELF]).fetchall()
-    _map_user(router, CLUSTER, password)
+    for cluster, limit, options in ((CLUSTER, "", {}), (READS, LIMIT, {"query_timeout": "1"})):
+        _server(router, cluster, "plproxy", options | {f"p{slot}": place + limit for slot, place in rows})
+        _map_user(router, cluster, password)
 
 
 def server_of(name: str) -> str:

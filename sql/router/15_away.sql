@@ -3,6 +3,9 @@
 -- as it may. What looks after the shards (service_status, the metrics, the job that settles) knocks at each all the
 -- same, and notes when it is back.
 --
+-- One that is late, as its tables are locked or its disk is slow, ends a hot read after a second. Then nobody asks it
+-- for ten, so that those who read together do not wait for it again and again.
+--
 -- Nobody waits to write such a note: whoever does not get the lock at once leaves it to another. A standby writes none.
 
 create or replace view segmentation.shards as
@@ -12,7 +15,8 @@ group by s.shard;
 
 create or replace function segmentation.note_shard (
   shard   text,
-  is_away boolean
+  is_away boolean,
+  lasts   interval default '2 minutes'
 )
   returns void
   language plpgsql
@@ -26,7 +30,8 @@ begin
     return;
   end if;
   if is_away then
-    insert into segmentation.shards_away as a (shard) values (note_shard.shard)
+    insert into segmentation.shards_away as a (shard, noted_at)
+    values (note_shard.shard, clock_timestamp() - interval '2 minutes' + note_shard.lasts)
     on conflict on constraint shards_away_pkey do update set noted_at = excluded.noted_at;
   else
     delete from segmentation.shards_away as a where a.shard = note_shard.shard;
@@ -34,7 +39,8 @@ begin
 end
 $$;
 
--- Whether a shard lets us in, which is noted. By dblink, as that gives up after connect_timeout.
+-- Whether a shard lets us in and answers hot reads, here that of nobody; it is noted. Knocks by dblink first, as that
+-- gives up after connect_timeout.
 create or replace function segmentation.is_there (
   shard text
 )
@@ -47,10 +53,16 @@ declare
 begin
   perform segmentation.link_to('segmentation_shard_' || is_there.shard, link);
   perform segmentation.unlink(array[link]);
+  perform segmentation.proxy_http_user_segments_of(s.slot, '{}')
+  from segmentation.shards as s
+  where s.shard = is_there.shard;
   perform segmentation.note_shard(is_there.shard, is_away => false);
   return true;
 exception
-  when connection_exception then
+  when query_canceled or others then
+    if not segmentation.is_away(sqlstate) and not segmentation.is_late(sqlstate, sqlerrm) then
+      raise;
+    end if;
     perform segmentation.note_shard(is_there.shard, is_away => true);
     return false;
 end
@@ -108,3 +120,17 @@ create or replace function segmentation.is_away (
   immutable
   parallel safe
 as $$ select state = 'XX000' or state ~ '^(08|57P|53300)' $$;
+
+-- Whether a shard has ended a call, as it took too long. Nobody here has cancelled it.
+create or replace function segmentation.is_late (
+  state   text,
+  message text
+)
+  returns boolean
+  language sql
+  immutable
+  parallel safe
+as $$
+  select state in ('57014', '55P03') and message ~ '^\S+\(\d+\): \[[^]]*\] REMOTE ERROR: '
+    or state = 'XX000' and message ~ ': query timeout$'
+$$;

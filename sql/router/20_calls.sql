@@ -8,6 +8,10 @@
 --
 -- PL/Proxy logs in to a shard as segmentation_router, by the user mapping of segmentation_owner; so only functions that
 -- run as the owner reach a shard. Each call there is a transaction of its own.
+--
+-- The cluster segmentation_reads leads where segmentation_shards does, with a statement_timeout of one second there:
+-- for hot reads, which users of all shards wait for together, and for health. Its query_timeout only ends what is
+-- cancelled: PL/Proxy does not look at it while nothing arrives.
 
 -- A user's slot, for ever. By another seed than any segment's salt: slots and buckets are independent. A shard's CHECK and
 -- the copies of moving users say the same with PostgreSQL's own functions alone, which is why it is one expression.
@@ -161,7 +165,7 @@ create function segmentation.proxy_http_user_segments_each (
   returns table (places integer[], texts text[])
   language plproxy
 as $$
-  cluster 'segmentation_shards'; split all; run on slots;
+  cluster 'segmentation_reads'; split all; run on slots;
   select $2 as places, segmentation.http_user_segments_each($3) as texts;
 $$;
 
@@ -233,7 +237,7 @@ create function segmentation.proxy_http_user_segments_of (
 )
   returns text[]
   language plproxy
-as $$ cluster 'segmentation_shards'; run on slot; select segmentation.http_user_segments_each(user_ids); $$;
+as $$ cluster 'segmentation_reads'; run on slot; select segmentation.http_user_segments_each(user_ids); $$;
 
 create function segmentation.proxy_service_status (
   slot   integer,
@@ -242,7 +246,7 @@ create function segmentation.proxy_service_status (
   returns table (item text, ok boolean, value text, hint text)
   language plproxy
 as $$
-  cluster 'segmentation_shards'; run on slot;
+  cluster 'segmentation_reads'; run on slot;
   select s.item, s.ok, s.value, s.hint from segmentation.service_status(needed) as s
   union all
   select 'catalog version', null, v.catalog_version::text, null from segmentation.settled_here() as v;
@@ -254,7 +258,7 @@ create function segmentation.proxy_service_metrics (
   returns table (metric text, help text, value double precision)
   language plproxy
 as $$
-  cluster 'segmentation_shards'; run on slot;
+  cluster 'segmentation_reads'; run on slot;
   select m.metric, m.help, m.value from segmentation.service_metrics() as m;
 $$;
 

@@ -119,10 +119,13 @@ begin
   where s.slots is not null;
   return answers;
 exception
-  when others then
+  when query_canceled or others then
     get stacked diagnostics
       e_state = returned_sqlstate, e_message = message_text, e_detail = pg_exception_detail, e_hint = pg_exception_hint;
-    if segmentation.is_away(e_state) then
+    if segmentation.is_away(e_state) or segmentation.is_late(e_state, e_message)
+      -- Cancelled here: has it waited for a shard that is frozen?
+      or (e_state = '57014' and (select bool_or(not segmentation.is_there(s.shard)) from segmentation.shards as s))
+    then
       return segmentation.answers_of_those_there(http_user_segments_each.user_ids);
     end if;
     perform segmentation.raise_as_told(e_state, e_message, e_detail, e_hint);
@@ -156,11 +159,14 @@ begin
       end loop;
       perform segmentation.note_shard(part.shard, is_away => false);
     exception
-      when others then
-        if not segmentation.is_away(sqlstate) then
+      when query_canceled or others then
+        if segmentation.is_late(sqlstate, sqlerrm) then
+          perform segmentation.note_shard(part.shard, is_away => true, lasts => '10 seconds');
+        elsif segmentation.is_away(sqlstate) then
+          perform segmentation.note_shard(part.shard, is_away => true);
+        else
           raise;
         end if;
-        perform segmentation.note_shard(part.shard, is_away => true);
     end;
   end loop;
   return answers;

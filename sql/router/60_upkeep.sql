@@ -145,8 +145,10 @@ begin
       from (values (true)) as one (is_one)
       left join wrong as w on one.is_one;
     exception
-      when connection_failure then
-        perform segmentation.note_shard(each.shard, is_away => true);
+      when connection_failure or query_canceled or lock_not_available then
+        if sqlstate <> '08006' and not segmentation.is_late(sqlstate, sqlerrm) then
+          raise;
+        end if;
         return query
         select
           'shard ' || each.shard, false, 'does not answer',
@@ -184,7 +186,10 @@ begin
       from segmentation.remote_service_metrics(each.slot) as m;
       away := away - 1;
     exception
-      when connection_failure then null;
+      when connection_failure or query_canceled or lock_not_available then
+        if sqlstate <> '08006' and not segmentation.is_late(sqlstate, sqlerrm) then
+          raise;
+        end if;
     end;
   end loop;
   return query

@@ -134,6 +134,40 @@ def test_a_shard_that_is_frozen_is_named_and_then_holds_up_nobody(
     assert http.get(f"/v1/users/{away[0]}/segments").json()["segments"] == []
 
 
+def test_a_shard_that_is_late_does_not_hold_up_reads_of_the_others(
+    shards: Shards, router: Database, http: httpx.Client
+) -> None:
+    """Its tables are locked, say: it takes calls, and does not answer."""
+    there, away = users_of(router, "s0"), users_of(router, "s1")
+    router.rows("call sweep()")
+    router.rows("select create_segment('A', 100)")
+    for user in there + away:
+        assert http.get(f"/v1/users/{user}/segments").json()["segments"] == ["A"]
+    with ThreadPoolExecutor() as threads, psycopg.connect(shards.urls["s1"]) as locking:
+        locking.execute("lock table segmentation.users, segmentation.memberships in access exclusive mode")
+        began = time.monotonic()
+        caught = [threads.submit(http.get, f"/v1/users/{user}/segments") for user in there + away]
+        assert [each.result().status_code for each in caught] == [200] * 3 + [503] * 3
+        assert time.monotonic() - began < 4
+        for look in (False, True):
+            began = time.monotonic()
+            if look:
+                degraded = http.get("/health/ready")
+                assert (degraded.status_code, degraded.json()["status"]) == (200, "degraded"), degraded.text
+                wrong = [part for part in degraded.json()["parts"] if not part["ok"]]
+                assert ("shard s1", "does not answer") in [(part["item"], part["value"]) for part in wrong]
+                assert time.monotonic() - began < 4
+            began = time.monotonic()
+            for user in there:
+                assert http.get(f"/v1/users/{user}/segments").json()["segments"] == ["A"]
+            for user in away:
+                assert http.get(f"/v1/users/{user}/segments").status_code == 503
+            assert time.monotonic() - began < 1
+    assert http.get("/health/ready").json()["status"] == "ready"
+    for user in away:
+        assert http.get(f"/v1/users/{user}/segments").json()["segments"] == ["A"]
+
+
 def test_upkeep_leaves_out_a_shard_that_is_away(shards: Shards, router: Database) -> None:
     with shards.away("s1"):
         router.rows("select expire_memberships()")

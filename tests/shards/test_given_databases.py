@@ -18,6 +18,7 @@ from service.migrate.shards import (
     slot_expression,
 )
 from tests.conftest import Database
+from tests.launcher import ROOT
 from tests.shards.conftest import Shards, users_of
 
 STATE = """
@@ -152,3 +153,17 @@ def test_the_command_tells_in_a_sentence_why_it_failed(
     assert told.returncode == 1
     assert told.stderr.startswith("error: the database given for shard s1 (empty on port "), told.stderr
     assert told.stderr.count("\n") == 1
+
+
+def test_a_router_of_before_gets_its_cluster_for_reads(shards: Shards, router: Database) -> None:
+    options = """
+        select o, m.umoptions from pg_foreign_server as s cross join unnest(s.srvoptions) as o
+        join pg_user_mappings as m on m.srvname = s.srvname
+        where s.srvname = 'segmentation_reads' order by 1
+    """
+    before = router.rows(options)
+    assert len(before) > 256
+    step = ROOT / "migrations" / "router" / "router_0004_cluster_for_reads.sql"
+    for text in (step.with_suffix(".rollback.sql").read_text(), step.read_text()):
+        router.rows(text)
+    assert router.rows(options) == before

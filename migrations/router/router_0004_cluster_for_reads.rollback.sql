@@ -1,0 +1,1 @@
+drop server if exists segmentation_reads cascade;
