@@ -39,9 +39,9 @@ begin
 end
 $$;
 
--- Locks the living segments of these slugs until the end of the transaction: shared; in turn, one after the other beside
--- those who share; or alone. Always in the same order, so that two writers cannot block each other, and at once as
--- strongly as it is needed: who shares first and asks for more later overtakes a deletion that has waited for longer. A
+-- Locks the living segments of these slugs until the end of the transaction: shared; in turn, one after the other
+-- beside those who share; or alone. Always in the same order, so that two writers cannot block each other, and at once
+-- as strongly as it is needed: who shares first and asks for more later overtakes a deletion that has waited longer. A
 -- slug that is not there is not locked: segment_ids_of names it.
 create or replace function segmentation.lock_slugs (
   slugs text[],

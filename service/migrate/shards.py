@@ -186,7 +186,8 @@ def hold_slots(shard: psycopg.Connection, condition: str) -> None:
                 f"""
                 alter table segmentation.{table}
                   drop constraint if exists {table}_are_of_this_shard,
-                  add constraint {table}_are_of_this_shard check ({condition}) not valid
+                  add constraint {table}_are_of_this_shard
+                    check ({condition} or segmentation.refuse_user_of_another_shard(user_id)) not valid
                 """.encode()
             )
 

@@ -70,3 +70,22 @@ begin
     using errcode = 'lock_not_available', hint = 'They have just moved, or are about to. Try again in a moment.';
 end
 $$;
+
+-- What the CHECK that holds a shard to its slots says of a user of another (service/migrate/shards.py): called for such
+-- a one alone.
+create or replace function segmentation.refuse_user_of_another_shard (
+  user_id bigint
+)
+  returns boolean
+  language plpgsql
+  immutable
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  raise exception 'user % is on another shard', user_id
+    using
+      errcode = 'check_violation',
+      detail = json_build_object('user_id', user_id),
+      hint = 'Connect to the router and call the same function there: it knows the shard of each user.';
+end
+$$;

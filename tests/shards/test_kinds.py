@@ -104,12 +104,19 @@ def test_the_catalog_of_a_shard_is_changed_by_the_router_alone(session: Callable
 
 
 def test_a_shard_refuses_users_of_another(session: Callable[[str], Database]) -> None:
+    session("router").rows("select create_segment('A')")
     other = session("router").value(
         "select min(u) from generate_series(1, 100) as u, segmentation.slots as s"
         " where s.slot = segmentation.slot_of(u) and s.shard = 's1'"
     )
-    with pytest.raises(psycopg.errors.CheckViolation):
-        session("s0").rows("select * from user_segments(%s)", other)
+    for call in (
+        "user_segments(%s)",
+        "change_segment_members('A', array[%s])",
+        "change_user_segments(%s, '{A}')",
+        "register_users(array[%s])",
+    ):
+        with refuses(psycopg.errors.CheckViolation, user_id=other):
+            session("s0").rows(f"select {call}", other)
 
 
 def test_plpgsql_check_finds_no_error_in_what_only_a_router_or_a_shard_has(
