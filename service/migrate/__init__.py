@@ -213,7 +213,12 @@ def _apply_migrations(
     for migration in attempts(bookkeeping.TABLE, lambda: kept.to_apply(steps)):
         name = versions.name_of(Path(migration.path))
         try:
-            attempts(name, lambda migration=migration: kept.apply(migration))  # type: ignore[misc]
+            migration.load()
+            attempts(
+                name,
+                lambda migration=migration: kept.apply(migration, attempts.left),  # type: ignore[misc]
+                is_long=not migration.use_transactions,
+            )
         except psycopg.Error as error:
             raise MigrationError(f"{name}: {_told(error)}") from error
         say(f"applied {name}")

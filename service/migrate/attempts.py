@@ -21,7 +21,7 @@ CALLS = """
     where a.datname = current_database() and a.pid <> pg_backend_pid() and a.usesysid is not null
       and a.backend_type is distinct from 'walsender' and (l.pid is not null or a.state = 'active')
 """
-# Seconds for which calls are waited for at least, and those that do nothing at the moment at most.
+# Seconds after which it is worth a word that somebody is waited for.
 MOMENT = 1.0
 
 # Whoever calls meanwhile waits behind us, but no longer than this.
@@ -67,21 +67,35 @@ class Attempts:
                 self.say(f"another migrate is running, and is waited for: {who}")
             time.sleep(0.1)
 
-    def __call__(self, what: str, work: Callable[[], T]) -> T:
-        """Do what undoes itself when it fails."""
+    def left(self) -> float:
+        """How many seconds of patience are left."""
+        return self.until - time.monotonic()
+
+    def __call__(self, what: str, work: Callable[[], T], is_long: bool = False) -> T:
+        """Do what undoes itself when it fails. What may wait long in one attempt is watched from the first on."""
+        told: set[int] = set()
+
+        def tell(seen: dict[int, str]) -> None:
+            # Each session once, however many queries it runs meanwhile.
+            if not seen.keys() <= told:
+                told.update(seen)
+                self.say(f"{what} waits for a lock; in the way: {'; '.join(seen.values())}")
+
+        last_seen: dict[int, str] = {}
         try:
+            if is_long:
+                with self._watch(last_seen, tell):
+                    return work()
             return work()
         except psycopg.Error as error:
             if not _in_the_way(error):
                 raise
         # Only now is it worth a look who that is: seldom is anybody.
-        told: set[int] = set()
-        last_seen: dict[int, str] = {}
         while True:
             time.sleep(PAUSE)
             seen: dict[int, str] = {}
             try:
-                with self._watch(seen):
+                with self._watch(seen, tell):
                     return work()
             except psycopg.Error as error:
                 if not _in_the_way(error):
@@ -94,10 +108,7 @@ class Attempts:
                         f"{what}: waited {self.patience:.0f} seconds for a lock, and nothing of it was applied. "
                         f"In the way: {who}. Let that end, or end it, and migrate again"
                     ) from error
-                # Each session once, however many queries it runs meanwhile.
-                if not last_seen.keys() <= told:
-                    told |= last_seen.keys()
-                    self.say(f"{what} waits for a lock; in the way: {who}")
+                tell(last_seen or {0: who})
 
     def wait_for_calls(self, what: str) -> str:
         """Wait until the calls that are in progress now have ended; who is left when time is up.
@@ -129,15 +140,20 @@ class Attempts:
         return {pid: ({each for each in signs if each}, bool(is_idle)) for pid, *signs, is_idle in rows}
 
     @contextmanager
-    def _watch(self, seen: dict[int, str]) -> Iterator[None]:
-        """Note from a connection of its own who blocks the other one meanwhile."""
+    def _watch(self, seen: dict[int, str], tell: Callable[[dict[int, str]], None]) -> Iterator[None]:
+        """Note from a connection of its own who blocks the other one meanwhile, and tell if that lasts."""
         done = Event()
         pid = self.connection.info.backend_pid
 
         def watch(watcher: psycopg.Connection) -> None:
-            while not done.wait(0.01):
+            lasts, began = False, time.monotonic()
+            while not done.wait(MOMENT if lasts else 0.01):
+                lasts = time.monotonic() > began + MOMENT
                 blockers = watcher.execute("select pg_catalog.pg_blocking_pids(%s)", [pid]).fetchone()
-                seen.update(_sessions(watcher, blockers and blockers[0]))
+                found = _sessions(watcher, blockers and blockers[0])
+                seen.update(found)
+                if lasts:
+                    tell(found)
 
         # Connected before the attempt, which is soon over.
         with psycopg.connect(self.url, autocommit=True) as watcher:

@@ -1,5 +1,6 @@
 """Which migrations were applied: yoyo's tables, in a schema of their own."""
 
+from collections.abc import Callable
 from typing import Any
 
 import psycopg
@@ -7,8 +8,18 @@ from yoyo.backends.core.postgresql import PostgresqlPsycopgBackend
 from yoyo.internalmigrations import needs_upgrading
 from yoyo.migrations import Migration, default_migration_table
 
+from service.migrate.attempts import LOCK_TIMEOUT
+
 SCHEMA = "segmentation_migrations"
 TABLE = f"{SCHEMA}.{default_migration_table}"
+
+
+# 0 would be for ever.
+AT_MOST = """
+    select pg_catalog.set_config('lock_timeout', %s::text, false)
+    from pg_catalog.pg_settings as s
+    where s.name = 'lock_timeout' and s.setting::integer not between 1 and %s
+"""
 
 
 class Bookkeeping(PostgresqlPsycopgBackend):  # type: ignore[misc]
@@ -38,9 +49,11 @@ class Bookkeeping(PostgresqlPsycopgBackend):  # type: ignore[misc]
         quoted = super().quote_identifier(s)
         return f"{SCHEMA}.{quoted}" if "yoyo" in s else quoted
 
-    def apply(self, migration: Migration) -> None:
-        """Apply a migration and note it, in one transaction: killed in between, neither has happened."""
-        migration.load()
+    def apply(self, migration: Migration, patience: Callable[[], float]) -> None:
+        """Apply a migration and note it, in one transaction: killed in between, neither has happened.
+
+        One that is made concurrently sets a longer lock_timeout, as nobody waits behind it; no longer than patience lasts.
+        """
         if migration.use_transactions:
             with self.transaction():
                 migration.process_steps(self, "apply")
@@ -49,8 +62,14 @@ class Bookkeeping(PostgresqlPsycopgBackend):  # type: ignore[misc]
         # "-- transactional: false": a statement that PostgreSQL allows in no transaction. What was done before it failed
         # stays, and the next attempt goes on from there; yoyo's own way would undo it, with locks that others wait for.
         with self.disable_transactions():
-            for step in migration.steps:
-                step.apply(self)
+            try:
+                for step in migration.steps:
+                    step.apply(self)
+                    self.given.execute(AT_MOST, [max(50, int(patience() * 1000))] * 2)
+            finally:
+                # The next attempt begins as this one did.
+                self.given.execute("reset role")
+                self.given.execute(LOCK_TIMEOUT)
         self._note(migration)
 
     def _note(self, migration: Migration) -> None:

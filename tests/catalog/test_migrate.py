@@ -353,6 +353,37 @@ def test_a_migration_waits_in_the_same_way(migrated: str, checkout: Path) -> Non
     migrate(migrated)
 
 
+def test_what_is_made_concurrently_waits_no_longer_than_it_may_and_tells_for_whom(
+    migrated: str, checkout: Path
+) -> None:
+    (checkout / "migrations" / "9999_new.sql").write_text(
+        "-- transactional: false\n"
+        "set role segmentation_owner;\n"
+        "drop index if exists segmentation.new_one;\n"
+        "set lock_timeout = '5min';\n"
+        "create index concurrently new_one on segmentation.users (registered_at);\n"
+        "set lock_timeout = '50ms';\n"
+        "reset role;\n"
+    )
+    holder = Database(migrated)
+    # Older than the index, and might look into the table without it.
+    holder.rows("begin isolation level repeatable read; select count(*) from pg_class")
+    pid = holder.connection.info.backend_pid
+    told: list[str] = []
+    with pytest.raises(MigrationError, match=rf"9999_new\.sql: waited 2 seconds for a lock.*pid {pid}"):
+        migrate(migrated, told.append, patience=2)
+    assert [line for line in told if f"9999_new.sql waits for a lock; in the way: pid {pid}" in line]
+    holder.rows("rollback")
+
+    def say(line: str) -> None:
+        if "waits for a lock" in line:
+            holder.rows("rollback")
+
+    holder.rows("begin isolation level repeatable read; select count(*) from pg_class")
+    migrate(migrated, say)
+    assert holder.value("select indisvalid from pg_index where indexrelid = 'segmentation.new_one'::regclass")
+
+
 def test_its_bookkeeping_is_waited_for_too(migrated: str) -> None:
     holder = Database(migrated)
     holder.rows("begin; lock table segmentation_migrations._yoyo_migration")
