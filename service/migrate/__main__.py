@@ -28,7 +28,12 @@ from service.settings import SettingsError, read_settings
     metavar="NAME=URL",
     help="Before it, migrate this database as a shard, and put it behind the router; once for each.",
 )
-def main(existing: bool, wait: float, kind: str | None, shards: tuple[str, ...]) -> None:
+@click.option(
+    "--copy-catalog",
+    is_flag=True,
+    help="Copy the catalog anew to these shards, as is needed after one of them or the router was restored.",
+)
+def main(existing: bool, wait: float, kind: str | None, shards: tuple[str, ...], copy_catalog: bool) -> None:
     """Bring the database DATABASE_URL up to date; run again, it changes nothing. The login must be allowed to create roles."""
     urls = dict(named(shard) for shard in shards)
     try:
@@ -39,7 +44,7 @@ def main(existing: bool, wait: float, kind: str | None, shards: tuple[str, ...])
             migrate(shard_url, print, patience=wait, existing=existing, kind="shard")
         migrate(url, print, patience=wait, existing=existing, kind=kind)
         if urls:
-            add_shards(url, urls, print)
+            add_shards(url, urls, print, copy_catalog=copy_catalog)
     except (SettingsError, MigrationError, ShardsError) as failure:
         sys.exit(f"error: {failure}")
 

@@ -67,6 +67,13 @@ CHANGE = """
     insert into segmentation.catalog_version as v (version) values (1)
     on conflict (one_row) do update set version = v.version + 1 returning version
 """
+PUBLISHED = """
+    select p.tablename, string_agg(quote_ident(a.attname), ', ' order by a.attnum)
+    from pg_publication_tables as p
+    join pg_attribute as a on a.attrelid = format('%I.%I', p.schemaname, p.tablename)::regclass
+      and a.attname = any (p.attnames) and a.attgenerated = ''
+    where p.pubname = 'segmentation_catalog' group by p.tablename
+"""
 HAS_CHANGE = "select 1 from segmentation.catalog_version where version >= %s"
 
 
@@ -82,20 +89,29 @@ def named(given: str) -> tuple[str, str]:
     return name, url
 
 
-def add_shards(router_url: str, shards: dict[str, str], say: Say = lambda line: None) -> None:
-    """Put these databases, by their names, behind a router; the first ones share out all slots."""
+def add_shards(
+    router_url: str,
+    shards: dict[str, str],
+    say: Say = lambda line: None,
+    *,
+    copy_catalog: bool = False,
+) -> None:
+    """Put these databases, by their names, behind a router; the first ones share out all slots.
+
+    With copy_catalog, shards that have users get the catalog anew, as is needed after a restore.
+    """
     try:
         with ExitStack() as sessions:
             router = sessions.enter_context(connect(router_url, "router"))
             opened = {name: sessions.enter_context(connect(url, "shard")) for name, url in shards.items()}
             for name, shard in opened.items():
-                _check(router, shard, name)
-            _add(router, router_url, shards, opened, say)
+                _check(router, shard, name, copy_catalog)
+            _add(router, router_url, shards, opened, say, copy_catalog)
     except psycopg.Error as error:
         raise ShardsError(str(error).strip()) from error
 
 
-def _check(router: psycopg.Connection, shard: psycopg.Connection, name: str) -> None:
+def _check(router: psycopg.Connection, shard: psycopg.Connection, name: str, copy_catalog: bool) -> None:
     """Refuse a database that cannot be this shard of this router."""
     given = f"the database given for shard {name} ({_place(shard)})"
     dealt = router.execute(SLOTS_OF, [name, name]).fetchone()
@@ -111,10 +127,10 @@ def _check(router: psycopg.Connection, shard: psycopg.Connection, name: str) -> 
             f"{given} is another one: it holds {'other' if held else 'no'} slots. A shard that is lost is restored first"
         )
     enabled = shard.execute(IS_ENABLED, [f"segmentation_{name}"]).fetchone()
-    if enabled != (True,):
+    if enabled != (True,) and not copy_catalog:
         raise ShardsError(
             f"{given} does not follow the router: its subscription is {'disabled' if enabled else 'missing'}, "
-            "as in a restored copy"
+            "as in a restored copy. If this is to be the shard from now on: --copy-catalog"
         )
 
 
@@ -124,13 +140,18 @@ def _add(
     urls: dict[str, str],
     shards: dict[str, psycopg.Connection],
     say: Say,
+    copy_catalog: bool,
 ) -> None:
     password = _login(router)
     new = [name for name in shards if not router.execute(SLOTS_OF, [name, name]).fetchone()]
     try:
         for name, shard in shards.items():
             shard.execute(sql.SQL("alter role {} password {}").format(sql.Identifier(LOGIN), password))
-            _follow_catalog(router, router_url, shard, name, password)
+            if copy_catalog and name not in new:
+                _copy_catalog(router, router_url, shard, name, password)
+                say(f"shard {name} has a new copy of the catalog")
+            else:
+                _follow_catalog(router, router_url, shard, name, password)
         _wait_for(router, shards)
     except BaseException:
         for name in new:
@@ -292,6 +313,46 @@ def _follow_catalog(
         shard.execute(sql.SQL("alter subscription {} refresh publication").format(sql.Identifier(slot)))
         return
     subscribe(shard, slot, router, connection, PUBLICATION, slot)
+
+
+def _copy_catalog(
+    router: psycopg.Connection, router_url: str, shard: psycopg.Connection, name: str, password: str
+) -> None:
+    """Let a shard follow from now on, with the catalog as it is now: in one transaction, so that reads go on."""
+    slot = f"segmentation_{name}"
+    wait_for_followers(router, but=name)
+    drop_subscription(shard, slot)
+    drop_slot(router, slot)
+    url = for_psycopg(router_url)
+    with (
+        psycopg.connect(url, autocommit=True, replication="database") as walsender,
+        psycopg.connect(url) as source,
+        shard.transaction(),
+    ):
+        # The snapshot of the moment from which the slot has changes.
+        made = walsender.execute(
+            f"CREATE_REPLICATION_SLOT {slot} LOGICAL pgoutput (SNAPSHOT 'export')".encode()
+        ).fetchone()
+        assert made
+        source.execute("set transaction isolation level repeatable read")
+        source.execute(f"set transaction snapshot '{made[2]}'".encode())
+        # As replication does it: no trigger, and no foreign key.
+        shard.execute("set local session_replication_role = replica")
+        for table, columns in source.execute(PUBLISHED).fetchall():
+            shard.execute(f"delete from segmentation.{table}".encode())
+            with (
+                source.cursor().copy(f"copy segmentation.{table} ({columns}) to stdout".encode()) as rows,
+                shard.cursor().copy(f"copy segmentation.{table} ({columns}) from stdin".encode()) as copied,
+            ):
+                for row in rows:
+                    copied.write(row)
+    connection = make_conninfo(**place_of(router_url), user=LOGIN, password=password)
+    shard.execute(
+        sql.SQL(
+            "create subscription {} connection {} publication {}"
+            " with (create_slot = false, copy_data = false, slot_name = {})"
+        ).format(sql.Identifier(slot), connection, sql.Identifier(PUBLICATION), slot)
+    )
 
 
 def subscribe(

@@ -249,7 +249,9 @@ as $$
   cluster 'segmentation_reads'; run on slot;
   select s.item, s.ok, s.value, s.hint from segmentation.service_status(needed) as s
   union all
-  select 'catalog version', null, v.catalog_version::text, null from segmentation.settled_here() as v;
+  select 'catalog version', null, v.catalog_version::text, null from segmentation.settled_here() as v
+  union all
+  select 'catalog change', c.missed_at is null, c.change::text, null from segmentation.catalog_here() as c;
 $$;
 
 create function segmentation.proxy_service_metrics (

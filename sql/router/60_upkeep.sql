@@ -115,9 +115,12 @@ create or replace function segmentation.service_status (
 as $$
 #variable_conflict use_column
 declare
-  version bigint := (select v.version from segmentation.catalog_version as v);
+  version bigint;
+  change text;
+  restored constant text := 'It or the router was restored from a backup: copy the catalog anew, migrations/README.md.';
   each record;
 begin
+  select v.version, v.change::text into version, change from segmentation.catalog_version as v;
   return query select s.* from segmentation.here_service_status(needed) as s;
   for each in
     select s.shard, s.slot, segmentation.is_there(s.shard) as is_there
@@ -133,13 +136,25 @@ begin
         select s.* from segmentation.remote_service_status(each.slot, needed) as s
       ),
       wrong as (
-        select ': ' || t.item as item, t.value, t.hint from told as t where not t.ok
+        select ': ' || t.item as item, t.value, t.hint
+        from told as t
+        where not t.ok and t.item <> 'catalog change'
+        union all
+        select ': catalog', 'out of step', restored
+        from told as v
+        join told as c on c.item = 'catalog change'
+        where v.item = 'catalog version' and (
+          not c.ok
+          or v.value::bigint = version and c.value <> change
+          -- A change that waits for shards is not here yet.
+          or v.value::bigint > version + 1)
         union all
         select
           ': catalog', version - coalesce(t.value::bigint, 0) || ' changes behind',
-          'Its users are answered as before these changes. Does it replicate? select * from pg_stat_subscription;'
+          'Its users are answered as before these changes. Does it replicate? select * from pg_stat_subscription; '
+            || 'If it does, and stays behind: ' || lower(left(restored, 1)) || substr(restored, 2)
         from told as t
-        where t.ok is null and version > coalesce(t.value::bigint, 0)
+        where t.item = 'catalog version' and version > coalesce(t.value::bigint, 0)
       )
       select 'shard ' || each.shard || coalesce(w.item, ''), w.item is null, coalesce(w.value, 'in order'), w.hint
       from (values (true)) as one (is_one)

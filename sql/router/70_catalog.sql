@@ -57,6 +57,25 @@ begin
 end
 $$;
 
+-- Who comes back older than the other, the router or a shard, has other changes than those that follow. Numbers alone
+-- would soon be the same again.
+create or replace function segmentation.chain_catalog_change () returns trigger
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if tg_op = 'UPDATE' then
+    new.after := old.change;
+  end if;
+  new.change := gen_random_uuid();
+  return new;
+end
+$$;
+
+create or replace trigger catalog_change_is_chained
+  before insert or update on segmentation.catalog_version
+  for each row execute function segmentation.chain_catalog_change();
+
 create constraint trigger catalog_change_is_counted
   after insert or update of slug, description, salt, created_at, deleted_at, layer_id on segmentation.segments
   deferrable initially deferred

@@ -40,6 +40,26 @@ create or replace trigger catalog_is_the_routers
   before insert or update or delete on segmentation.catalog_version
   for each row execute function segmentation.refuse_catalog_change();
 
+-- Of replication alone: whether what comes follows what is here. If not, this database or the router has been restored
+-- from a backup, and only a new copy of the catalog mends that.
+create or replace function segmentation.notice_missed_changes () returns trigger
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if new.after <> old.change then
+    new.missed_at := clock_timestamp();
+  end if;
+  return new;
+end
+$$;
+
+create or replace trigger catalog_changes_are_all_here
+  before update on segmentation.catalog_version
+  for each row execute function segmentation.notice_missed_changes();
+
+alter table segmentation.catalog_version enable replica trigger catalog_changes_are_all_here;
+
 -- The router writes them, for all.
 create or replace function segmentation.renew_layer_cells () returns void
   language sql

@@ -61,12 +61,22 @@ begin
 end
 $$;
 
+-- Which change of the catalog is here, and when it was noticed that some before it are not.
+create or replace function segmentation.catalog_here ()
+  returns table (change uuid, missed_at timestamptz)
+  language sql
+  stable
+  security definer
+  set search_path = pg_catalog, pg_temp
+as $$ select v.change, v.missed_at from segmentation.catalog_version as v $$;
+
 grant usage on schema segmentation to segmentation_router;
 
 grant execute on function
   segmentation.change_user_segments_once(
     bigint, text[], text[], timestamptz, timestamptz, text, text, text, text, text
   ),
+  segmentation.catalog_here(),
   segmentation.layer_counts(text),
   segmentation.segment_counts(text),
   segmentation.settled_here()

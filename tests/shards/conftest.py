@@ -34,7 +34,8 @@ CLEAR_ROUTER = """
       segmentation.segment_history restart identity;
     delete from segmentation.decisions;
     select setval('segmentation.told_everywhere', 0);
-    update segmentation.catalog_version set version = version + 1;
+    update segmentation.catalog_version
+      set version = version + 1, after = change, change = gen_random_uuid();
 """
 VERSION = "select max(version) from segmentation.catalog_version"
 

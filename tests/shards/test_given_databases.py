@@ -20,6 +20,7 @@ from service.migrate.shards import (
 from tests.conftest import Database
 from tests.launcher import ROOT
 from tests.shards.conftest import Shards, users_of
+from tests.shards.test_catalog import CATALOG
 
 STATE = """
     select srvname::text as what, srvoptions::text as said from pg_foreign_server
@@ -167,3 +168,39 @@ def test_a_router_of_before_gets_its_cluster_for_reads(shards: Shards, router: D
     for text in (step.with_suffix(".rollback.sql").read_text(), step.read_text()):
         router.rows(text)
     assert router.rows(options) == before
+
+
+def test_a_shard_or_router_that_was_restored_is_named_until_the_catalog_is_copied(
+    shards: Shards, session: Callable[[str], Database], router: Database
+) -> None:
+    """What a backup lacks is taken away here."""
+
+    def said() -> list[str]:
+        rows = router.rows("select * from service_status()")
+        return [row.value for row in rows if row.item == "shard s1: catalog"]
+
+    shard = session("s1")
+    for by, told in ((-2, "2 changes behind"), (5, "out of step")):
+        router.rows("select create_segment('LOST', 100)")
+        assert said() == []
+        shard.rows("begin")
+        shard.rows("set local session_replication_role = replica")
+        shard.rows("delete from segmentation.segments where slug = 'LOST'")
+        shard.rows(
+            "update segmentation.catalog_version"
+            " set version = version + %s, after = change, change = gen_random_uuid()",
+            by,
+        )
+        shard.rows("commit")
+        assert said() == [told]
+        # Soon the numbers are the same again.
+        router.rows("select create_segment('LATER')")
+        shards.wait_for_catalog()
+        assert said() == ["out of step"]
+        add_shards(shards.urls["router"], {"s1": shards.urls["s1"]}, copy_catalog=True)
+        assert said() == []
+        assert shard.rows(CATALOG) == router.rows(CATALOG)
+        router.rows("select delete_segment('LOST')")
+        router.rows("select delete_segment('LATER')")
+        assert shard.rows(CATALOG) == router.rows(CATALOG)
+        assert said() == []

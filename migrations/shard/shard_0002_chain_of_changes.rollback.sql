@@ -1,0 +1,2 @@
+alter table segmentation.catalog_version
+  drop column change cascade, drop column after cascade, drop column missed_at cascade;
