@@ -37,6 +37,18 @@ CLEAR_ROUTER = """
     update segmentation.catalog_version
       set version = version + 1, after = change, change = gen_random_uuid();
 """
+CATALOG = """
+    select 'segment' as what, to_jsonb(s) - 'swept' as said from segmentation.segments as s
+    union all
+    select 'layer', to_jsonb(l) from segmentation.layers as l
+    union all
+    select 'rollout', to_jsonb(r) from segmentation.rollouts as r
+    union all
+    select 'cells', to_jsonb(c) from segmentation.layer_cells as c
+    union all
+    select 'history', to_jsonb(h) from segmentation.segment_history as h
+    order by 1, 2
+"""
 VERSION = "select max(version) from segmentation.catalog_version"
 
 

@@ -9,20 +9,7 @@ import pytest
 
 from tests.conftest import Database
 from tests.expect import wait_until
-from tests.shards.conftest import Shards
-
-CATALOG = """
-    select 'segment' as what, to_jsonb(s) - 'swept' as said from segmentation.segments as s
-    union all
-    select 'layer', to_jsonb(l) from segmentation.layers as l
-    union all
-    select 'rollout', to_jsonb(r) from segmentation.rollouts as r
-    union all
-    select 'cells', to_jsonb(c) from segmentation.layer_cells as c
-    union all
-    select 'history', to_jsonb(h) from segmentation.segment_history as h
-    order by 1, 2
-"""
+from tests.shards.conftest import CATALOG, Shards
 
 
 def test_the_catalog_is_the_same_on_all(session: Callable[[str], Database], router: Database) -> None:

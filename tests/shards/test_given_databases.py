@@ -19,8 +19,7 @@ from service.migrate.shards import (
 )
 from tests.conftest import Database
 from tests.launcher import ROOT
-from tests.shards.conftest import Shards, users_of
-from tests.shards.test_catalog import CATALOG
+from tests.shards.conftest import CATALOG, Shards, users_of
 
 STATE = """
     select srvname::text as what, srvoptions::text as said from pg_foreign_server
