@@ -34,12 +34,21 @@ declare
       and setrole = 0
       and setting like 'search_path=%'
   );
+  before text := current_setting('search_path');
   role_name text;
 begin
   if present is not null then
-    execute format(
-      'alter database %I set search_path = %s',
-      current_database(), regexp_replace(present, ',?\s*"?\msegmentation\M"?', ''));
+    -- "" stands for an empty one; SQL has no other way to write that down again than "from current".
+    perform set_config(
+      'search_path',
+      coalesce(
+        nullif(
+          regexp_replace(regexp_replace(present, '(^|,)\s*"?segmentation"?\s*(?=,|$)', ''), '^\s*,\s*', ''),
+          ''),
+        '""'),
+      true);
+    execute format('alter database %I set search_path from current', current_database());
+    perform set_config('search_path', before, true);
   end if;
   -- Roles that another database of this server uses stay, all of them.
   if exists (

@@ -38,6 +38,22 @@ NO_LIMITS = """
       'statement_timeout', 'transaction_timeout', 'idle_session_timeout', 'idle_in_transaction_session_timeout'
     )
 """
+# The first migration cannot append to a search path that was set to nothing; ours alone means the same.
+EMPTY_PATH = """
+    do $$
+    begin
+      if exists (
+        select
+        from pg_db_role_setting as s
+        join pg_database as d on d.oid = s.setdatabase
+        cross join lateral unnest(s.setconfig) as c (setting)
+        where d.datname = current_database() and s.setrole = 0 and c.setting = 'search_path=""'
+      ) then
+        execute format('alter database %I set search_path = segmentation', current_database());
+      end if;
+    end
+    $$
+"""
 AS_OWNER = catalog.OWNER
 AS_MIGRATOR = "reset role"
 
@@ -130,6 +146,7 @@ def migrate(
             attempts.take_turns(LOCK)
             connection.execute(LOCK_TIMEOUT)
             is_new = attempts(bookkeeping.TABLE, lambda: _look(connection, existing, say))
+            attempts("the search path", lambda: connection.execute(EMPTY_PATH))
             _apply_migrations(connection, attempts, say)
             is_a = attempts("its kind", lambda: _kind(connection, kind))
             if is_a != "single":

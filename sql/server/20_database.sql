@@ -53,7 +53,7 @@ declare
       and setting like 'search\_path=%'
   );
 begin
-  if coalesce(present, '') !~ '\msegmentation\M' then
+  if coalesce(present, '') !~ '(^|,)\s*"?segmentation"?\s*(,|$)' then
     perform set_config(
       'search_path', coalesce(nullif(present, ''), '"$user", public') || ', segmentation', true);
     execute format('alter database %I set search_path from current', current_database());

@@ -3,7 +3,10 @@
 dumps/ holds databases of released versions, with something of everything in them.
 """
 
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +17,7 @@ from psycopg import errors
 from service.migrate import MigrationError, migrate
 from tests.catalog.shape import differences, shape
 from tests.conftest import Database
+from tests.readmes import block
 
 DUMPS = sorted(Path(__file__).with_name("dumps").glob("*.sql"))
 HISTORIES = """
@@ -250,6 +254,31 @@ def test_a_view_is_deployed_with_other_columns(migrated: str, checkout: Path) ->
         )
         migrate(migrated)
         assert query(migrated, "select row_to_json(n) from of_new() as n") == [(row,)]
+
+
+def test_the_schema_goes_back_step_by_step_as_the_readme_says(migrated: str, checkout: Path) -> None:
+    before = shape(migrated)
+    steps = ("9998_new", "9999_new")
+    column = "alter table segmentation.users {} column {};\n"
+    for step in steps:
+        file = checkout / "migrations" / f"{step}.sql"
+        file.write_text(column.format("add", f"of_{step} int"))
+        file.with_suffix(".rollback.sql").write_text(column.format("drop", f"of_{step} cascade"))
+    view = checkout / "sql" / "61_new.sql"
+    view.write_text(
+        "create or replace view segmentation.new as select of_9998_new as a from segmentation.users;\n"
+    )
+    migrate(migrated)
+    environment = {"DATABASE_URL": migrated, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    for step in reversed(steps):
+        undo = ["bash", "-euc", block("undo a step")]
+        subprocess.run(undo, cwd=checkout, env={**environment, "STEP": step}, check=True, capture_output=True)
+    view.unlink()
+    for step in steps:
+        (checkout / "migrations" / f"{step}.sql").unlink()
+        (checkout / "migrations" / f"{step}.rollback.sql").unlink()
+    migrate(migrated)
+    assert differences(before, shape(migrated)) == []
 
 
 def test_what_of_others_depends_on_a_dropped_function_stops_the_deploy_by_name(

@@ -61,3 +61,20 @@ def test_names_search_path_and_rights_of_the_application_stay(existing: str, tmp
     shell(block("uninstall"), ROOT, DATABASE_URL=existing)
     assert query(existing, OTHERS) == before
     assert query(existing, "show search_path") == path
+
+
+@pytest.mark.parametrize(
+    ("path", "appended"),
+    [("''", "segmentation"), ('"segmentation-old", public', '"segmentation-old", public, segmentation')],
+    ids=["nothing", "a name like ours"],
+)
+def test_a_search_path_of_any_kind_is_appended_to_and_given_back(
+    path: str, appended: str, existing: str
+) -> None:
+    query(existing, f"alter database {NAME} set search_path = {path}")
+    before = query(existing, "show search_path")
+    for _ in range(2):
+        migrate(existing)
+        assert query(existing, "show search_path") == [(appended,)]
+    shell(block("uninstall"), ROOT, DATABASE_URL=existing)
+    assert query(existing, "show search_path") == before
