@@ -8,8 +8,8 @@
 -- drops    the statement that takes it away, or out of the way: see catalog.py
 -- takes    of a routine: how many arguments a call may give
 --
--- Partitions are left out: each database has its own months. So are the storage parameters of tables and indexes, such as
--- those of autovacuum: who looks after a database may tune it.
+-- Partitions are left out: each database has its own months. So are the storage parameters of tables and indexes, such
+-- as those of autovacuum: who looks after a database may tune it.
 with
   relations as (
     select c.*, c.oid::regclass::text as name
