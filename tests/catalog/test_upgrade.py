@@ -8,12 +8,14 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psycopg
 import pytest
 from psycopg import errors
 
+from service import versions
 from service.migrate import MigrationError, migrate
 from tests.catalog.shape import differences, shape
 from tests.conftest import Database
@@ -61,6 +63,40 @@ WORKING = """
     select http_user_segments(1, null);
     select * from service_status();
 """
+
+
+@pytest.mark.usefixtures("fresh")  # the roles
+def test_a_change_by_1_0_0_that_waits_while_functions_are_deployed_is_made(
+    empty_database: Callable[[], str],
+) -> None:
+    """Its body calls functions that are there no more."""
+    url = empty_database()
+    query(url, (DUMPS[0].parent / "1.0.0.sql").read_text())
+    ((user_id,),) = query(url, "select min(user_id) from users")
+    ((slug,),) = query(url, "select max(slug) from living_segments")
+    holder, caller, watcher = Database(url), Database(url), Database(url)
+    last = f"applied migrations/{versions.migration_files()[-1].name}"
+    with ThreadPoolExecutor() as pool:
+        calls = []
+
+        def say(line: str) -> None:
+            if line == last:
+                holder.rows("begin")
+                holder.rows("select from segmentation.users where user_id = %s for update", user_id)
+                change = "select segmentation.change_user_segments(%s, array[%s], reason => 'begun before')"
+                calls.append(pool.submit(caller.rows, change, user_id, slug))
+                waits = "select exists (select from pg_locks where pid = %s and not granted)"
+                while not watcher.value(waits, caller.connection.info.backend_pid):
+                    pass
+            if "waits for calls" in line:
+                assert not calls[0].done()
+                holder.rows("commit")
+
+        try:
+            migrate(url, say, patience=20)
+        finally:
+            holder.connection.close()
+        assert calls[0].result()
 
 
 FAULTS = {
