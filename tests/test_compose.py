@@ -76,7 +76,7 @@ def test_a_router_and_its_shards_are_set_like_the_local_ones() -> None:
         r"echo \"(\S+) = '?([^'\"]+)'?\"",
         CLUSTER.read_text().partition("if [[ $shards ]]; then\n")[2].partition("\n    fi")[0],
     )
-    assert len(local) == 3
+    assert len(local) == 6
     for name in ("router-db", "s0-db", "s1-db"):
         arguments = SERVICES[name]["environment"]["POSTGRES_INITDB_ARGS"]
         assert arguments.split()[0] == SERVICES["db"]["environment"]["POSTGRES_INITDB_ARGS"]
