@@ -7,7 +7,7 @@
 
 -- The complementary error function for x >= 0, to about 12 digits: below 2.5 by its series, all of whose terms are
 -- positive, above by its continued fraction, from the inside out.
-create or replace function segmentation.erfc (
+create or replace function segmentation.complementary_error (
   x double precision
 )
   returns double precision
@@ -69,7 +69,7 @@ begin
   if x = 0 then
     return 1;
   end if;
-  p := case when freedom % 2 = 1 then segmentation.erfc(sqrt(x)) else exp(-x) end;
+  p := case when freedom % 2 = 1 then segmentation.complementary_error(sqrt(x)) else exp(-x) end;
   term := case when freedom % 2 = 1 then 2 * sqrt(x / pi()) * exp(-x) else x * exp(-x) end;
   while a < freedom / 2.0 loop
     p := p + term;
