@@ -20,7 +20,7 @@ from yoyo import read_migrations
 
 from service import versions
 from service.migrate import bookkeeping, catalog
-from service.migrate.attempts import LOCK_TIMEOUT, Attempts, GaveUp
+from service.migrate.attempts import LOCK_TIMEOUT, Attempts, GaveUp, in_the_way
 from service.migrate.bookkeeping import Bookkeeping
 from service.migrate.catalog import Catalog, CatalogError
 from service.urls import for_psycopg
@@ -340,9 +340,9 @@ def _sign(connection: psycopg.Connection) -> None:
 def _run(connection: psycopg.Connection, file: Path, text: str) -> None:
     try:
         connection.execute(text.encode())
-    except psycopg.OperationalError:
-        raise
     except psycopg.Error as error:
+        if isinstance(error, psycopg.OperationalError) or in_the_way(error):
+            raise
         position = error.diag.statement_position
         line = f", line {text.count(chr(10), 0, int(position)) + 1}" if position else ""
         name = versions.name_of(file)

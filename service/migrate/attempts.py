@@ -88,7 +88,7 @@ class Attempts:
                     return work()
             return work()
         except psycopg.Error as error:
-            if not _in_the_way(error):
+            if not in_the_way(error):
                 raise
         # Only now is it worth a look who that is: seldom is anybody.
         while True:
@@ -98,7 +98,7 @@ class Attempts:
                 with self._watch(seen, tell):
                     return work()
             except psycopg.Error as error:
-                if not _in_the_way(error):
+                if not in_the_way(error):
                     raise
                 # An attempt may be over before anybody was seen.
                 last_seen = seen or last_seen
@@ -175,7 +175,9 @@ def _session(pid: int, login: str, application: str, state: str | None, since: A
     return ", ".join(filter(None, [f"pid {pid}", f"login {login}", application, state, last]))
 
 
-def _in_the_way(error: psycopg.Error) -> bool:
+def in_the_way(error: psycopg.Error) -> bool:
     """Whether another session held what was asked for, or changed it at the same moment."""
-    at_once = isinstance(error, errors.InternalError_) and "concurrently" in str(error.diag.message_primary)
+    # What two databases of one server share, such as the settings of a role: both wrote the first.
+    at_once = isinstance(error, errors.UniqueViolation) and error.diag.schema_name == "pg_catalog"
+    at_once |= isinstance(error, errors.InternalError_) and "concurrently" in str(error.diag.message_primary)
     return at_once or isinstance(error, errors.LockNotAvailable | errors.DeadlockDetected)

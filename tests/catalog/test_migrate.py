@@ -12,8 +12,10 @@ import pytest
 
 from service import __version__, versions
 from service.migrate import MigrationError, migrate
+from service.migrate.attempts import Attempts
 from tests.catalog.shape import differences, shape
 from tests.conftest import Database
+from tests.expect import wait_until
 
 IDLE = "begin; select * from segmentation.user_history(7); select * from segmentation.list_segments()"
 
@@ -618,3 +620,21 @@ def test_functions_of_others_in_public_are_never_called(
     migrate(empty)
     assert database.rows("select * from public.called") == []
     assert [line for line in told if "revoke create on schema public from public" in line]
+
+
+def test_what_databases_of_one_server_share_may_be_written_by_both_at_once(migrated: str) -> None:
+    """The second to write the settings of a role meets a duplicate key; tried again, it finds them as it wants them."""
+    one, other = Database(migrated), Database(migrated)
+    one.rows("create role written_by_both")
+    try:
+        one.rows("begin")
+        one.rows("alter role written_by_both set log_error_verbosity = 'terse'")
+        write = "alter role written_by_both set log_error_verbosity = 'terse'"
+        attempts = Attempts(other.connection, migrated, print, patience=30)
+        with ThreadPoolExecutor() as threads:
+            written = threads.submit(attempts, "sql/", lambda: other.rows(write) or True)
+            wait_until(lambda: one.value("select count(*) from pg_locks where not granted") == 1)
+            one.rows("commit")
+            assert written.result()
+    finally:
+        one.rows("drop role written_by_both")
