@@ -27,8 +27,8 @@ from tests.expect import wait_until
 from tests.launcher import ROOT
 
 KINDS = {"router": "router", "s0": "shard", "s1": "shard"}
-IS_HERE = """
-    select replace(pg_get_expr(conbin, conrelid), 'segmentation.refuse_user_of_another_shard(user_id)', 'false')
+IS_HERE = r"""
+    select regexp_replace(pg_get_expr(conbin, conrelid), '\S*refuse_user_of_another_shard\(user_id\)', 'false')
     from pg_constraint where conname = 'users_are_of_this_shard'
 """
 CATALOG_IS_HERE = "select (select count(*) from segments), (select count(*) from rollouts)"
