@@ -152,10 +152,10 @@ def migrate(
             if is_a != "single":
                 _apply_migrations(connection, attempts, say, is_a)
             wanted = attempts("what sql/ says", lambda: _wanted(connection, is_a))
-            done, told = attempts("sql/", lambda: _apply_sql(connection, wanted, is_a))
+            done, told, outdated = attempts("sql/", lambda: _apply_sql(connection, wanted, is_a))
             for line in [*([f"made {len(done)} things of sql/"] if is_new else done), *told]:
                 say(line)
-            _drop_outdated(connection, wanted, attempts, say)
+            _drop_outdated(connection, outdated, attempts, say)
     except (CatalogError, GaveUp) as error:
         raise MigrationError(str(error)) from error
     except psycopg.OperationalError as error:
@@ -257,8 +257,10 @@ def _wanted(connection: psycopg.Connection, kind: str) -> Catalog:
         return catalog.read(connection)
 
 
-def _apply_sql(connection: psycopg.Connection, wanted: Catalog, kind: str) -> tuple[list[str], list[str]]:
-    """All of it or nothing: what was done, and what else is worth a word."""
+def _apply_sql(
+    connection: psycopg.Connection, wanted: Catalog, kind: str
+) -> tuple[list[str], list[str], list[str]]:
+    """All of it or nothing: what was done, what else is worth a word, and what is outdated now."""
     told: list[str] = []
     with connection.transaction():
         connection.execute(AS_OWNER)
@@ -269,12 +271,13 @@ def _apply_sql(connection: psycopg.Connection, wanted: Catalog, kind: str) -> tu
             connection, wanted, lambda: told.extend(_apply_server(connection, kind))
         )
         connection.execute(GUARD_PARTITIONS)
+        outdated = catalog.outdated(connection, wanted)
         # Who else depends on what is to go shall stop all of it.
         with connection.transaction(force_rollback=True):
-            catalog.drop(connection, catalog.outdated(connection, wanted))
+            catalog.drop(connection, outdated)
     if alone:
         told.append(f"left alone, as no migration made it: {', '.join(alone)}")
-    return done, told
+    return done, told, outdated
 
 
 def _apply_server(connection: psycopg.Connection, kind: str) -> list[str]:
@@ -292,9 +295,8 @@ def _apply_server(connection: psycopg.Connection, kind: str) -> list[str]:
     return told
 
 
-def _drop_outdated(connection: psycopg.Connection, wanted: Catalog, attempts: Attempts, say: Say) -> None:
+def _drop_outdated(connection: psycopg.Connection, things: list[str], attempts: Attempts, say: Say) -> None:
     """Drop what is there for calls in progress only, once they have ended; or leave it for the next deploy."""
-    things = catalog.outdated(connection, wanted)
     if not things:
         return
 

@@ -49,9 +49,19 @@ class Thing(NamedTuple):
     takes: Range[int] | None
 
     @property
+    def is_called(self) -> bool:
+        """Whether it is a routine or a view, which calls look for by their names."""
+        return self.step == 1 and not self.name.startswith("trigger ")
+
+    @property
     def owner(self) -> str:
         """Of a routine or a view; what else there is has the owner of its table."""
-        return OURS if self.name.startswith("trigger ") else self.state.partition(" ")[0]
+        return self.state.partition(" ")[0] if self.is_called else OURS
+
+    @property
+    def to_alter(self) -> str:
+        """What ALTER and DROP call it."""
+        return re.sub("^(function|procedure) ", "routine ", self.name)
 
     @property
     def called(self) -> str:
@@ -173,7 +183,7 @@ def _execute(connection: psycopg.Connection, difference: Difference) -> bool:
     if not there:
         _run(connection, difference.thing.makes)
         return True
-    if there.step == 1 and there.owner != OURS:
+    if there.owner != OURS:
         _take_back(connection, there)
     if wanted:
         try:
@@ -193,7 +203,7 @@ def _execute(connection: psycopg.Connection, difference: Difference) -> bool:
         except errors.DependentObjectsStillExist as error:
             raise CatalogError(
                 f"{there.name} belongs to {there.owner}: as that role or a superuser, "
-                f"{_alter(there)} owner to {OURS}, and migrate again. {_dependents(error)}"
+                f"alter {there.to_alter} owner to {OURS}, and migrate again. {_dependents(error)}"
             ) from error
     if wanted:
         _run(connection, wanted.makes)
@@ -204,13 +214,9 @@ def _take_back(connection: psycopg.Connection, there: Thing) -> None:
     """Give to the owner what somebody gave to another, where who migrates may: what depends on it can stay."""
     try:
         with connection.transaction():
-            connection.execute(f"reset role; {_alter(there)} owner to {OURS}; {OWNER}".encode())
+            connection.execute(f"reset role; alter {there.to_alter} owner to {OURS}; {OWNER}".encode())
     except errors.InsufficientPrivilege:
         pass
-
-
-def _alter(thing: Thing) -> str:
-    return "alter " + re.sub("^(function|procedure) ", "routine ", thing.name)
 
 
 def _kept(wanted: Catalog, present: Catalog) -> list[Thing]:
@@ -219,8 +225,7 @@ def _kept(wanted: Catalog, present: Catalog) -> list[Thing]:
         thing
         for name, thing in present.items()
         if name not in wanted
-        and thing.step == 1
-        and not name.startswith("trigger ")
+        and thing.is_called
         and not any(_is_ambiguous(thing, other) for other in wanted.values())
     ]
 
@@ -233,7 +238,7 @@ def _is_ambiguous(one: Thing, other: Thing) -> bool:
 
 
 def _is_below(one: Range[int], other: Range[int]) -> bool:
-    return one.upper is not None and other.lower is not None and one.upper <= other.lower
+    return one.upper is not None and one.upper <= (other.lower or 0)
 
 
 def _is_of(thing: Thing, names: list[str]) -> bool:
@@ -243,9 +248,8 @@ def _is_of(thing: Thing, names: list[str]) -> bool:
 
 def outdated(connection: psycopg.Connection, wanted: Catalog) -> list[str]:
     """What is there for calls in progress only."""
-    kept = [thing.name for thing in _kept(wanted, read(connection))]
     return [
-        *(re.sub("^(function|procedure) ", "routine ", name) for name in kept),
+        *(thing.to_alter for thing in _kept(wanted, read(connection))),
         *(thing for (thing,) in connection.execute(RENAMED)),
     ]
 

@@ -25,13 +25,14 @@ from psycopg.conninfo import make_conninfo
 
 from service.migrate import LOCK, MigrationError, migrate
 from service.migrate.shards import (
-    HAS_SUBSCRIPTION,
     IS_APPLIED,
     ITSELF,
     LOGIN,
     MINUTES,
     NAMES,
     PASSWORD,
+    SUBSCRIPTION,
+    USERS,
     Say,
     ShardsError,
     add_shards,
@@ -150,12 +151,12 @@ class Move:
         if unknown := set(self.sources) - names:
             raise ShardsError(f"the router has no shard {', '.join(sorted(unknown))}")
         for name, source in self.sources.items():
-            if not source.execute(HAS_SUBSCRIPTION, [f"segmentation_{name}"]).fetchone():
+            if not source.execute(SUBSCRIPTION, [f"segmentation_{name}"]).fetchone():
                 raise ShardsError(f"the database given for {name} is another one: {source.info.dbname}")
         if known := set(self.targets) & names:
             raise ShardsError(f"{', '.join(sorted(known))} has users already: move them to new shards")
         for name, target in self.targets.items():
-            if target.execute("select 1 from segmentation.users limit 1").fetchone():
+            if target.execute(USERS).fetchone():
                 raise ShardsError(
                     f"there are users in the database of {name}: take an empty one, or --undo first"
                 )

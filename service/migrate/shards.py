@@ -41,11 +41,8 @@ PASSWORD = """
 NAMES = "select shard from segmentation.slots group by shard order by shard"
 OPTIONS = "select split_part(o, '=', 1) from pg_foreign_server, unnest(srvoptions) as o where srvname = %s"
 KIND = "select kind from segmentation.place"
-HAS_SUBSCRIPTION = """
-    select 1 from pg_subscription as s join pg_database as d on d.oid = s.subdbid
-    where d.datname = current_database() and s.subname = %s
-"""
-IS_ENABLED = """
+# No row, if there is none.
+SUBSCRIPTION = """
     select s.subenabled from pg_subscription as s join pg_database as d on d.oid = s.subdbid
     where d.datname = current_database() and s.subname = %s
 """
@@ -126,7 +123,7 @@ def _check(router: psycopg.Connection, shard: psycopg.Connection, name: str, cop
         raise ShardsError(
             f"{given} is another one: it holds {'other' if held else 'no'} slots. A shard that is lost is restored first"
         )
-    enabled = shard.execute(IS_ENABLED, [f"segmentation_{name}"]).fetchone()
+    enabled = shard.execute(SUBSCRIPTION, [f"segmentation_{name}"]).fetchone()
     if enabled != (True,) and not copy_catalog:
         raise ShardsError(
             f"{given} does not follow the router: its subscription is {'disabled' if enabled else 'missing'}, "
@@ -307,7 +304,7 @@ def _follow_catalog(
 ) -> None:
     slot = f"segmentation_{name}"
     connection = make_conninfo(**place_of(router_url), user=LOGIN, password=password)
-    if shard.execute(HAS_SUBSCRIPTION, [slot]).fetchone():
+    if shard.execute(SUBSCRIPTION, [slot]).fetchone():
         shard.execute(sql.SQL("alter subscription {} connection {}").format(sql.Identifier(slot), connection))
         # A migration may have given the catalog another table.
         shard.execute(sql.SQL("alter subscription {} refresh publication").format(sql.Identifier(slot)))
@@ -347,12 +344,7 @@ def _copy_catalog(
                 for row in rows:
                     copied.write(row)
     connection = make_conninfo(**place_of(router_url), user=LOGIN, password=password)
-    shard.execute(
-        sql.SQL(
-            "create subscription {} connection {} publication {}"
-            " with (create_slot = false, copy_data = false, slot_name = {})"
-        ).format(sql.Identifier(slot), connection, sql.Identifier(PUBLICATION), slot)
-    )
+    _create_subscription(shard, slot, connection, PUBLICATION, slot, copy_data=False)
 
 
 def subscribe(
@@ -381,10 +373,17 @@ def subscribe(
             f"at {_place(publisher)}, a transaction that writes has been open for {MINUTES} minutes: see"
             " pg_stat_activity and pg_prepared_xacts"
         ) from None
+    _create_subscription(shard, name, connection, publication, slot, copy_data=True)
+
+
+def _create_subscription(
+    shard: psycopg.Connection, name: str, connection: str, publication: str, slot: str, *, copy_data: bool
+) -> None:
     shard.execute(
         sql.SQL(
-            "create subscription {} connection {} publication {} with (create_slot = false, slot_name = {})"
-        ).format(sql.Identifier(name), connection, sql.Identifier(publication), slot)
+            "create subscription {} connection {} publication {}"
+            " with (create_slot = false, slot_name = {}, copy_data = {})"
+        ).format(sql.Identifier(name), connection, sql.Identifier(publication), slot, copy_data)
     )
 
 
@@ -431,7 +430,7 @@ def leave(router: psycopg.Connection, shard: psycopg.Connection, name: str) -> N
 
 def drop_subscription(shard: psycopg.Connection, name: str) -> None:
     """Drop it, if it is there; its replication slot is dropped apart, where it may be the same server."""
-    if shard.execute(HAS_SUBSCRIPTION, [name]).fetchone():
+    if shard.execute(SUBSCRIPTION, [name]).fetchone():
         for action in ("alter subscription {} disable", "alter subscription {} set (slot_name = none)"):
             shard.execute(sql.SQL(action).format(sql.Identifier(name)))
         shard.execute(sql.SQL("drop subscription {}").format(sql.Identifier(name)))

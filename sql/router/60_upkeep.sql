@@ -117,7 +117,7 @@ as $$
 declare
   version bigint;
   change text;
-  restored constant text := 'It or the router was restored from a backup: copy the catalog anew, migrations/README.md.';
+  restored constant text := ' or the router was restored from a backup: copy the catalog anew, migrations/README.md.';
   each record;
 begin
   select v.version, v.change::text into version, change from segmentation.catalog_version as v;
@@ -140,7 +140,7 @@ begin
         from told as t
         where not t.ok and t.item <> 'catalog change'
         union all
-        select ': catalog', 'out of step', restored
+        select ': catalog', 'out of step', 'It' || restored
         from told as v
         join told as c on c.item = 'catalog change'
         where v.item = 'catalog version' and (
@@ -152,7 +152,7 @@ begin
         select
           ': catalog', version - coalesce(t.value::bigint, 0) || ' changes behind',
           'Its users are answered as before these changes. Does it replicate? select * from pg_stat_subscription; '
-            || 'If it does, and stays behind: ' || lower(left(restored, 1)) || substr(restored, 2)
+            || 'If it does, and stays behind: it' || restored
         from told as t
         where t.item = 'catalog version' and version > coalesce(t.value::bigint, 0)
       )
