@@ -4,33 +4,31 @@ import json
 import random
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from statistics import median
 from threading import Event
-from urllib.parse import urlsplit
 
 from tests.bench import load
-from tests.bench.data import copy_of, data_set
+from tests.bench.data import connect, copy_of, data_set, month_of_report
 from tests.bench.outcome import Row, at_most, interleaved, progress, ratio
-from tests.bench.server import Running, running
+from tests.bench.server import CSV, JSON, Running, running
 from tests.bench.sizes import Sizes
 
 RATE = 100
 STATISTICS, REPORTS, IMPORTS = 24, 4, 2
-JSON = {"Content-Type": "application/json"}
-CSV = {"Content-Type": "text/csv"}
 
 
 class Crowd:
     """Clients that ask again and again: the dear ones may be told to wait, writes and health may not."""
 
-    def __init__(self, server: Running, sizes: Sizes) -> None:
+    def __init__(self, server: Running, sizes: Sizes, month: str) -> None:
         """Know whom to ask for what."""
         self.refused = 0
         self.answered = 0
         self._server = server
         self._sizes = sizes
+        self._month = month
         self._end = Event()
         ids = random.sample(range(1, sizes.users + 1), sizes.imported // 10)
         self._ids = "".join(f"{number}\n" for number in ids).encode()
@@ -41,8 +39,8 @@ class Crowd:
         patient: list[Callable[[], object]] = [self._write, partial(self._server.ask, "GET", "/health/ready")]
         dear = STATISTICS * [self._count] + REPORTS * [self._report] + IMPORTS * [self._import]
         with ThreadPoolExecutor(len(patient) + len(dear)) as threads:
-            asking = [threads.submit(self._again, each, 0.1) for each in patient]
-            asking += [threads.submit(self._again_if_refused, ask) for ask in dear]
+            asking = [threads.submit(self._again, each, 0.1, is_counted=True) for each in patient]
+            asking += [threads.submit(self._again, each, 0.001, is_counted=False) for each in dear]
             try:
                 yield
             finally:
@@ -50,18 +48,13 @@ class Crowd:
                 for each in asking:
                     each.result()
 
-    def _again(self, ask: Callable[[], object], pause: float) -> None:
+    def _again(self, ask: Callable[[], object], pause: float, *, is_counted: bool) -> None:
         while not self._end.wait(pause):
             try:
                 ask()
-                self.answered += 1
+                self.answered += is_counted
             except RuntimeError:
-                self.refused += 1
-
-    def _again_if_refused(self, ask: Callable[[], object]) -> None:
-        while not self._end.wait(0.001):
-            with suppress(RuntimeError):
-                ask()
+                self.refused += is_counted
 
     def _write(self) -> None:
         change = json.dumps({"add": [f"SEGMENT_{random.randint(21, 40):04}"], "ttl_seconds": 3600})
@@ -73,18 +66,12 @@ class Crowd:
         self._server.ask("GET", f"/v1/segments/SEGMENT_{random.randint(1, 20):04}/stats")
 
     def _report(self) -> None:
-        link, _ = self._server.ask("POST", "/v1/reports", json.dumps({"period": self._month}), **JSON)
-        self._server.ask("GET", urlsplit(json.loads(link)["url"]).path)
+        self._server.ask("GET", self._server.link_to_report(self._month))
 
     def _import(self) -> None:
         self._server.ask(
             "POST", f"/v1/segments/SEGMENT_{random.randint(41, 50):04}/members", self._ids, **CSV
         )
-
-    @property
-    def _month(self) -> str:
-        first, _ = self._server.ask("GET", "/v1/segments/SEGMENT_0001")
-        return str(json.loads(first)["rollout"][0]["starts_at"])[:7]
 
 
 def crowd(sizes: Sizes) -> list[Row]:
@@ -95,11 +82,16 @@ def crowd(sizes: Sizes) -> list[Row]:
         return load.latency(server, sizes.users, RATE, load.after(5 * sizes.seconds)).p99
 
     def beside(server: Running) -> float:
-        crowds.append(Crowd(server, sizes))
+        crowds.append(Crowd(server, sizes, month))
         with crowds[-1].at_work():
             return alone(server)
 
-    with copy_of(data_set(sizes, sizes.users)) as database, running(database) as server:
+    with (
+        copy_of(data_set(sizes, sizes.users)) as database,
+        running(database) as server,
+        connect(database) as dba,
+    ):
+        month = month_of_report(dba)
         progress(f"reading at {RATE} a second beside a crowd")
         load.latency(server, sizes.users, RATE, load.after(1))
         taken = interleaved(

@@ -157,6 +157,11 @@ def copy_of(name: str, number: int = 1) -> Iterator[str]:
         remove(copy)
 
 
+def month_of_report(dba: psycopg.Connection) -> str:
+    """The month in which the rollouts began."""
+    return str(value(dba, "select to_char(max(starts_at), 'YYYY-MM') from rollouts where starts_at < now()"))
+
+
 def exists(name: str) -> bool:
     """Whether there is such a database."""
     with connect("postgres") as server:

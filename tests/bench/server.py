@@ -1,5 +1,6 @@
 """The service as it runs, with two routes beside its own to compare with: python -m tests.bench.server."""
 
+import json
 import os
 import signal
 import sys
@@ -28,6 +29,8 @@ ANSWER = (
     '{"user_id":1000,"segments":["SEGMENT_0004","SEGMENT_0011","SEGMENT_0016","SEGMENT_0019","SEGMENT_0020"]}'
 )
 PASSWORD = "bench"
+JSON = {"Content-Type": "application/json"}
+CSV = {"Content-Type": "text/csv"}
 
 
 @get("/bench/constant/{user_id:str}")
@@ -81,6 +84,11 @@ class Running:
             return first, length
         finally:
             connection.close()
+
+    def link_to_report(self, month: str) -> str:
+        """The path of a new link to the report of a month, such as 2026-11."""
+        link, _ = self.ask("POST", "/v1/reports", json.dumps({"period": month}), **JSON)
+        return urlsplit(json.loads(link)["url"]).path
 
     def memory(self, which: str = "VmRSS") -> int:
         """Bytes of memory that the process and its workers have now (VmRSS) or had at most (VmHWM)."""

@@ -12,16 +12,15 @@ from http.client import HTTPConnection
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
 import psycopg
 
 from service.migrate import migrate
 from service.migrate.shards import add_shards
 from tests.bench import load
-from tests.bench.data import CATALOG, SERVER, USERS, connect, copy_of, data_set, fill, value
+from tests.bench.data import CATALOG, SERVER, USERS, connect, copy_of, data_set, fill, month_of_report, value
 from tests.bench.outcome import Row, at_least, at_most, interleaved, progress, ratio, timed
-from tests.bench.server import HOT, Running, running
+from tests.bench.server import CSV, HOT, JSON, Running, running
 from tests.bench.sizes import MB, Sizes
 from tests.expect import wait_until
 from tests.launcher import ROOT
@@ -34,7 +33,6 @@ IS_HERE = r"""
 CATALOG_IS_HERE = "select (select count(*) from segments), (select count(*) from rollouts)"
 EXPORTED = "SEGMENT_0020"
 LIST = 1000
-JSON = {"Content-Type": "application/json"}
 EACH = "select http_user_segments_each(array(select 1 + (random() * %s)::bigint from generate_series(1, %s)))"
 
 
@@ -185,7 +183,7 @@ def _questions(sizes: Sizes, sides: dict[str, Side]) -> list[Row]:
     progress("members of a segment")
     export, export_told = _compared(sides, partial(_get, f"/v1/segments/{EXPORTED}/members", 1), sizes.rounds)
     progress("report of a month")
-    links = {name: _link(side) for name, side in sides.items()}
+    links = {name: side.server.link_to_report(month_of_report(side.dba)) for name, side in sides.items()}
     bodies = {name: _download(side.server, links[name]) for name, side in sides.items()}
     taken = interleaved(
         sizes.rounds,
@@ -228,13 +226,6 @@ def _get(path: str, calls: int, side: Side) -> float:
     return median(timed(partial(side.server.ask, "GET", path, Accept=accept)) for _ in range(calls))
 
 
-def _link(side: Side) -> str:
-    """The path of the report of the month in which the rollouts began."""
-    month = value(side.dba, "select to_char(max(starts_at), 'YYYY-MM') from rollouts where starts_at < now()")
-    link, _ = side.server.ask("POST", "/v1/reports", json.dumps({"period": month}), **JSON)
-    return urlsplit(json.loads(link)["url"]).path
-
-
 def _download(server: Running, path: str) -> tuple[int, str]:
     """Length and hash."""
     connection = HTTPConnection("127.0.0.1", server.port, timeout=900)
@@ -262,9 +253,7 @@ def _import(ids: bytes, number: int, side: Side) -> float:
     side.dba.execute("select create_segment(%s)", [slug])
     answers = []
     seconds = timed(
-        lambda: answers.append(
-            side.server.ask("POST", f"/v1/segments/{slug}/members", ids, **{"Content-Type": "text/csv"})
-        )
+        lambda: answers.append(side.server.ask("POST", f"/v1/segments/{slug}/members", ids, **CSV))
     )
     assert json.loads(answers[0][0])["changed"] == number
     return seconds

@@ -1,16 +1,14 @@
 """Imports and reports over HTTP, against a bare COPY of the same rows."""
 
 import json
-from datetime import datetime
 from functools import partial
 from statistics import median
-from urllib.parse import urlsplit
 
 import psycopg
 
-from tests.bench.data import connect, copy_of, data_set, value
+from tests.bench.data import connect, copy_of, data_set, month_of_report
 from tests.bench.outcome import Row, at_most, interleaved, progress, ratio, timed
-from tests.bench.server import Running, running
+from tests.bench.server import CSV, Running, running
 from tests.bench.sizes import MB, Sizes
 
 # The client's part of a COPY is the same for all: blocks of this size.
@@ -88,11 +86,7 @@ def _import(dba: psycopg.Connection, server: Running, ids: bytes, number: int) -
     dba.execute("select create_segment('IMPORT')")
     dba.execute("checkpoint")
     answers = []
-    seconds = timed(
-        lambda: answers.append(
-            server.ask("POST", "/v1/segments/IMPORT/members", ids, **{"Content-Type": "text/csv"})
-        )
-    )
+    seconds = timed(lambda: answers.append(server.ask("POST", "/v1/segments/IMPORT/members", ids, **CSV)))
     assert json.loads(answers[0][0]) | {"received": number, "changed": number} == json.loads(answers[0][0])
     return seconds
 
@@ -106,9 +100,7 @@ def _replace(dba: psycopg.Connection, server: Running, number: int) -> float:
     answers = []
     seconds = timed(
         lambda: answers.append(
-            server.ask(
-                "POST", "/v1/segments/IMPORT/members?operation=replace", ids, **{"Content-Type": "text/csv"}
-            )
+            server.ask("POST", "/v1/segments/IMPORT/members?operation=replace", ids, **CSV)
         )
     )
     counted = json.loads(answers[0][0])
@@ -125,17 +117,14 @@ def reports(sizes: Sizes) -> list[Row]:
         running(database) as server,
         connect(database) as dba,
     ):
-        month: datetime = value(
-            dba, "select date_trunc('month', max(starts_at)) from rollouts where starts_at < now()"
-        )
-        period = f"{month:%Y-%m}"
+        period = month_of_report(dba)
         progress(f"report of {period}")
         dba.execute("create table bench_report as select * from history_report(%s)", [period])
         dba.execute("vacuum (analyze, freeze) bench_report")
         events, by_rollout = dba.execute(
-            "select count(*), 1 - (select count(*) from memberships where starts_at >= %s)::float8 / count(*)"
+            "select count(*), 1 - (select count(*) from memberships where starts_at >= month_start(%s))::float8 / count(*)"
             " from bench_report",
-            [month],
+            [period],
         ).fetchone() or (0, 0)
         _report(server, period)
         before = server.memory()
@@ -177,10 +166,7 @@ def _copy_out(dba: psycopg.Connection) -> tuple[float, int]:
 
 def _report(server: Running, period: str) -> tuple[float, int]:
     """Seconds and bytes of a report over HTTP."""
-    link, _ = server.ask(
-        "POST", "/v1/reports", json.dumps({"period": period}), **{"Content-Type": "application/json"}
-    )
-    url = urlsplit(json.loads(link)["url"])
+    path = server.link_to_report(period)
     lengths = []
-    seconds = timed(lambda: lengths.append(server.ask("GET", url.path)[1]))
+    seconds = timed(lambda: lengths.append(server.ask("GET", path)[1]))
     return seconds, lengths[0]
