@@ -188,6 +188,8 @@ async def _work(
         loop.add_reader(parent.sentinel, orphaned, parent.sentinel)
 
     def ready() -> None:
+        # granian listens a moment later, when somebody may have read that we are ready.
+        bound.listen(BACKLOG)
         log.info("ready on port %d of %s", settings.port, settings.host)
         _tell_systemd("READY=1")
 

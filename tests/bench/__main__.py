@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import platform
 import signal
 import sys
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from tests.bench import candidates, crowd, disk, reads, shards, transfers, upkeep
+from tests.bench import candidates, crowd, deploy, disk, reads, shards, transfers, upkeep
 from tests.bench.data import server_version
 from tests.bench.outcome import Row, progress, table, write
 from tests.bench.sizes import Sizes, chosen
@@ -22,6 +23,7 @@ MEASURES: dict[str, Callable[[Sizes], list[Row]]] = {
     "reports": transfers.reports,
     "sweep": upkeep.sweep,
     "crowd": crowd.crowd,
+    "deploy": deploy.deploy,
     "disk": disk.disk,
     "shards": shards.shards,
 }
@@ -42,7 +44,7 @@ def main() -> None:
     sizes = chosen()
     about: dict[str, Any] = {
         "sizes": sizes._asdict(),
-        "processors": len(os.sched_getaffinity(0)),
+        "processors": f"{len(os.sched_getaffinity(0))} × {_processor()}",
         "postgresql": server_version(),
     }
     started = perf_counter()
@@ -55,10 +57,16 @@ def main() -> None:
     progress(f"done in {perf_counter() - started:.0f} s")
     print(
         f"\nSCALE={sizes.name}: {sizes.users:,} users, {sizes.segments} segments of which {sizes.rolling} are rolling"
-        f" out, 5 assignments for each fifth user; PostgreSQL {about['postgresql']}, {about['processors']} processors\n"
+        f" out, 5 assignments for each fifth user; PostgreSQL {about['postgresql']}; {about['processors']}\n"
     )
     print("\n".join(table(rows)))
     write(arguments.out, rows, about)
+
+
+def _processor() -> str:
+    """What the kernel calls it."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine())
 
 
 if __name__ == "__main__":

@@ -119,6 +119,16 @@ def test_a_port_that_another_program_listens_on_is_told_in_one_line(
         assert "Address already in use" in server.ended()
 
 
+def test_who_is_told_that_it_is_ready_can_connect(run_server: Callable[..., Server]) -> None:
+    connects = """
+import os, socket
+from service import __main__, server
+server._tell_systemd = lambda _: socket.create_connection(("127.0.0.1", int(os.environ["PORT"]))).close()
+__main__.main()
+"""
+    assert "ready on port" in run_server(command=(sys.executable, "-c", connects)).stop()
+
+
 def test_a_worker_that_ends_by_itself_is_started_again(run_server: Callable[..., Server]) -> None:
     server = run_server(WORKERS="2")
     server.wait_until_ready()
