@@ -20,7 +20,7 @@ from service.http.bodies import ApiRequest
 from service.http.connections import Connections
 from service.http.logs import log_request
 from service.http.metrics import count_request
-from service.http.parameters import DECODERS, ParameterSchemas, known_parameters_only
+from service.http.parameters import DECODERS, KnownParameters, ParameterSchemas
 from service.http.problems import malformed
 from service.http.proxies import behind_proxies
 from service.http.rate_limit import RateLimit
@@ -65,7 +65,7 @@ def create_app(settings: Settings | None = None, tracing: "Tracing | None" = Non
                 await asyncio.wait([listening])
 
     limit = [RateLimit(settings.rate_limit_per_minute)] if settings.rate_limit_per_minute else []
-    with_key = [Authentication(), *limit]
+    with_key = [Authentication(), *limit, KnownParameters()]
     # In the order of the documentation.
     modules = {
         "Segments": segments,
@@ -87,7 +87,6 @@ def create_app(settings: Settings | None = None, tracing: "Tracing | None" = Non
         request_class=ApiRequest,
         request_max_body_size=settings.max_body_bytes,
         exception_handlers={Exception: answer_problem},
-        guards=[known_parameters_only],
         type_decoders=DECODERS,
         plugins=[ParameterSchemas(), CommandLine()],
         openapi_config=openapi.CONFIG,

@@ -8,6 +8,7 @@ systemd holds it for both, or the new process gets it from the old one.
 """
 
 import asyncio
+import gc
 import logging
 import logging.config
 import multiprocessing
@@ -188,6 +189,8 @@ async def _work(
         loop.add_reader(parent.sentinel, orphaned, parent.sentinel)
 
     def ready() -> None:
+        # What is there now stays: the garbage collector need not look at it again and again.
+        gc.freeze()
         # granian listens a moment later, when somebody may have read that we are ready.
         bound.listen(BACKLOG)
         log.info("ready on port %d of %s", settings.port, settings.host)

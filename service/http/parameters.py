@@ -9,11 +9,13 @@ from typing import Annotated, Any
 from urllib.parse import parse_qsl
 
 import msgspec
-from litestar.connection import ASGIConnection
+from litestar.enums import ScopeType
 from litestar.handlers import BaseRouteHandler
+from litestar.middleware import ASGIMiddleware
 from litestar.openapi.spec import OpenAPIFormat, OpenAPIType, Schema
 from litestar.params import QueryParameter
 from litestar.plugins import OpenAPISchemaPlugin
+from litestar.types import ASGIApp, Receive, Scope, Send
 from litestar.typing import FieldDefinition
 from msgspec import Meta
 
@@ -69,13 +71,28 @@ class ParameterSchemas(OpenAPISchemaPlugin):
         return copy(TYPES[field_definition.annotation])
 
 
-async def known_parameters_only(
-    connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler
-) -> None:
-    """A guard of all calls: refuse unknown and repeated query parameters, which would be ignored."""
-    query = connection.scope["query_string"]
-    if not query or not handler.resolve_include_in_schema():  # type: ignore[attr-defined]
-        return
+class KnownParameters(ASGIMiddleware):
+    """Refuses unknown and repeated query parameters, which would be ignored.
+
+    No guard: Litestar copies the handler for each call of a guard, which took 9 % of a hot read.
+    """
+
+    scopes = (ScopeType.HTTP,)
+
+    @staticmethod
+    def should_bypass_for_scope(scope: Scope) -> bool:
+        """Most requests have no query."""
+        return not scope["query_string"]
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
+        """Pass the request on, or answer 400."""
+        handler: Any = scope["route_handler"]
+        if handler.resolve_include_in_schema():
+            _require_known_parameters(handler, scope["query_string"])
+        await next_app(scope, receive, send)
+
+
+def _require_known_parameters(handler: BaseRouteHandler, query: bytes) -> None:
     known = _query_parameters(handler)
     given = Counter(name for name, _ in parse_qsl(query.decode("latin-1"), keep_blank_values=True))
     there_are = f"there are {', '.join(known)}" if known else "there are none"

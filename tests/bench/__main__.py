@@ -66,7 +66,9 @@ def main() -> None:
 def _processor() -> str:
     """What the kernel calls it."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine())
+    return next(
+        (line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine()
+    )
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ HISTORIES = f"""
       order by h.at, h.segment, h.operation))
     from segmentation.users as u
     cross join lateral segmentation.user_history(u.user_id) as h
-    where u.user_id % {COMPARED} = 0 and h.at < %s
+    where mod(u.user_id, {COMPARED}) = 0 and h.at < %s
     group by u.user_id
 """
 # Lists, plans and what has ended; each of them leaves history.
@@ -53,7 +53,9 @@ class Traffic:
         self._users = sizes.users
         self._month = month
         self._end = Event()
-        self._ids = "".join(f"{number}\n" for number in range(1, sizes.users // 50) if number % COMPARED).encode()
+        self._ids = "".join(
+            f"{number}\n" for number in range(1, sizes.users // 50) if number % COMPARED
+        ).encode()
         self.times: dict[str, list[float]] = {}
         self.failures: list[str] = []
 
@@ -95,7 +97,10 @@ class Traffic:
 
     def _write(self) -> None:
         user_id = random.randrange(1, self._users, COMPARED)
-        change = {random.choice(("add", "remove")): [f"SEGMENT_{random.randint(21, 40):04}"], "reason": "deploy"}
+        change = {
+            random.choice(("add", "remove")): [f"SEGMENT_{random.randint(21, 40):04}"],
+            "reason": "deploy",
+        }
         self._server.ask("PATCH", f"/v1/users/{user_id}/segments", json.dumps(change), **JSON)
 
 
@@ -106,6 +111,7 @@ def deploy(sizes: Sizes) -> list[Row]:
     if command is None:
         return [Row(what, "not measured", None)]
     with copy_of(data_set_of_release(sizes, VERSION)) as database, connect(database) as dba:
+        dba.execute("call sweep()")
         some = f"array(select generate_series(3, {sizes.users}, 10))"
         for statement in PAST:
             dba.execute(statement.format(some=some))
@@ -129,12 +135,20 @@ def deploy(sizes: Sizes) -> list[Row]:
     for failure in traffic.failures:
         progress(f"  {failure}")
     calls = sum(map(len, traffic.times.values())) + len(traffic.failures)
-    changed = [user_id for user_id in before.keys() | after.keys() if before.get(user_id) != after.get(user_id)]
+    changed = [
+        user_id for user_id in before.keys() | after.keys() if before.get(user_id) != after.get(user_id)
+    ]
     slowest = traffic.slowest("read", "history", "write", "ready")
     return [
-        at_most(f"calls that fail during {what}", len(traffic.failures), 0, "", f"of {calls:,} in {took:.0f} s"),
         at_most(
-            f"slowest read, history, write or readiness during {what}", slowest, 0.5, "s", f"{usual:.2f} s before it"
+            f"calls that fail during {what}", len(traffic.failures), 0, "", f"of {calls:,} in {took:.0f} s"
+        ),
+        at_most(
+            f"slowest read, history, write or readiness during {what}",
+            slowest,
+            0.5,
+            "s",
+            f"{usual:.2f} s before it",
         ),
         Row(
             "slowest import · report meanwhile",

@@ -121,12 +121,15 @@ def test_a_port_that_another_program_listens_on_is_told_in_one_line(
 
 def test_who_is_told_that_it_is_ready_can_connect(run_server: Callable[..., Server]) -> None:
     connects = """
-import os, socket
+import os, socket, sys
 from service import __main__, server
-server._tell_systemd = lambda _: socket.create_connection(("127.0.0.1", int(os.environ["PORT"]))).close()
+def connect(_):
+    with socket.socket() as client:
+        print("connects:", client.connect_ex(("127.0.0.1", int(os.environ["PORT"]))), file=sys.stderr)
+server._tell_systemd = connect
 __main__.main()
 """
-    assert "ready on port" in run_server(command=(sys.executable, "-c", connects)).stop()
+    assert "connects: 0\n" in run_server(command=(sys.executable, "-c", connects)).stop()
 
 
 def test_a_worker_that_ends_by_itself_is_started_again(run_server: Callable[..., Server]) -> None:

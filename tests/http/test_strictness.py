@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from service.schemas import Members, UserChanged
+from service.http import parameters
+from service.schemas import Members, UserChanged, UserSegments
 from tests.conftest import Clock, Database
 from tests.http.conftest import Api
 
@@ -45,6 +46,14 @@ def test_a_parameter_that_is_not_there_or_is_given_twice_is_named(
     assert [error["parameter"] for error in problem["errors"]] == [wrong]
     assert known in problem["detail"]
     assert db.value("select count(*) from segmentation.memberships") == 0
+
+
+def test_the_parameters_of_a_call_are_found_out_once(reader: Api, clock: Clock) -> None:
+    moment = f"{PATH}?at={clock.now:%Y-%m-%dT%H:%M:%SZ}"
+    reader.does("GET", moment, UserSegments)
+    known = parameters._query_parameters.cache_info().currsize
+    reader.does("GET", moment, UserSegments)
+    assert parameters._query_parameters.cache_info().currsize == known
 
 
 @pytest.mark.parametrize("number", ["7.5e3", "1.0", "+1", "-1", "01", "1_0", "%D9%A3", "%201", ""])
