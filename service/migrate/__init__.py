@@ -12,6 +12,7 @@ have a folder of their own in migrations/ and sql/, which is applied after the r
 import os
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -20,7 +21,7 @@ from yoyo import read_migrations
 
 from service import versions
 from service.migrate import bookkeeping, catalog
-from service.migrate.attempts import LOCK_TIMEOUT, Attempts, GaveUp, in_the_way
+from service.migrate.attempts import LOCK_TIMEOUT, SEARCH_PATH, Attempts, GaveUp, in_the_way
 from service.migrate.bookkeeping import Bookkeeping
 from service.migrate.catalog import Catalog, CatalogError
 from service.urls import for_psycopg
@@ -29,8 +30,6 @@ Say = Callable[[str], None]
 
 # Any number, as long as it stays: two runs at once take turns.
 LOCK = 7_361_405_928
-# Whoever may create in schema public can put a function there that fits better than PostgreSQL's own: never look there.
-SEARCH_PATH = "set search_path = pg_catalog, pg_temp"
 # A time limit of the login, the database or the URL is for calls, not for a deploy.
 NO_LIMITS = """
     select set_config(s.name, '0', false) from pg_catalog.pg_settings as s
@@ -131,7 +130,7 @@ def migrate(
 ) -> str:
     """Apply what is missing, say each step, return the version; harmless when run again, or twice at once.
 
-    Where somebody else is in the way, it tries again for so many seconds. With existing, it makes no new schema: the
+    Where somebody else is in the way of a step, it tries again for so many seconds. With existing, it makes no new schema: the
     database is to hold one, such as after a restore. With a kind, a new database becomes a router or a shard.
     """
     if not url.startswith(("postgresql://", "postgres://")):
@@ -152,7 +151,7 @@ def migrate(
             if is_a != "single":
                 _apply_migrations(connection, attempts, say, is_a)
             wanted = attempts("what sql/ says", lambda: _wanted(connection, is_a))
-            done, told, outdated = attempts("sql/", lambda: _apply_sql(connection, wanted, is_a))
+            done, told, outdated = attempts("sql/", lambda: _apply_sql(connection, wanted, is_a, attempts))
             for line in [*([f"made {len(done)} things of sql/"] if is_new else done), *told]:
                 say(line)
             _drop_outdated(connection, outdated, attempts, say)
@@ -258,7 +257,7 @@ def _wanted(connection: psycopg.Connection, kind: str) -> Catalog:
 
 
 def _apply_sql(
-    connection: psycopg.Connection, wanted: Catalog, kind: str
+    connection: psycopg.Connection, wanted: Catalog, kind: str, attempts: Attempts
 ) -> tuple[list[str], list[str], list[str]]:
     """All of it or nothing: what was done, what else is worth a word, and what is outdated now."""
     told: list[str] = []
@@ -268,7 +267,10 @@ def _apply_sql(
         # They were checked when they were made for comparison, and may be made before what they need.
         connection.execute("set local check_function_bodies = off")
         done, alone = catalog.make_equal(
-            connection, wanted, lambda: told.extend(_apply_server(connection, kind))
+            connection,
+            wanted,
+            lambda: told.extend(_apply_server(connection, kind)),
+            partial(attempts.between_calls, "sql/"),
         )
         connection.execute(GUARD_PARTITIONS)
         outdated = catalog.outdated(connection, wanted)

@@ -1,7 +1,7 @@
 """Waits for locks in a way that nobody notices: asks briefly, and again later, with nothing held in between."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from threading import Event, Thread
 from typing import Any, TypeVar
@@ -21,12 +21,25 @@ CALLS = """
     where a.datname = current_database() and a.pid <> pg_backend_pid() and a.usesysid is not null
       and a.backend_type is distinct from 'walsender' and (l.pid is not null or a.state = 'active')
 """
+# Whoever may create in schema public can put a function there that fits better than PostgreSQL's own: never look there.
+SEARCH_PATH = "set search_path = pg_catalog, pg_temp"
 # Seconds after which it is worth a word that somebody is waited for.
 MOMENT = 1.0
 
 # Whoever calls meanwhile waits behind us, but no longer than this.
 LOCK_TIMEOUT = "set lock_timeout = '50ms'"
 PAUSE = 0.5
+# Calls that hold what is to be locked, and will not have ended by then. Readers are in the way of ACCESS EXCLUSIVE alone.
+HOLDERS = """
+    select array_agg(distinct l.pid)
+    from unnest(%s::regclass[], %s::boolean[]) as asked (relation, is_from_readers)
+    join pg_catalog.pg_locks as l on l.relation = asked.relation
+    join pg_catalog.pg_stat_activity as a on a.pid = l.pid
+    where l.locktype = 'relation' and l.granted and l.pid <> %s
+      and l.database = (select d.oid from pg_catalog.pg_database as d where d.datname = current_database())
+      and (asked.is_from_readers or l.mode not in ('AccessShareLock', 'RowShareLock'))
+      and a.xact_start < clock_timestamp() - interval '50 milliseconds'
+"""
 
 SESSIONS = """
     select a.pid, a.usename, a.application_name, a.state, a.query_start, regexp_replace(a.query, '\\s+', ' ', 'g')
@@ -45,12 +58,15 @@ class Attempts:
     def __init__(
         self, connection: psycopg.Connection, url: str, say: Callable[[str], None], patience: float
     ) -> None:
-        """Let the time begin, which is so many seconds in all."""
+        """Take the time that there is for each thing that is to be done, in seconds."""
         self.connection = connection
         self.url = url
         self.say = say
         self.patience = patience
-        self.until = time.monotonic() + patience
+        self._begin()
+
+    def _begin(self) -> None:
+        self.until = time.monotonic() + self.patience
 
     def take_turns(self, lock: int) -> None:
         """Take the advisory lock that one run at a time has, and hold it as long as the connection lasts."""
@@ -73,6 +89,7 @@ class Attempts:
 
     def __call__(self, what: str, work: Callable[[], T], is_long: bool = False) -> T:
         """Do what undoes itself when it fails. What may wait long in one attempt is watched from the first on."""
+        self._begin()
         told: set[int] = set()
 
         def tell(seen: dict[int, str]) -> None:
@@ -104,17 +121,52 @@ class Attempts:
                 last_seen = seen or last_seen
                 who = "; ".join(last_seen.values()) or str(error.diag.message_primary)
                 if time.monotonic() > self.until:
-                    raise GaveUp(
-                        f"{what}: waited {self.patience:.0f} seconds for a lock, and nothing of it was applied. "
-                        f"In the way: {who}. Let that end, or end it, and migrate again"
-                    ) from error
+                    raise self._gave_up(what, who) from error
                 tell(last_seen or {0: who})
+
+    def between_calls(self, what: str, locks: Collection[tuple[str, bool]], work: Callable[[], T]) -> T:
+        """Within a transaction, do what locks these relations, or only their writers out, once no long call holds them.
+
+        To ask while one does would be in vain, and others would wait behind us each time.
+        """
+        asked = [list(each) for each in zip(*locks, strict=True)] or [[], []]
+        began, is_told = time.monotonic(), False
+        # From a connection of its own: within a transaction pg_stat_activity stays as it was, and the owner of the schema
+        # may not see what others do.
+        with self._watcher() as watcher:
+            while True:
+                found = watcher.execute(HOLDERS, [*asked, self.connection.info.backend_pid]).fetchone()
+                is_over = time.monotonic() > self.until
+                if not found or not found[0]:
+                    try:
+                        with self.connection.transaction():
+                            return work()
+                    except psycopg.Error as error:
+                        if is_over or not in_the_way(error):
+                            raise
+                    time.sleep(PAUSE)
+                    continue
+                if is_over or (time.monotonic() > began + MOMENT and not is_told):
+                    who = "; ".join(_sessions(watcher, found[0]).values())
+                    if is_over:
+                        raise self._gave_up(what, who)
+                    is_told = True
+                    self.say(f"{what} waits for a lock; in the way: {who}")
+                # The gap between two calls may be short.
+                time.sleep(0.005)
+
+    def _gave_up(self, what: str, who: str) -> GaveUp:
+        return GaveUp(
+            f"{what}: waited {self.patience:.0f} seconds for a lock, and nothing of it was applied. "
+            f"In the way: {who}. Let that end, or end it, and migrate again"
+        )
 
     def wait_for_calls(self, what: str) -> str:
         """Wait until the calls that are in progress now have ended; who is left when time is up.
 
         A transaction in which nothing runs may be forgotten, and may have a cursor open: nobody waits for it, but it is left.
         """
+        self._begin()
         began = time.monotonic()
         first = self._calls()
         told = False
@@ -156,7 +208,7 @@ class Attempts:
                     tell(found)
 
         # Connected before the attempt, which is soon over.
-        with psycopg.connect(self.url, autocommit=True) as watcher:
+        with self._watcher() as watcher:
             thread = Thread(target=watch, args=[watcher])
             thread.start()
             try:
@@ -164,6 +216,13 @@ class Attempts:
             finally:
                 done.set()
                 thread.join()
+
+    @contextmanager
+    def _watcher(self) -> Iterator[psycopg.Connection]:
+        """A connection beside the one that migrates."""
+        with psycopg.connect(self.url, autocommit=True) as watcher:
+            watcher.execute(SEARCH_PATH)
+            yield watcher
 
 
 def _sessions(connection: psycopg.Connection, pids: Any) -> dict[int, str]:

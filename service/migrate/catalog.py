@@ -7,7 +7,8 @@ two is called. Whoever found it already still has it, and whoever looks for it n
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -88,6 +89,12 @@ class Difference(NamedTuple):
         kind = self.thing.name.partition(" ")[0]
         return kind == "trigger" or (kind == "view" and self.present is not None)
 
+    @property
+    def lock(self) -> tuple[str, bool]:
+        """What others feel: the view or table, and whether its readers do. A trigger is made or replaced beside them."""
+        kind, _, name = self.thing.name.partition(" ")
+        return (name, True) if kind == "view" else (name.rpartition(" on ")[2], not self.wanted)
+
     def __str__(self) -> str:
         """What is done about it."""
         if not self.wanted:
@@ -98,6 +105,8 @@ class Difference(NamedTuple):
 
 
 Catalog = dict[str, Thing]
+# Does something that locks these relations, which others feel.
+Felt = Callable[[Collection[tuple[str, bool]], Callable[[], tuple[list[str], bool]]], tuple[list[str], bool]]
 
 
 def read(connection: psycopg.Connection) -> Catalog:
@@ -118,7 +127,7 @@ def differences(wanted: Catalog, present: Catalog) -> list[Difference]:
 
 
 def make_equal(
-    connection: psycopg.Connection, wanted: Catalog, then: Callable[[], None]
+    connection: psycopg.Connection, wanted: Catalog, then: Callable[[], None], felt: Felt
 ) -> tuple[list[str], list[str]]:
     """Within the transaction that the connection is in, do what it takes: what was done, and what was left alone.
 
@@ -146,7 +155,8 @@ def make_equal(
                 then()
             if not found:
                 return done, alone
-            made, is_all = _round(connection, found, must=True)
+            locks = {each.lock for each in found if each.is_felt}
+            made, is_all = felt(locks, partial(_round, connection, found, must=True))
         done += made
         if is_last and is_all:
             return done, alone

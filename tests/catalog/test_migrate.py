@@ -343,6 +343,26 @@ def test_a_deploy_waits_with_nothing_held_until_the_way_is_free(migrated: str, c
     assert "changed view segmentation.new" in told
 
 
+def test_a_moment_between_two_long_calls_is_enough(migrated: str, checkout: Path) -> None:
+    file = checkout / "sql" / "61_new.sql"
+    file.write_text(VIEW.format(1))
+    migrate(migrated)
+    file.write_text(VIEW.format(2))
+    holders = [Database(migrated), Database(migrated)]
+    read = "begin; select * from segmentation.new"
+    holders[0].rows(read)
+    next_one = threading.Timer(0.3, holders[1].rows, [read])
+
+    def say(line: str) -> None:
+        if "waits for a lock" in line and next_one.ident is None:
+            holders[0].rows("commit")
+            next_one.start()
+
+    migrate(migrated, say, patience=5)
+    next_one.join()
+    assert holders[1].value("select * from segmentation.new") == 2
+
+
 def test_a_migration_waits_in_the_same_way(migrated: str, checkout: Path) -> None:
     (checkout / "migrations" / "9999_new.sql").write_text(
         "alter table segmentation.users add column new int;\n"
