@@ -94,7 +94,9 @@ def create_app(settings: Settings | None = None, tracing: "Tracing | None" = Non
         logging_config=None,
     )
     with_cors = app.asgi_handler
-    asgi: ASGIApp = Connections(ofrep.nothing_else(with_cors) if app.cors_config else with_cors, refuse)
+    asgi: ASGIApp = Connections(
+        ofrep.cors_for_ofrep_only(with_cors) if app.cors_config else with_cors, refuse
+    )
     asgi = EveryRequest(
         tracing.requests(asgi) if tracing else asgi,
         [count_request, *([log_request] if settings.access_log else [])],

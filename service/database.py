@@ -49,6 +49,8 @@ AUTHENTICATE = """
     select name, role, extract(epoch from least(expires_at, now + interval '1 day') - now)::float8
     from segmentation.clock() as now, segmentation.authenticate_api_key($1)"""
 
+OPEN_LINK = "select actor, role, period, user_id from segmentation.open_report_link($1)"
+
 # What is asked for on every connection, and what the server says that it is.
 ASKED = (
     *("role", "search_path", "timezone", "jit"),
@@ -58,7 +60,6 @@ SETTINGS = """
     select pg_catalog.lower(name), setting from pg_catalog.pg_settings where pg_catalog.lower(name) = any ($1)
     union all
     select 'role', pg_catalog.current_setting('role')"""
-OPEN_LINK = "select actor, role, period, user_id from segmentation.open_report_link($1)"
 
 
 class NotAsAsked(asyncpg.PostgresError):
@@ -149,7 +150,7 @@ class Database:
         role = {"keys": "segmentation_reader", "heavy": "none", "bulk": "none"}.get(
             pool, f"segmentation_{pool}"
         )
-        # An import may have to wait for another import.
+        # Heavy and bulk calls wait for locks as long as they may run: an import may have to wait for another.
         lock_wait = (
             longest if pool in ("bulk", "heavy") else LOCK_WAIT if is_retried else settings.lock_timeout
         )
@@ -347,8 +348,8 @@ class Caller(NamedTuple):
             except asyncpg.DataError as error:
                 raise _unsendable(error, arguments) or error from None
 
-    async def once(self, work: "Callable[[Caller], Awaitable[T]]", *, bulk: bool) -> T:
-        """Do some work with a caller all of whose calls are one transaction."""
+    async def in_one_transaction(self, work: "Callable[[Caller], Awaitable[T]]", *, bulk: bool) -> T:
+        """Do some work as one transaction; where something stays locked, all of it again."""
 
         async def attempt() -> T:
             async with self.transaction("bulk" if bulk else "") as within:

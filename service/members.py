@@ -34,7 +34,7 @@ LINES = Example(summary="User ids", value="user_id\n1000\n1002\n")
 
 @dataclass
 class CsvBody(Operation):
-    """A call whose body is CSV; the handler takes it as it comes, so that Litestar knows nothing of it."""
+    """A call whose body is CSV. The handler reads it as a stream, so Litestar does not know it, and it is described here."""
 
     def __post_init__(self) -> None:
         """Describe the body."""

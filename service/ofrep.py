@@ -55,7 +55,7 @@ def _user_id(context: EvaluationContext) -> int:
 
 
 def answer_failure(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
-    """Answer an error in OFREP's own shape; its clients know no other statuses than 400, 404, 429 and 500."""
+    """Answer an error in OFREP's own shape: 400, 404, 429 or 500. 401 and 403 stay as they are."""
     answer = answer_problem(request, error)
     if answer.status_code in (401, 403):
         return answer
@@ -171,7 +171,7 @@ def cors(origins: str, headers: str) -> CORSConfig | None:
     )
 
 
-def nothing_else(with_cors: Any) -> ASGIApp:
+def cors_for_ofrep_only(with_cors: Any) -> ASGIApp:
     """Let browsers of other origins evaluate flags only: Litestar's middleware lets them call whatever there is."""
 
     async def choose(scope: Scope, receive: Receive, send: Send) -> None:

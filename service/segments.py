@@ -67,7 +67,7 @@ async def create_segment(
 async def list_segments(
     request: ApiRequest,
     after: Annotated[str | None, QueryParameter(description="Slugs after this one")] = None,
-    limit: Annotated[Digits, QueryParameter(description="At most so many")] = PAGE,
+    limit: Annotated[Digits, QueryParameter(description="At most so many: 1 to 1000")] = PAGE,
     search: Annotated[
         str | None, QueryParameter(description="Only slugs that have this in them, in upper or lower case")
     ] = None,

@@ -277,6 +277,8 @@ def supervise(settings: Settings, listener: Listener, create_app: AppFactory) ->
         )
         worker.start()
         workers[worker.sentinel] = worker
+        if ends_at is not None:
+            worker.terminate()
 
     def stop(number: int, _: Any) -> None:
         nonlocal ends_at
@@ -301,7 +303,9 @@ def supervise(settings: Settings, listener: Listener, create_app: AppFactory) ->
                     "worker %s ended with exit code %s and is started again", worker.pid, worker.exitcode
                 )
                 sleep(PAUSE)
-                start()
+                # Who has been told to stop meanwhile starts nobody.
+                if ends_at is None:
+                    start()
         if ends_at is not None:
             # By now the workers listen no more, or will not in a moment.
             listener.close()

@@ -98,7 +98,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     root_path: Annotated[str, Meta(pattern=r"^(/[A-Za-z0-9._~-]+)*$")] = ""
     """Path under which a proxy serves it, such as /segmentation; empty: none"""
     trusted_proxies: str = ""
-    """Addresses and networks, comma-separated, whose X-Forwarded-For and -Proto count; empty: none"""
+    """Addresses and networks, comma-separated, whose X-Forwarded-For and -Proto count; *: anybody's; empty: none"""
     cors_origins: str = ""
     """Origins of browser clients of OFREP, comma-separated, or *; empty: none"""
     cors_headers: str = ""
@@ -155,7 +155,7 @@ def _read(file: str) -> str:
 
 
 def _check_addresses(settings: Settings) -> None:
-    """Refuse what would become wrong links, or trust in nobody."""
+    """Refuse URLs, origins and networks that are none."""
     if settings.public_url and not _is_url(settings.public_url):
         raise SettingsError(
             f"PUBLIC_URL={settings.public_url!r} is not valid: give one such as https://segments.example.com."

@@ -27,7 +27,8 @@ class SharedReads:
     """All reads that wait at the same moment are one call, over a connection that is kept for this.
 
     Borrowing from a pool and crossing to the server cost more than the read itself, and the more reads share a
-    call, the less. A read is only ever answered by a call that began after it was asked for.
+    call, the less. A read is only ever answered by a call that began after it was asked for. They
+    run as reader, whatever the role of the key: every key may ask this. The call is in sql/45_reads.sql.
     """
 
     def __init__(self, database: Database) -> None:
@@ -143,6 +144,7 @@ async def _answer(connection: Connection, asked: Waiting) -> None:
                 {user_id: asked[user_id]},
                 Problem("database_unavailable", "This user's shard does not answer."),
             )
+            continue
         for future in _unsettled([asked[user_id]]):
             future.set_result(text)
 

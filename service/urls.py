@@ -18,7 +18,7 @@ SERVED_OTHERWISE = {
     "application_name", "connect_timeout", "fallback_application_name", "keepalives", "keepalives_count",
     "keepalives_idle", "keepalives_interval", "sslsni", "tcp_user_timeout",
 }  # fmt: skip
-# Of these parameters asyncpg knows only such values.
+# Of these parameters, the service can honour only such values.
 ONE_WAY = {
     "channel_binding": {"disable", "prefer", "require"},
     "client_encoding": {"utf8", "UTF8", "utf-8", "UTF-8", "auto"},

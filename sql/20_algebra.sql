@@ -12,12 +12,12 @@
 -- Where speed counts, the same rule is written in a second form. Tests hold each one equal to the algebra:
 --
 --     form                                       tests
---     current_segments     sql/45_reads.sql      sql/test_model.py, sql/test_reads.py
---     report_lines         sql/60_reports.sql    sql/test_model.py, sql/test_reports.py
---     members_page,        sql/65_members.sql    sql/test_model.py, sql/test_members.py
---       segment_stats
---     segment_growth       sql/67_growth.sql     sql/test_model.py, sql/test_growth.py
---     ofrep_evaluations    sql/82_ofrep.sql      http/test_ofrep.py
+--     current_segments     sql/45_reads.sql      tests/sql/test_model.py, tests/sql/test_reads.py
+--     report_lines         sql/60_reports.sql    tests/sql/test_model.py, tests/sql/test_reports.py
+--     members_page,        sql/65_members.sql    tests/sql/test_model.py, tests/sql/test_members.py
+--       segment_counts
+--     segment_growth       sql/67_growth.sql     tests/sql/test_model.py, tests/sql/test_growth.py
+--     ofrep_evaluations    sql/82_ofrep.sql      tests/http/test_ofrep.py
 
 create or replace function segmentation.member (
   rollout    tstzmultirange,

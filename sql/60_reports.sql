@@ -310,18 +310,21 @@ create or replace function segmentation.user_pages ()
   security definer
   set search_path = pg_catalog, pg_temp
 as $$
+declare
+  -- What is read for so many users stays in the processor's cache.
+  page_size constant integer := 5000;
 begin
   up_to_id := 0;
   while up_to_id < 9223372036854775807 loop
     after_id := up_to_id;
     -- Beyond the last known user there may be one who has an override all the same.
-    select coalesce(max(page.user_id) filter (where page.place = 5000), 9223372036854775807) into up_to_id
+    select coalesce(max(page.user_id) filter (where page.place = page_size), 9223372036854775807) into up_to_id
     from (
       select u.user_id, row_number() over (order by u.user_id) as place
       from segmentation.users as u
       where u.user_id > after_id
       order by u.user_id
-      limit 5000
+      limit page_size
     ) as page;
     return next;
   end loop;
@@ -388,7 +391,7 @@ end
 $$;
 
 comment on function segmentation.report_page(timestamptz, timestamptz, bigint, bigint, timestamptz) is
-  'For the service: one page of a report, see linked_pages. Example: select * from report_page(''2026-11-01Z'', ''2026-12-01Z'', 0, 5000);';
+  'For the service: one page of a report, see report_pages. Example: select * from report_page(''2026-11-01Z'', ''2026-12-01Z'', 0, 5000);';
 
 create or replace function segmentation.history_report (
   period  text,

@@ -11,7 +11,7 @@ create or replace function segmentation.http_users_segments (
 as $$
 begin
   if cardinality(http_users_segments.user_ids) > 0 then
-    perform segmentation.require_at_most('user_count', cardinality(http_users_segments.user_ids), 10000);
+    perform segmentation.require_at_most('user_ids', cardinality(http_users_segments.user_ids), 10000);
   end if;
   return '{"users":['
     || coalesce(array_to_string(segmentation.http_user_segments_each(http_users_segments.user_ids), ','), '')

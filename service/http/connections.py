@@ -69,7 +69,7 @@ class Connections:
             app = self._refuse(scope, fault)
         if scope["method"] == "HEAD":
             return await _answer_head(app, scope, receive, send)
-        # Seldom has one a body, and then it is no matter which.
+        # A GET seldom has a body, and without one there is nothing to read on.
         if scope["method"] == "GET" and not any(name in BODY for name, _ in scope["headers"]):
             return await app(scope, receive, send)
         body = Body(receive)

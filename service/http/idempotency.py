@@ -69,7 +69,7 @@ class _Write:
         if not self._upload:
             self._request.digest.update(await self._request.body())
         try:
-            answer = await self._caller.once(self._attempt, bulk=self._upload)
+            answer = await self._caller.in_one_transaction(self._attempt, bulk=self._upload)
         finally:
             if self._is_running:
                 self._running.discard((self._caller.name, self._key))
@@ -114,11 +114,11 @@ class _Write:
             raise Problem("in_progress", "A request with this Idempotency-Key is still running.")
 
     async def _fingerprint(self) -> bytes:
-        """The digest of the whole request, with what the handler has not read of the body."""
+        """The digest of the whole request; of an upload, what the handler has not read of it is read first."""
         limits: Limits = self._request.app.state.limits
         try:
             async with asyncio.timeout(limits.transfer):
-                while self._request.is_connected and self._upload:
+                while self._upload and self._request.is_connected:
                     async for _ in self._request.stream():
                         pass
         except TimeoutError:

@@ -6,7 +6,8 @@ place. The catalog describes both, and just the differences are executed, in one
 the new one, and what is as it should be is not touched.
 
 A database is one by itself, or the router of several, or a shard behind it: segmentation.place says which. The last two
-have a folder of their own in migrations/ and sql/, which is applied after the rest, in the same transaction.
+have folders of their own in migrations/ and in sql/, applied after the rest: migrations one by one as always, sql/ in its
+one transaction.
 """
 
 import os

@@ -1,7 +1,7 @@
 """Puts shards behind a router: logins, the subscription to the catalog, slots.
 
-All three databases are migrated first, each as what it is (migrate --kind). Run again for the same shards, it changes
-nothing but passwords. Each statement says by itself what it needs: a superuser's login, as PL/Proxy and subscriptions do.
+The router and all shards are migrated first, each as what it is (migrate --kind). Run again for the same shards, it
+changes nothing but passwords. It needs superusers' logins, as PL/Proxy and subscriptions do.
 
 A URL may be wrong: a typo, another shard, a copy. So the router goes on calling the database that it has called until now
 until the given one is known to be the shard: it holds the shard's slots, and a change of the catalog has come to it.
@@ -29,8 +29,9 @@ CLUSTER = "segmentation_shards"
 # The same with a limit: for reads that are answered together, and for health.
 READS = "segmentation_reads"
 LIMIT = " options='-clock_timeout=900ms -cstatement_timeout=1s'"
-# The router logs in by it: to shards, and to itself for decisions, which are transactions of their own.
+# The foreign server by which the router calls itself, for decisions in transactions of their own.
 ITSELF = "segmentation_router"
+# The role by which it logs in, to shards and to itself.
 LOGIN = "segmentation_router"
 PUBLICATION = "segmentation_catalog"
 PASSWORD = """

@@ -186,7 +186,7 @@ declare
   answers text[];
 begin
   if cardinality(http_users_segments.user_ids) > 0 then
-    perform segmentation.require_at_most('user_count', cardinality(http_users_segments.user_ids), 10000);
+    perform segmentation.require_at_most('user_ids', cardinality(http_users_segments.user_ids), 10000);
   end if;
   answers := segmentation.http_user_segments_each(http_users_segments.user_ids);
   if array_position(answers, null) is not null then

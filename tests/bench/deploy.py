@@ -8,6 +8,7 @@ import json
 import os
 import random
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ from tests.bench.outcome import Row, at_most, progress, timed
 from tests.bench.released import command_of
 from tests.bench.server import CSV, HOT, JSON, Running, running
 from tests.bench.sizes import Sizes
-from tests.launcher import PYTHON, ROOT
+from tests.launcher import ROOT
 
 VERSION = "1.0.0"
 # What an answer is compared by: its past as both versions tell it. The traffic changes other users.
@@ -117,7 +118,9 @@ def deploy(sizes: Sizes) -> list[Row]:
             dba.execute(statement.format(some=some))
         with running(database, command) as server:
             traffic = Traffic(server, sizes, month_of_report(dba))
-            before = dict(dba.execute(HISTORIES, [moment := value(dba, "select clock()")]).fetchall())
+            before: dict[int, str] = dict(
+                dba.execute(HISTORIES, [moment := value(dba, "select clock()")]).fetchall()
+            )
             progress(what)
             with traffic.going_on():
                 sleep(10 * sizes.seconds)
@@ -126,12 +129,12 @@ def deploy(sizes: Sizes) -> list[Row]:
                 with psycopg.connect(url_of(database)) as forgotten:
                     forgotten.execute("select * from segmentation.user_history(7)")
                     pid = f"pid {forgotten.info.backend_pid}"
-                    stopped = _migrate(database, goes_through=False)
+                    stopped = _migrate(database, "--wait", "10", goes_through=False)
                 if pid not in stopped:
                     raise RuntimeError(f"who was in the way, {pid}, was not named: {stopped}")
                 took = timed(lambda: _migrate(database))
                 sleep(sizes.seconds)
-            after = dict(dba.execute(HISTORIES, [moment]).fetchall())
+            after: dict[int, str] = dict(dba.execute(HISTORIES, [moment]).fetchall())
     for failure in traffic.failures:
         progress(f"  {failure}")
     calls = sum(map(len, traffic.times.values())) + len(traffic.failures)
@@ -159,10 +162,10 @@ def deploy(sizes: Sizes) -> list[Row]:
     ]
 
 
-def _migrate(database: str, *, goes_through: bool = True) -> str:
+def _migrate(database: str, *options: str, goes_through: bool = True) -> str:
     """Bring the database up to date as an operator does; what was said last."""
     done = subprocess.run(
-        [*PYTHON, "migrate"],
+        [sys.executable, "-m", "service.migrate", *options],
         env=os.environ | {"DATABASE_URL": url_of(database)},
         cwd=ROOT,
         capture_output=True,

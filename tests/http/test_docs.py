@@ -127,7 +127,7 @@ def test_each_parameter_is_described_by_its_own_words(description: Description) 
     }
     assert pages == {
         ("/v1/segments", "after"): ("Slugs after this one", None),
-        ("/v1/segments", "limit"): ("At most so many", 100),
+        ("/v1/segments", "limit"): ("At most so many: 1 to 1000", 100),
         ("/v1/segments/{slug}/members", "after"): ("Ids above this one", 0),
         ("/v1/segments/{slug}/members", "limit"): ("At most so many on a page: 1 to 10000", 100),
     }

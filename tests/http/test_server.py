@@ -25,6 +25,15 @@ def run_server(run_server: Callable[..., Server]) -> Callable[..., Server]:
     return partial(run_server, command=PYTHON)
 
 
+def one_worker_of(server: Server) -> int:
+    """The process number of one of its workers."""
+    pid = server.process.pid
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return next(
+        int(child) for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()
+    )
+
+
 def test_the_server_serves_until_it_is_told_to_stop(run_server: Callable[..., Server], db: Database) -> None:
     server = run_server()
     key = db.value("select create_api_key('shop', 'reader')")
@@ -119,6 +128,14 @@ def test_a_port_that_another_program_listens_on_is_told_in_one_line(
         assert "Address already in use" in server.ended()
 
 
+def test_no_worker_is_started_again_once_it_is_told_to_stop(run_server: Callable[..., Server]) -> None:
+    server = run_server(WORKERS="2")
+    server.wait_until_ready()
+    os.kill(one_worker_of(server), signal.SIGKILL)
+    wait_until(lambda: "is started again" in server.said, seconds=30)
+    assert server.stop().count("ready on port") == 2
+
+
 def test_who_is_told_that_it_is_ready_can_connect(run_server: Callable[..., Server]) -> None:
     connects = """
 import os, socket, sys
@@ -135,13 +152,7 @@ __main__.main()
 def test_a_worker_that_ends_by_itself_is_started_again(run_server: Callable[..., Server]) -> None:
     server = run_server(WORKERS="2")
     server.wait_until_ready()
-    worker = next(
-        int(child)
-        for child in Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children")
-        .read_text()
-        .split()
-        if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()
-    )
+    worker = one_worker_of(server)
     os.kill(worker, signal.SIGKILL)
     wait_until(lambda: server.said.count("ready on port") == 3, seconds=30)
     assert f"worker {worker} ended with exit code -9 and is started again" in server.said
