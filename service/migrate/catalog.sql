@@ -23,6 +23,7 @@ with
     select
       p.*, p.oid::regprocedure::text as name,
       case when p.prokind in ('f', 'p') then pg_get_functiondef(p.oid) end as definition,
+      left(format('outdated_%s_%s', p.oid, p.proname), 63) as outdated_name,
       l.lanpltrusted as is_trusted
     from pg_proc as p
     join pg_language as l on l.oid = p.prolang
@@ -140,7 +141,13 @@ select
   case when is_trusted or definition is null then definition else format(
     'reset role; %s; alter function %s owner to segmentation_owner; set local role segmentation_owner', definition, name)
   end as makes,
-  format('alter routine %s rename to %I', name, left(format('outdated_%s_%s', oid, proname), 63)) as drops,
+  -- A body calls its parameters by the name of its function.
+  concat_ws(
+    ';' || chr(10), format('alter routine %s rename to %I', name, outdated_name),
+    case when is_trusted then regexp_replace(
+      regexp_replace(definition, '\m' || proname || '\(', outdated_name || '('),
+      '\m' || proname || '\.', outdated_name || '.', 'g')
+    end) as drops,
   int4range(pronargs - pronargdefaults, case provariadic when 0 then pronargs + 1 end) as takes
 from routines
 union all

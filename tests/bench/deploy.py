@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from http.client import HTTPException
 from threading import Event
 from time import sleep
 
@@ -90,7 +91,7 @@ class Traffic:
         while not self._end.wait(0.005):
             try:
                 self.times[name].append(timed(ask))
-            except (RuntimeError, OSError) as error:
+            except (RuntimeError, OSError, HTTPException) as error:
                 self.failures.append(f"{name}: {error}")
 
     def _some_user(self) -> int:

@@ -484,6 +484,32 @@ def test_calls_of_a_function_whose_head_changes_do_not_fail(migrated: str, check
     assert Database(migrated).column("select proname::text from pg_proc where proname ~ 'outdated'") == []
 
 
+@pytest.mark.parametrize("language", ["plpgsql", "sql"])
+def test_a_query_in_progress_goes_on_with_the_function_that_it_began_with(
+    language: str, migrated: str, checkout: Path
+) -> None:
+    """Its body calls a parameter by the function's name."""
+    file = checkout / "sql" / "61_new.sql"
+    body = {"plpgsql": "begin return new.a; end", "sql": "select new.a"}[language]
+    texts = [
+        f"create or replace function segmentation.new ({head}) returns int language {language} as $$ {body} $$;"
+        for head in ("a int", "a int, b int default 2")
+    ]
+    file.write_text(texts[0])
+    migrate(migrated)
+    reader = Database(migrated)
+    reader.rows("begin; declare ten cursor for select segmentation.new(i) from generate_series(1, 10) as i")
+    numbers = reader.column("fetch 2 from ten")
+    file.write_text(texts[1])
+    migrate(migrated)
+    # Whoever locks a table hears of what has changed.
+    reader.rows("select from segmentation.users")
+    assert numbers + reader.column("fetch all from ten") == [*range(1, 11)]
+    reader.rows("commit")
+    migrate(migrated)
+    assert reader.column("select proname::text from pg_proc where proname ~ 'outdated'") == []
+
+
 INNER = """
     create or replace function segmentation.inner_{} returns {} language plpgsql as $$ begin return {}; end $$;
     grant execute on function segmentation.inner_{} to segmentation_reader;
