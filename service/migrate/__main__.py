@@ -14,7 +14,10 @@ from service.settings import SettingsError, read_settings
     "--existing", is_flag=True, help="Make no new schema: there is to be one, such as after a restore."
 )
 @click.option(
-    "--wait", default=300.0, show_default=True, help="Seconds to try again while somebody else is in the way."
+    "--wait",
+    default=300.0,
+    show_default=True,
+    help="Seconds to try again, at each step, while somebody else is in the way.",
 )
 @click.option(
     "--kind",
