@@ -43,7 +43,7 @@ LOCK_WAIT = 0.1
 STATUS = "select item, ok, value, hint from segmentation.service_status(needed => $1)"
 BECOME = "select set_config('role', $1, true), set_config('application_name', $2, true)"
 CLAIM = "select status, location, answer from segmentation.claim_idempotency_key($1, $2, $3)"
-KEEP = "select segmentation.keep_answer($1, $2, $3, $4, $5, $6, $7)"
+KEEP = "select segmentation.keep_answer($1, $2, $3, null, $4, $5, $6)"
 # expires_at may be infinity, from which PostgreSQL subtracts nothing: hence least().
 AUTHENTICATE = """
     select name, role, extract(epoch from least(expires_at, now + interval '1 day') - now)::float8
@@ -362,10 +362,10 @@ class Caller(NamedTuple):
         claim = self.connection.fetch if self.connection else partial(self.database.fetch, self.role)
         return next(iter(await claim(CLAIM, self.name, key, fingerprint)), None)
 
-    async def keep(self, key: str, fingerprint: bytes, path: str, kept: Iterable[Any]) -> None:
+    async def keep(self, key: str, fingerprint: bytes, kept: Iterable[Any]) -> None:
         """Keep the answer of a write for whoever repeats it."""
         assert self.connection
-        await self.connection.execute(KEEP, self.name, key, fingerprint, path, *kept)
+        await self.connection.execute(KEEP, self.name, key, fingerprint, *kept)
 
 
 @contextmanager

@@ -106,7 +106,7 @@ class _Write:
         if self._secret:
             body = Fernet(self._caller.seal).encrypt(body)
         kept = Kept(status, location or None, body.decode())
-        await within.keep(self._key, await self._fingerprint(), self._request.scope["path_template"], kept)
+        await within.keep(self._key, await self._fingerprint(), kept)
         return answer
 
     def _refuse_if_running(self) -> None:
