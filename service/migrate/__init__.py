@@ -13,10 +13,12 @@ one transaction.
 import os
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 import psycopg
+from psycopg import errors
 from psycopg.conninfo import make_conninfo
 from yoyo import read_migrations
 
@@ -38,6 +40,8 @@ NO_LIMITS = """
       'statement_timeout', 'transaction_timeout', 'idle_session_timeout', 'idle_in_transaction_session_timeout'
     )
 """
+# A run that is killed while it waits would go on waiting, and hold up the next one.
+NO_ORPHANS = "set client_connection_check_interval = '1s'"
 # The first migration cannot append to a search path that was set to nothing; ours alone means the same.
 EMPTY_PATH = """
     do $$
@@ -54,6 +58,15 @@ EMPTY_PATH = """
     end
     $$
 """
+# What is between quotes, a comment, or the body of a function in standard SQL.
+QUOTED = re.compile(
+    r"\$(\w*)\$.*?\$\1\$|'[^']*'|\"[^\"]*\"|--[^\n]*|/\*.*?\*/|\bbegin\s+atomic\b.*?\bend\b",
+    re.DOTALL | re.IGNORECASE,
+)
+TRANSACTION = re.compile(
+    r"(?:^|;)\s*(begin|start\s+transaction|commit|end|rollback|abort|savepoint|release|prepare\s+transaction)\b",
+    re.IGNORECASE,
+)
 AS_OWNER = catalog.OWNER
 AS_MIGRATOR = "reset role"
 
@@ -142,6 +155,7 @@ def migrate(
         with psycopg.connect(url, autocommit=True, application_name="segmentation migrate") as connection:
             connection.execute(SEARCH_PATH)
             connection.execute(NO_LIMITS)
+            connection.execute(NO_ORPHANS)
             attempts = Attempts(connection, url, say, patience)
             attempts.take_turns(LOCK)
             connection.execute(LOCK_TIMEOUT)
@@ -229,6 +243,7 @@ def _apply_migrations(
     steps = read_migrations(str(versions.migration_files(kind)[-1].parent))
     for migration in attempts(bookkeeping.TABLE, lambda: kept.to_apply(steps)):
         name = versions.name_of(Path(migration.path))
+        _require_no_transactions(name, Path(migration.path).read_text())
         try:
             migration.load()
             attempts(
@@ -276,7 +291,8 @@ def _apply_sql(
         connection.execute(GUARD_PARTITIONS)
         outdated = catalog.outdated(connection, wanted)
         # Who else depends on what is to go shall stop all of it.
-        with connection.transaction(force_rollback=True):
+        # A view that a call in progress reads cannot be tried; it is left until that has ended.
+        with suppress(errors.LockNotAvailable), connection.transaction(force_rollback=True):
             catalog.drop(connection, outdated)
     if alone:
         told.append(f"left alone, as no migration made it: {', '.join(alone)}")
@@ -343,6 +359,7 @@ def _sign(connection: psycopg.Connection) -> None:
 
 
 def _run(connection: psycopg.Connection, file: Path, text: str) -> None:
+    _require_no_transactions(versions.name_of(file), text)
     try:
         connection.execute(text.encode())
     except psycopg.Error as error:
@@ -352,6 +369,17 @@ def _run(connection: psycopg.Connection, file: Path, text: str) -> None:
         line = f", line {text.count(chr(10), 0, int(position)) + 1}" if position else ""
         name = versions.name_of(file)
         raise MigrationError(f"{name}{line}: {_told(error)}; nothing of sql/ was applied") from error
+
+
+def _require_no_transactions(name: str, text: str) -> None:
+    """Refuse a file that would end the transaction which it is a part of, and leave half of it done.
+
+    In the body of a procedure it may stand. PostgreSQL has no way to forbid it.
+    """
+    if found := TRANSACTION.search(QUOTED.sub("", text)):
+        raise MigrationError(
+            f"{name} says {found[1]}: take it out, as migrating decides where transactions begin and end"
+        )
 
 
 def _told(error: psycopg.Error) -> str:

@@ -112,7 +112,10 @@ with
       where relnamespace = 'segmentation'::regnamespace and relkind in ('r', 'p') and relispartition
     ) as g
     cross join lateral aclexplode(g.acl) as a
+    -- An owner can lose rights, too. Of what others own, and of partitions, only what others were given is of interest.
     where a.grantee <> g.owner
+      or g.owner = 'segmentation_owner'::regrole
+        and g.name not in (select 'table ' || c.oid::regclass from pg_class as c where c.relispartition)
   ),
   comments as (
     select

@@ -16,6 +16,7 @@ from service.migrate.attempts import Attempts
 from tests.catalog.shape import differences, shape
 from tests.conftest import Database
 from tests.expect import wait_until
+from tests.launcher import ROOT
 
 IDLE = "begin; select * from segmentation.user_history(7); select * from segmentation.list_segments()"
 
@@ -248,6 +249,58 @@ def test_a_lock_row_that_a_killed_run_left_does_not_block_the_next(empty: str) -
         "insert into segmentation_migrations.yoyo_lock values (1, now(), 1)"
     )
     migrate(empty)
+
+
+@pytest.mark.parametrize(
+    "file", ["sql/85_manual.sql", "sql/server/20_database.sql", "migrations/9999_new.sql"]
+)
+@pytest.mark.parametrize("said", ["begin", "commit", "rollback", "end"])
+def test_a_file_that_ends_its_transaction_is_refused_before_anything_is_done(
+    file: str, said: str, migrated: str, checkout: Path
+) -> None:
+    before = shape(migrated)
+    path = checkout / file
+    text = path.read_text() if path.exists() else "comment on schema segmentation is 'new';"
+    path.write_text(f"{text}\n{said};\n")
+    with pytest.raises(MigrationError, match=rf"{file} says {said}: take it out"):
+        migrate(migrated)
+    assert differences(before, shape(migrated)) == []
+
+
+def test_a_right_that_the_owner_lost_is_given_back(migrated: str) -> None:
+    before = shape(migrated)
+    owner = "from segmentation_owner"
+    Database(migrated).rows(
+        f"revoke insert on segmentation.memberships {owner}; "
+        f"revoke execute on function segmentation.segment_stats(text) {owner}"
+    )
+    migrate(migrated)
+    assert differences(before, shape(migrated)) == []
+    assert Database(migrated).value(
+        "select has_table_privilege('segmentation_owner', 'segmentation.memberships', 'insert')"
+        " and has_function_privilege('segmentation_owner', 'segmentation.segment_stats(text)', 'execute')"
+    )
+
+
+def test_a_run_that_is_killed_while_it_waits_ends_in_postgresql_as_well(
+    migrated: str, checkout: Path
+) -> None:
+    (checkout / "migrations" / "9999_new.sql").write_text(
+        "-- transactional: false\nset lock_timeout = '5min';\n"
+        "create index concurrently new_one on segmentation.users (registered_at);\n"
+    )
+    holder, watcher = Database(migrated), Database(migrated)
+    holder.rows("begin isolation level repeatable read; select count(*) from pg_class")
+    waits = "select count(*) from pg_stat_activity where query ~ '^create index concurrently' and wait_event_type = 'Lock'"
+    migrates = (
+        "from pathlib import Path; from service import versions; from service.migrate import migrate; "
+        f"versions.project_path = lambda name: Path({str(checkout)!r}) / name; migrate({migrated!r})"
+    )
+    run = subprocess.Popen([sys.executable, "-c", migrates], cwd=ROOT)
+    wait_until(lambda: watcher.value(waits) == 1, seconds=30)
+    run.kill()
+    run.wait()
+    wait_until(lambda: watcher.value(waits) == 0, seconds=30)
 
 
 # Who is in the way -------------------------------------------------------------------------------
