@@ -74,7 +74,7 @@ class ParameterSchemas(OpenAPISchemaPlugin):
 class KnownParameters(ASGIMiddleware):
     """Refuses unknown and repeated query parameters, which would be ignored.
 
-    No guard: Litestar copies the handler for each call of a guard, which took 9 % of a hot read.
+    No guard: Litestar copies the handler for each call of a guard, which took 9 % of what Python does for a hot read.
     """
 
     scopes = (ScopeType.HTTP,)
