@@ -416,6 +416,23 @@ def test_a_moment_between_two_long_calls_is_enough(migrated: str, checkout: Path
     assert holders[1].value("select * from segmentation.new") == 2
 
 
+def test_a_view_that_is_to_go_and_is_read_is_left_for_the_next_deploy(migrated: str) -> None:
+    before = shape(migrated)
+    reader = Database(migrated)
+    reader.rows(f"{VIEW.format(1)} grant select on segmentation.new to public")
+    reader.rows("begin; select * from segmentation.new")
+    told: list[str] = []
+    migrate(migrated, told.append, patience=2)
+    assert [
+        line
+        for line in told
+        if line.startswith("left for the next deploy to drop") and "view segmentation.new" in line
+    ]
+    reader.rows("commit")
+    migrate(migrated)
+    assert differences(before, shape(migrated)) == []
+
+
 def test_a_migration_waits_in_the_same_way(migrated: str, checkout: Path) -> None:
     (checkout / "migrations" / "9999_new.sql").write_text(
         "alter table segmentation.users add column new int;\n"
