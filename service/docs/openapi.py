@@ -25,6 +25,7 @@ from litestar.routes import HTTPRoute
 from service import __version__, project_path, schemas
 from service.errors import KINDS, PROBLEM_JSON, problem_body
 from service.http.files import File
+from service.http.idempotency import KEY
 from service.schemas import Body, ProblemDetails
 
 HERE = Path(__file__).parent
@@ -66,7 +67,6 @@ EXAMPLE = """\
 "hint":"Create them first, or correct the slugs; upper and lower case differ.","unknown_segments":["NOPE"]}"""
 # Calls that only read, although they are sent as POST.
 READS = {"getUsersSegments"}
-IDEMPOTENCY_KEY_PATTERN = r'^("[!#-\[\]-~ ]{1,255}"|[!#-~]{1,255})$'
 IDEMPOTENCY_KEY = {
     "name": "Idempotency-Key",
     "in": "header",
@@ -75,7 +75,7 @@ IDEMPOTENCY_KEY = {
         "Any text of your choice, new for each new request, in quotes or bare. Repeated within a day with the same "
         "request, the answer of the first time comes again, and nothing is done twice."
     ),
-    "schema": {"type": "string", "minLength": 1, "maxLength": 257, "pattern": IDEMPOTENCY_KEY_PATTERN},
+    "schema": {"type": "string", "minLength": 1, "maxLength": 257, "pattern": f"^({KEY.pattern})$"},
 }
 RETRY_AFTER = {
     "description": "Seconds to wait before the next try",

@@ -31,7 +31,7 @@ LOCK_TIMEOUT = "set lock_timeout = '50ms'"
 PAUSE = 0.5
 # Calls that hold what is to be locked, and will not have ended by then. Readers are in the way of ACCESS EXCLUSIVE alone.
 HOLDERS = """
-    select array_agg(distinct l.pid)
+    select distinct l.pid
     from unnest(%s::regclass[], %s::boolean[]) as asked (relation, is_from_readers)
     join pg_catalog.pg_locks as l on l.relation = asked.relation
     join pg_catalog.pg_stat_activity as a on a.pid = l.pid
@@ -75,7 +75,7 @@ class Attempts:
         # Asked for again and again, as "create index concurrently" would wait for a query that waits.
         while self.connection.execute("select pg_try_advisory_lock(%s)", [lock]).fetchone() != (True,):
             found = self.connection.execute(holders, [lock]).fetchone()
-            who = "; ".join(_sessions(self.connection, found and found[0]).values())
+            who = _names(self.connection, found and found[0])
             if time.monotonic() > self.until:
                 raise GaveUp(f"another migrate has been running for {self.patience:.0f} seconds: {who}")
             if who and not said:
@@ -135,9 +135,10 @@ class Attempts:
         # may not see what others do.
         with self._watcher() as watcher:
             while True:
-                found = watcher.execute(HOLDERS, [*asked, self.connection.info.backend_pid]).fetchone()
+                found = watcher.execute(HOLDERS, [*asked, self.connection.info.backend_pid])
+                holders = [pid for (pid,) in found]
                 is_over = time.monotonic() > self.until
-                if not found or not found[0]:
+                if not holders:
                     try:
                         with self.connection.transaction():
                             return work()
@@ -145,13 +146,11 @@ class Attempts:
                         if is_over or not in_the_way(error):
                             raise
                     time.sleep(PAUSE)
-                    continue
-                if is_over or (time.monotonic() > began + MOMENT and not is_told):
-                    who = "; ".join(_sessions(watcher, found[0]).values())
-                    if is_over:
-                        raise self._gave_up(what, who)
+                elif is_over:
+                    raise self._gave_up(what, _names(watcher, holders))
+                elif time.monotonic() > began + MOMENT and not is_told:
                     is_told = True
-                    self.say(f"{what} waits for a lock; in the way: {who}")
+                    self.say(f"{what} waits for a lock; in the way: {_names(watcher, holders)}")
                 # The gap between two calls may be short.
                 time.sleep(0.005)
 
@@ -178,12 +177,10 @@ class Attempts:
             if not left:
                 return ""
             if is_over and (not busy or time.monotonic() > self.until):
-                return "; ".join(_sessions(self.connection, left).values())
+                return _names(self.connection, left)
             if is_over and not told:
                 told = True
-                self.say(
-                    f"{what} waits for calls in progress: {'; '.join(_sessions(self.connection, busy).values())}"
-                )
+                self.say(f"{what} waits for calls in progress: {_names(self.connection, busy)}")
             time.sleep(0.05)
 
     def _calls(self) -> dict[int, tuple[set[Any], bool]]:
@@ -227,6 +224,10 @@ class Attempts:
 
 def _sessions(connection: psycopg.Connection, pids: Any) -> dict[int, str]:
     return {row[0]: _session(*row) for row in connection.execute(SESSIONS, [pids or []])}
+
+
+def _names(connection: psycopg.Connection, pids: Any) -> str:
+    return "; ".join(_sessions(connection, pids).values())
 
 
 def _session(pid: int, login: str, application: str, state: str | None, since: Any, query: str) -> str:

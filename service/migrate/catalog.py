@@ -209,10 +209,7 @@ def _execute(connection: psycopg.Connection, difference: Difference) -> bool:
     # The owner of a schema may drop what belongs to others, but not rename it.
     except errors.InsufficientPrivilege:
         try:
-            _run(
-                connection,
-                re.sub(r"^alter (.*) rename to .*$(?s:.*)", r"drop \1", there.drops or "", flags=re.M),
-            )
+            _run(connection, f"drop {there.to_alter}" if there.is_called else there.drops)
         except errors.DependentObjectsStillExist as error:
             raise CatalogError(
                 f"{there.name} belongs to {there.owner}: as that role or a superuser, "

@@ -2,12 +2,10 @@
 
 import json
 import random
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
 from statistics import median
-from threading import Event
 
 from tests.bench import load
 from tests.bench.data import connect, copy_of, data_set, month_of_report
@@ -29,32 +27,24 @@ class Crowd:
         self._server = server
         self._sizes = sizes
         self._month = month
-        self._end = Event()
         ids = random.sample(range(1, sizes.users + 1), sizes.imported // 10)
         self._ids = "".join(f"{number}\n" for number in ids).encode()
 
-    @contextmanager
-    def at_work(self) -> Iterator[None]:
+    def at_work(self) -> AbstractContextManager[None]:
         """Ask meanwhile."""
         patient: list[Callable[[], object]] = [self._write, partial(self._server.ask, "GET", "/health/ready")]
         dear = STATISTICS * [self._count] + REPORTS * [self._report] + IMPORTS * [self._import]
-        with ThreadPoolExecutor(len(patient) + len(dear)) as threads:
-            asking = [threads.submit(self._again, each, 0.1, is_counted=True) for each in patient]
-            asking += [threads.submit(self._again, each, 0.001, is_counted=False) for each in dear]
-            try:
-                yield
-            finally:
-                self._end.set()
-                for each in asking:
-                    each.result()
+        return load.meanwhile(
+            [(partial(self._ask, each, is_counted=True), 0.1) for each in patient]
+            + [(partial(self._ask, each, is_counted=False), 0.001) for each in dear]
+        )
 
-    def _again(self, ask: Callable[[], object], pause: float, *, is_counted: bool) -> None:
-        while not self._end.wait(pause):
-            try:
-                ask()
-                self.answered += is_counted
-            except RuntimeError as error:
-                self.refused += [str(error)] if is_counted else []
+    def _ask(self, ask: Callable[[], object], *, is_counted: bool) -> None:
+        try:
+            ask()
+            self.answered += is_counted
+        except RuntimeError as error:
+            self.refused += [str(error)] if is_counted else []
 
     def _write(self) -> None:
         change = json.dumps({"add": [f"SEGMENT_{random.randint(21, 40):04}"], "ttl_seconds": 3600})

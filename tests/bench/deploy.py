@@ -9,15 +9,15 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
 from http.client import HTTPException
-from threading import Event
 from time import sleep
 
 import psycopg
 
+from tests.bench import load
 from tests.bench.data import connect, copy_of, data_set_of_release, month_of_report, url_of, value
 from tests.bench.outcome import Row, at_most, progress, timed
 from tests.bench.released import command_of
@@ -26,6 +26,8 @@ from tests.bench.sizes import Sizes
 from tests.launcher import ROOT
 
 VERSION = "1.0.0"
+# Calls that nobody should feel a deploy in.
+QUICK = ("read", "history", "write", "ready")
 # The report of more would take minutes.
 MOST_USERS = 300_000
 # What an answer is compared by: its past as both versions tell it. The traffic changes other users.
@@ -56,15 +58,13 @@ class Traffic:
         self._server = server
         self._users = sizes.users
         self._month = month
-        self._end = Event()
         self._ids = "".join(
             f"{number}\n" for number in range(1, sizes.users // 50) if number % COMPARED
         ).encode()
         self.times: dict[str, list[float]] = {}
         self.failures: list[str] = []
 
-    @contextmanager
-    def going_on(self) -> Iterator[None]:
+    def going_on(self) -> AbstractContextManager[None]:
         """Ask meanwhile."""
         asked: dict[str, Callable[[], object]] = {
             "read": lambda: self._server.ask("GET", HOT.format(self._some_user())),
@@ -74,27 +74,18 @@ class Traffic:
             "import": lambda: self._server.ask("POST", "/v1/segments/SEGMENT_0050/members", self._ids, **CSV),
             "report": lambda: self._server.ask("GET", self._server.link_to_report(self._month)),
         }
-        self._end.clear()
         self.times = {name: [] for name in asked}
-        with ThreadPoolExecutor(len(asked)) as threads:
-            asking = [threads.submit(self._again, name, ask) for name, ask in asked.items()]
-            try:
-                yield
-            finally:
-                self._end.set()
-                for each in asking:
-                    each.result()
+        return load.meanwhile([(partial(self._ask, *each), 0.005) for each in asked.items()])
 
     def slowest(self, *names: str) -> float:
         """Seconds that the slowest of these answers took."""
         return max(max(self.times[name]) for name in names)
 
-    def _again(self, name: str, ask: Callable[[], object]) -> None:
-        while not self._end.wait(0.005):
-            try:
-                self.times[name].append(timed(ask))
-            except (RuntimeError, OSError, HTTPException) as error:
-                self.failures.append(f"{name}: {error}")
+    def _ask(self, name: str, ask: Callable[[], object]) -> None:
+        try:
+            self.times[name].append(timed(ask))
+        except (RuntimeError, OSError, HTTPException) as error:
+            self.failures.append(f"{name}: {error}")
 
     def _some_user(self) -> int:
         return random.randint(1, self._users)
@@ -128,7 +119,7 @@ def deploy(sizes: Sizes) -> list[Row]:
             progress(what)
             with traffic.going_on():
                 sleep(10 * sizes.seconds)
-            usual = traffic.slowest("read", "history", "write", "ready")
+            usual = traffic.slowest(*QUICK)
             with traffic.going_on():
                 with psycopg.connect(url_of(database)) as forgotten:
                     forgotten.execute("select * from segmentation.user_history(7)")
@@ -145,7 +136,7 @@ def deploy(sizes: Sizes) -> list[Row]:
     changed = [
         user_id for user_id in before.keys() | after.keys() if before.get(user_id) != after.get(user_id)
     ]
-    slowest = traffic.slowest("read", "history", "write", "ready")
+    slowest = traffic.slowest(*QUICK)
     return [
         at_most(
             f"calls that fail during {what}", len(traffic.failures), 0, "", f"of {calls:,} in {took:.0f} s"

@@ -5,8 +5,11 @@ import random
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Event
 from time import perf_counter
 from typing import NamedTuple
 
@@ -41,6 +44,25 @@ def throughput(server: Running, path: str, users: int, seconds: float) -> float:
     found = re.search(r"Requests/sec:\s+([\d.]+)", done.stdout)
     assert found, done.stdout
     return float(found[1])
+
+
+@contextmanager
+def meanwhile(asks: Collection[tuple[Callable[[], object], float]]) -> Iterator[None]:
+    """Call each in a thread of its own, again and again, with so many seconds in between."""
+    end = Event()
+
+    def again(ask: Callable[[], object], pause: float) -> None:
+        while not end.wait(pause):
+            ask()
+
+    with ThreadPoolExecutor(len(asks)) as threads:
+        asking = [threads.submit(again, *each) for each in asks]
+        try:
+            yield
+        finally:
+            end.set()
+            for each in asking:
+                each.result()
 
 
 class Latency(NamedTuple):
