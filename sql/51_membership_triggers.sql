@@ -83,7 +83,7 @@ begin
       limit 1;
       raise exception 'user % cannot be overridden from % on', wrong.user_id, wrong.starts_at
         using
-          errcode = 'object_not_in_prerequisite_state',
+          errcode = segmentation.settled_errcode(),
           detail = json_build_object('user_id', wrong.user_id, 'starts_at', wrong.starts_at),
           hint = 'The past is settled. Leave starts_at out to start now, or give a moment to come.';
     end if;
@@ -207,7 +207,7 @@ begin
   if found then
     raise exception 'the past of user % cannot be changed', wrong.user_id
       using
-        errcode = 'object_not_in_prerequisite_state',
+        errcode = segmentation.settled_errcode(),
         detail = json_build_object('user_id', wrong.user_id),
         hint = 'User, segment, start and actor of an override are settled, and its end is not before now. Call change_user_segments.';
   end if;

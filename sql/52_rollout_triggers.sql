@@ -61,7 +61,7 @@ begin
     raise exception 'the rollout step of % of segment_id % has begun',
       refuse_past_step.starts_at, refuse_past_step.segment_id
       using
-        errcode = 'object_not_in_prerequisite_state',
+        errcode = segmentation.settled_errcode(),
         detail = json_build_object(
           'segment_id', refuse_past_step.segment_id, 'starts_at', refuse_past_step.starts_at),
         hint = 'The past is settled. To change the present call set_rollout(slug, percent): it begins a new step.';

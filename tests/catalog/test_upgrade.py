@@ -22,6 +22,7 @@ from tests.conftest import Database
 from tests.readmes import block
 
 DUMPS = sorted(Path(__file__).with_name("dumps").glob("*.sql"))
+LAST_MIGRATION = f"applied migrations/{versions.migration_files()[-1].name}"
 HISTORIES = """
     select u.user_id, h.* from segmentation.users as u, segmentation.user_history(u.user_id) as h
     order by u.user_id, h.at, h.segment, h.operation
@@ -75,12 +76,11 @@ def test_a_change_by_1_0_0_that_waits_while_functions_are_deployed_is_made(
     ((user_id,),) = query(url, "select min(user_id) from users")
     ((slug,),) = query(url, "select max(slug) from living_segments")
     holder, caller, watcher = Database(url), Database(url), Database(url)
-    last = f"applied migrations/{versions.migration_files()[-1].name}"
     with ThreadPoolExecutor() as pool:
         calls = []
 
         def say(line: str) -> None:
-            if line == last:
+            if line == LAST_MIGRATION:
                 holder.rows("begin")
                 holder.rows("select from segmentation.users where user_id = %s for update", user_id)
                 change = "select segmentation.change_user_segments(%s, array[%s], reason => 'begun before')"
@@ -97,6 +97,78 @@ def test_a_change_by_1_0_0_that_waits_while_functions_are_deployed_is_made(
         finally:
             holder.connection.close()
         assert calls[0].result()
+
+
+# The deploy that makes a trigger of the table goes on when somebody waits for the table.
+WAIT_FOR_A_CALL = """
+    create function public.wait_for_a_call() returns event_trigger language plpgsql as $$
+    declare
+      made regclass := (
+        select t.tgrelid from pg_event_trigger_ddl_commands() as c join pg_trigger as t on t.oid = c.objid
+      );
+    begin
+      while made = {table} and not exists (select from pg_locks as l where l.relation = made and not l.granted) loop
+        perform pg_sleep(0.001);
+      end loop;
+    end
+    $$;
+    create event trigger wait_for_a_call on ddl_command_end when tag in ('CREATE TRIGGER')
+    execute function public.wait_for_a_call();
+"""
+
+
+@pytest.mark.usefixtures("fresh")  # the roles
+@pytest.mark.parametrize(
+    ("table", "change"),
+    [
+        (
+            "memberships",
+            "select change from segmentation.change_user_segments(7, '{Whole}')",
+        ),  # an exclusion ends
+        ("memberships", "select change from segmentation.change_user_segments(7, '{None}')"),
+        ("rollouts", "select percent from segmentation.set_rollout('None', 5)"),
+        ("rollouts", "select percent from segmentation.set_rollout('Whole', 5)"),
+    ],
+)
+def test_a_change_by_1_0_0_that_waits_while_triggers_are_deployed_is_to_be_made_again(
+    empty_database: Callable[[], str], table: str, change: str
+) -> None:
+    """It has read the clock before, so the new triggers find its moment settled. Services try it again by themselves."""
+    url = empty_database()
+    query(url, (DUMPS[0].parent / "1.0.0.sql").read_text())
+    query(url, "select create_segment('Whole', 100), create_segment('None', 0)")
+    query(url, "select change_user_segments(7, remove => '{Whole}')")
+    # Whoever has read this clock has waited for a second since.
+    clock = "create or replace function clock() returns timestamptz language sql as"
+    query(url, f"{clock} $$ select clock_timestamp() - interval '1 s' $$")
+    ((table_id,),) = query(url, f"select '{table}'::regclass::oid")
+    caller, watcher = Database(url), Database(url)
+    is_locked = """
+        select exists (
+          select from pg_locks where relation = %s and mode in ('ShareRowExclusiveLock', 'AccessExclusiveLock') and granted
+        )
+    """
+    calls = []
+
+    def call() -> list[tuple]:
+        while not watcher.value(is_locked, table_id):
+            pass
+        return caller.rows(change)
+
+    with ThreadPoolExecutor() as pool:
+
+        def say(line: str) -> None:
+            if line == LAST_MIGRATION:
+                query(url, WAIT_FOR_A_CALL.format(table=table_id))
+                calls.append(pool.submit(call))
+
+        try:
+            migrate(url, say)
+        finally:
+            watcher.connection.close()  # so that no call waits for ever
+        with pytest.raises(errors.SerializationFailure):
+            calls[0].result()
+    assert caller.rows(change)
 
 
 FAULTS = {
