@@ -11,9 +11,10 @@
 -- What is left: segmentation_owner and superusers, who can act as the owner, and disable or drop a trigger. A deploy
 -- touches a trigger only if it differs, as replacing one locks its table against writers.
 
--- The error code for a change of what is settled. Plain DML gave a moment that is past. A function of ours never does, as
--- it announces itself before it stamps. One of 1.0.0 did not: it may have stamped, and then waited for the table while a
--- deploy made the triggers of this version. Called again it is the new function, and services call again by themselves.
+-- The error code for a change of what is settled. Plain DML gave a moment that is past. A function of ours never does,
+-- as it announces itself before it stamps. One of 1.0.0 did not: it may have stamped, and then waited for the table
+-- while a deploy made the triggers of this version. Called again it is the new function, and services call again by
+-- themselves.
 create or replace function segmentation.settled_errcode () returns text
   language sql
   stable

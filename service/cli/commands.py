@@ -60,19 +60,66 @@ def commands() -> None:
 
 
 @commands.command()
+@click.option(
+    "--existing", is_flag=True, help="Make no new schema: there is to be one, such as after a restore."
+)
+@click.option(
+    "--wait",
+    default=300.0,
+    show_default=True,
+    help="Seconds to try again, at each step, while somebody else is in the way.",
+)
+@click.option(
+    "--kind",
+    type=click.Choice(["router", "shard"]),
+    help="Make it the router of several databases, or a shard of one; it stays what it is.",
+)
+@click.option(
+    "shards",
+    "--shard",
+    multiple=True,
+    metavar="NAME=URL",
+    help="Before it, migrate this database as a shard, and put it behind the router; once for each.",
+)
+@click.option(
+    "--copy-catalog",
+    is_flag=True,
+    help="Copy the catalog anew to these shards, as is needed after one of them or the router was restored.",
+)
 @click.option("--quiet", is_flag=True, help="Say only where it ended.")
-def migrate(quiet: bool) -> None:
-    """Bring the database up to date; run again, it changes nothing. The login must be allowed to create roles."""
+@click.pass_context
+def migrate(
+    context: click.Context,
+    existing: bool,
+    wait: float,
+    kind: str | None,
+    shards: tuple[str, ...],
+    copy_catalog: bool,
+    quiet: bool,
+) -> None:
+    """Bring the database DATABASE_URL up to date; run again, it changes nothing. The login must be allowed to create roles."""
     from service.migrate import MigrationError
     from service.migrate import migrate as bring_up_to_date
+    from service.migrate.shards import ShardsError, add_shards, named
     from service.settings import SettingsError, read_settings
 
+    urls = dict(named(shard) for shard in shards)
+    # As a program of its own, python -m service.migrate, it says to standard output what it does.
+    tell = say if context.parent else click.echo
+    step = (lambda _: None) if quiet else tell
     try:
-        version = bring_up_to_date(read_settings().database_url, (lambda _: None) if quiet else say)
-    except (SettingsError, MigrationError, FileNotFoundError) as error:
+        url = read_settings().database_url
+        # A router calls what its shards have, so they come first.
+        for name, shard_url in urls.items():
+            step(f"shard {name}:")
+            bring_up_to_date(shard_url, step, patience=wait, existing=existing, kind="shard")
+        version = bring_up_to_date(url, step, patience=wait, existing=existing, kind=kind)
+        if urls:
+            add_shards(url, urls, step, copy_catalog=copy_catalog)
+    except (SettingsError, MigrationError, ShardsError, FileNotFoundError) as error:
         raise Failed(str(error)) from error
     if quiet:
-        say(f"the database is at version {version}")
+        tell(f"the database is at version {version}")
 
 
 @commands.command()

@@ -52,7 +52,12 @@ class Thing(NamedTuple):
     @property
     def is_called(self) -> bool:
         """Whether it is a routine or a view, which calls look for by their names."""
-        return self.step == 1 and not self.name.startswith("trigger ")
+        return self.step == 1 and self.kind in ("function", "procedure", "view")
+
+    @property
+    def kind(self) -> str:
+        """Its kind, in one word."""
+        return self.name.partition(" ")[0]
 
     @property
     def owner(self) -> str:
@@ -85,9 +90,10 @@ class Difference(NamedTuple):
 
     @property
     def is_felt(self) -> bool:
-        """Whether others wait meanwhile: for a view that is replaced, a table whose triggers change."""
-        kind = self.thing.name.partition(" ")[0]
-        return kind == "trigger" or (kind == "view" and self.present is not None)
+        """Whether others wait meanwhile: for a view that is replaced, a table whose triggers or rules change."""
+        if self.thing.is_called:
+            return self.thing.kind == "view" and self.present is not None
+        return self.thing.step == 1
 
     @property
     def lock(self) -> tuple[str, bool]:

@@ -1,6 +1,7 @@
 -- What the schema segmentation is made of, as PostgreSQL's catalog tells it: one row a thing.
 --
--- step     0: what migrations/ make; 1: routines, views, triggers; 2: comments and grants, which need the others
+-- step     0: what migrations/ make; 1: routines, views, triggers, and what else changes what a statement does;
+--          2: comments and grants, which need the others
 -- oid      in the order of these, things were made
 -- name     the same thing on two databases has the same name
 -- state    equal things have the same state
@@ -15,7 +16,7 @@ with
     select c.*, c.oid::regclass::text as name
     from pg_class as c
     where c.relnamespace = 'segmentation'::regnamespace
-      and c.relkind in ('r', 'p', 'v', 'm', 'S')
+      and c.relkind in ('r', 'p', 'v', 'm', 'f', 'S')
       and not c.relispartition
       and c.relname !~ '^outdated_\d+_'
   ),
@@ -53,6 +54,23 @@ with
     join relations as r on r.oid = t.tgrelid
     where not t.tgisinternal
   ),
+  -- A rule and row security change what a statement does as a trigger may. sql/ has none of them.
+  rules as (
+    select r.oid, format('rule %I on %s', r.rulename, t.name) as name, pg_get_ruledef(r.oid) as state, null as drops
+    from pg_rewrite as r
+    join relations as t on t.oid = r.ev_class
+    where r.rulename <> '_RETURN'
+    union all
+    select p.oid, format('policy %I on %s', p.polname, t.name), '', null
+    from pg_policy as p
+    join relations as t on t.oid = p.polrelid
+    union all
+    select
+      t.oid, format('row security on %s', t.name), '',
+      format('alter table %s disable row level security, no force row level security', t.name)
+    from relations as t
+    where t.relrowsecurity or t.relforcerowsecurity
+  ),
   -- Those that are neither the row of a table nor an array.
   types as (
     select t.*, t.oid::regtype::text as name
@@ -72,12 +90,14 @@ with
         'generated ' || nullif(a.attgenerated::text, ''),
         'default ' || pg_get_expr(d.adbin, d.adrelid)) as state
     from (
-      select oid, relowner as owner, name from relations where relkind in ('r', 'p', 'm')
+      select oid, relowner as owner, name, relkind = 'v' as is_of_view from relations where relkind <> 'S'
       union all
-      select typrelid, typowner, name from types where typrelid <> 0
+      select typrelid, typowner, name, false from types where typrelid <> 0
     ) as r
     join pg_attribute as a on a.attrelid = r.oid and a.attnum > 0 and not a.attisdropped
     left join pg_attrdef as d on d.adrelid = a.attrelid and d.adnum = a.attnum
+    -- A view says itself what its columns are, but not what they are by default.
+    where not r.is_of_view or d.oid is not null
   ),
   grants as (
     select
@@ -128,6 +148,8 @@ with
       union all
       select 'pg_class'::regclass, oid from relations
       union all
+      select 'pg_class'::regclass, indexrelid from pg_index where indrelid in (select oid from relations)
+      union all
       select 'pg_trigger'::regclass, oid from triggers
       union all
       select 'pg_type'::regclass, oid from types
@@ -163,6 +185,9 @@ union all
 select 1, oid, 'trigger ' || name, definition as state, definition as makes, 'drop trigger ' || name, null
 from triggers
 union all
+select 1, oid, name, state, null, coalesce(drops, 'drop ' || name), null
+from rules
+union all
 select
   2, 0, 'comment on ' || name, description,
   format('comment on %s is %L', name, description), format('comment on %s is null', name), null
@@ -175,10 +200,27 @@ select
 from grants
 union all
 select
-  0, 0, case relkind when 'S' then 'sequence ' when 'm' then 'materialized view ' else 'table ' end || name,
-  concat_ws(' ', relowner::regrole, 'partition by ' || pg_get_partkeydef(oid)), null, null, null
-from relations
-where relkind <> 'v'
+  0, 0,
+  case r.relkind
+    when 'S' then 'sequence ' when 'm' then 'materialized view ' when 'f' then 'foreign table ' else 'table '
+  end || r.name,
+  concat_ws(
+    ' ',
+    r.relowner::regrole, case r.relpersistence when 'u' then 'unlogged' end, 'partition by ' || pg_get_partkeydef(r.oid),
+    (
+      select 'with partitions other than it: ' || string_agg(c.oid::regclass::text, ' ' order by c.relname)
+      from pg_inherits as i
+      join pg_class as c on c.oid = i.inhrelid
+      where i.inhparent = r.oid and (c.relowner, c.relpersistence) <> (r.relowner, r.relpersistence)
+    ),
+    (
+      select concat_ws(' ', 'steps of', s.seqincrement, 'from', s.seqmin, 'to', s.seqmax, case when s.seqcycle then 'cycle' end)
+      from pg_sequence as s
+      where s.seqrelid = r.oid
+    )),
+  null, null, null
+from relations as r
+where r.relkind <> 'v'
 union all
 select 0, 0, 'type ' || name, concat_ws(' ', typowner::regrole, 'kind', typtype), null, null, null
 from types
@@ -186,7 +228,15 @@ union all
 select 0, 0, 'column ' || name, state, null, null, null
 from columns
 union all
-select 0, 0, format('constraint %I on %s', c.conname, r.name), pg_get_constraintdef(c.oid), null, null, null
+select
+  0, 0, format('constraint %I on %s', c.conname, r.name),
+  concat_ws(
+    ' ',
+    pg_get_constraintdef(c.oid),
+    (
+      select '(disabled)' from pg_trigger as t where t.tgconstraint = c.oid and t.tgenabled <> 'O' limit 1
+    )),
+  null, null, null
 from pg_constraint as c
 join relations as r on r.oid = c.conrelid
 where c.contype in ('c', 'f', 'p', 'u', 'x')
@@ -202,4 +252,11 @@ select
   null, null, null
 from pg_index as i
 join relations as r on r.oid = i.indrelid
+union all
+-- Operators, configurations of text search and whatever else a schema can hold.
+select 0, 0, o.type || ' ' || o.identity, '', null, null, null
+from pg_depend as d
+cross join lateral pg_identify_object(d.classid, d.objid, 0) as o
+where d.refclassid = 'pg_namespace'::regclass and d.refobjid = 'segmentation'::regnamespace
+  and d.classid not in ('pg_class'::regclass, 'pg_proc'::regclass, 'pg_type'::regclass, 'pg_default_acl'::regclass)
 order by step, oid

@@ -37,9 +37,19 @@ SHAPE = """
     from pg_proc where pronamespace = 'segmentation'::regnamespace
     union all
     select 'relation', oid::regclass::text,
-      (relkind, relowner::regrole, reloptions, pg_get_partkeydef(oid),
+      (relkind, relowner::regrole, reloptions, pg_get_partkeydef(oid), relpersistence, relrowsecurity, relforcerowsecurity,
         case relkind when 'v' then pg_get_viewdef(oid) end)::text
     from relation
+    union all
+    select 'rule', ev_class::regclass || '.' || rulename, pg_get_ruledef(pg_rewrite.oid)
+    from pg_rewrite join relation on relation.oid = ev_class
+    where rulename <> '_RETURN'
+    union all
+    select 'policy', polrelid::regclass || '.' || polname, polcmd::text
+    from pg_policy join relation on relation.oid = polrelid
+    union all
+    select 'sequence', seqrelid::regclass::text, (seqincrement, seqmin, seqmax, seqcycle)::text
+    from pg_sequence join relation on relation.oid = seqrelid
     union all
     select 'column', attrelid::regclass || '.' || attname,
       (format_type(atttypid, atttypmod), attnotnull, attcollation::regcollation, attidentity, attgenerated,
@@ -48,7 +58,8 @@ SHAPE = """
     left join pg_attrdef on adrelid = attrelid and adnum = attnum
     where attnum > 0 and not attisdropped
     union all
-    select 'constraint', conrelid::regclass || '.' || conname, (pg_get_constraintdef(pg_constraint.oid), convalidated)::text
+    select 'constraint', conrelid::regclass || '.' || conname, (pg_get_constraintdef(pg_constraint.oid), convalidated,
+      array(select tgenabled from pg_trigger where tgconstraint = pg_constraint.oid order by 1))::text
     from pg_constraint join relation on relation.oid = conrelid
     union all
     select 'index', indexrelid::regclass::text, (pg_get_indexdef(indexrelid), indisvalid)::text
@@ -74,6 +85,8 @@ SHAPE = """
       select 'pg_proc'::regclass, oid from pg_proc where pronamespace = 'segmentation'::regnamespace
       union all
       select 'pg_class'::regclass, oid from relation
+      union all
+      select 'pg_class'::regclass, indexrelid from pg_index join relation on relation.oid = indrelid
       union all
       select 'pg_type'::regclass, oid from pg_type where typnamespace = 'segmentation'::regnamespace
       union all

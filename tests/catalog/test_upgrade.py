@@ -219,6 +219,13 @@ FAULTS = {
         "drop trigger segments_refuse_truncate on segments; create constraint trigger segments_refuse_truncate "
         "after insert on segments for each row execute function refuse_truncate()",
     ],
+    "rules and row security": [
+        "create rule nobody as on delete to memberships do instead nothing",
+        "create rule nobody as on update to living_segments do instead nothing",
+        "alter table segments enable row level security",
+        "alter table segments force row level security",
+        "create policy own on segments using (created_at < now())",
+    ],
     "a view that says something else": [
         "create or replace view living_segments as select s.slug, s.description, 0::numeric as percent, s.created_at, "
         "s.salt, null::text collate \"C\" as layer from segments as s where s.deleted_at = 'infinity'",
@@ -236,6 +243,7 @@ FAULTS = {
         "comment on view overrides is 'all'",
         "comment on trigger memberships_after_delete on memberships is 'keeps'",
         "comment on constraint memberships_pkey on memberships is 'one'",
+        "comment on index memberships_ends_at_idx is 'who is next'",
         "comment on type rollout_step is 'a step'",
         "comment on column rollout_step.percent is 'of all'",
         "comment on schema segmentation is null",
@@ -464,6 +472,12 @@ def test_tables_that_are_not_as_the_migrations_made_them_are_named(migrated: str
     query(migrated, "alter table segments alter slug drop not null")
     query(migrated, "alter table report_links alter user_id type int")
     query(migrated, "drop table upkeep cascade")
+    query(migrated, "alter table idempotency_keys set unlogged")
+    query(migrated, "alter table rollouts disable trigger all")
+    query(migrated, "alter table rollouts enable trigger user")
+    query(migrated, "alter table segments alter segment_id set increment 10")
+    query(migrated, "select ensure_history_partition('2031-07-01Z')")
+    query(migrated, "alter table membership_history_2031_07 owner to postgres")
     before = shape(migrated)
     with pytest.raises(MigrationError) as caught:
         migrate(migrated)
@@ -474,6 +488,10 @@ def test_tables_that_are_not_as_the_migrations_made_them_are_named(migrated: str
         "column segmentation.segments.slug is text",
         "column segmentation.report_links.user_id is integer",
         "table segmentation.upkeep is missing",
+        "table segmentation.idempotency_keys is segmentation_owner unlogged",
+        "(disabled), not: FOREIGN KEY",
+        "sequence segmentation.segments_segment_id_seq is segmentation_owner steps of 10 from",
+        "with partitions other than it: segmentation.membership_history_2031_07",
     ):
         assert named in str(caught.value)
     assert differences(before, shape(migrated)) == []
@@ -492,11 +510,17 @@ def test_what_somebody_has_tuned_stays(migrated: str) -> None:
     assert differences(before, shape(migrated)) == []
 
 
-def test_an_index_of_somebody_else_stays_and_is_told(migrated: str) -> None:
+def test_what_somebody_else_made_beside_ours_stays_and_is_told(migrated: str) -> None:
     query(migrated, "create index mine on memberships (starts_at); create table notes (note text)")
+    query(migrated, "create operator <%> (leftarg = int, rightarg = int, function = int4pl)")
+    query(migrated, "create text search configuration plain (copy = simple)")
+    query(migrated, "create statistics together on user_id, segment_id from memberships")
+    query(migrated, "alter view living_segments alter percent set default 0")
     told: list[str] = []
     migrate(migrated, told.append)
-    assert [line for line in told if "segmentation.mine" in line and "segmentation.notes" in line]
+    (line,) = (line for line in told if "left alone" in line)
+    for thing in ("mine", "notes", "<%>", "plain", "together", "living_segments.percent"):
+        assert f"segmentation.{thing}" in line
     assert query(migrated, "select to_regclass('mine')") == [("mine",)]
 
 
