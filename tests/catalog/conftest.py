@@ -63,3 +63,10 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         shutil.copytree(project_path(folder), tmp_path / folder)
     monkeypatch.setattr(versions, "project_path", lambda name: tmp_path / name)
     return tmp_path
+
+
+def edit(file: Path, old: str, new: str) -> None:
+    """Change a file, which has to be as this test thinks it is."""
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
