@@ -29,6 +29,8 @@ MOMENT = 1.0
 # Whoever calls meanwhile waits behind us, but no longer than this.
 LOCK_TIMEOUT = "set lock_timeout = '50ms'"
 PAUSE = 0.5
+# The gap between two calls may be short.
+GLANCE = 0.005
 # Calls that hold what is to be locked, and will not have ended by then. Readers are in the way of ACCESS EXCLUSIVE alone.
 HOLDERS = """
     select distinct l.pid
@@ -41,6 +43,11 @@ HOLDERS = """
       and a.xact_start < clock_timestamp() - interval '50 milliseconds'
 """
 
+# Everybody may see the lock that a transaction holds on itself.
+TRANSACTIONS = """
+    select l.virtualtransaction from pg_catalog.pg_locks as l
+    where l.pid = any (%s) and l.locktype = 'virtualxid' and l.mode = 'ExclusiveLock' and l.granted
+"""
 SESSIONS = """
     select a.pid, a.usename, a.application_name, a.state, a.query_start, regexp_replace(a.query, '\\s+', ' ', 'g')
     from pg_stat_activity as a
@@ -108,8 +115,8 @@ class Attempts:
             if not in_the_way(error):
                 raise
         # Only now is it worth a look who that is: seldom is anybody.
+        time.sleep(PAUSE)
         while True:
-            time.sleep(PAUSE)
             seen: dict[int, str] = {}
             try:
                 with self._watch(seen, tell):
@@ -119,10 +126,28 @@ class Attempts:
                     raise
                 # An attempt may be over before anybody was seen.
                 last_seen = seen or last_seen
+                in_progress = self._transactions(last_seen)
                 who = "; ".join(last_seen.values()) or str(error.diag.message_primary)
                 if time.monotonic() > self.until:
                     raise self._gave_up(what, who) from error
                 tell(last_seen or {0: who})
+                self._let_end(last_seen, in_progress)
+
+    def _transactions(self, pids: Collection[int]) -> set[str]:
+        """Of the sessions, those in progress."""
+        return {each for (each,) in self.connection.execute(TRANSACTIONS, [list(pids)])}
+
+    def _let_end(self, pids: Collection[int], transactions: set[str]) -> None:
+        """Wait until these transactions have ended: to ask before would be in vain, and the moment after may be short.
+
+        Not for ever, as one may only have waited as well, and go on for long with something else.
+        """
+        if not transactions:
+            time.sleep(PAUSE)
+        until = min(self.until, time.monotonic() + 10 * MOMENT)
+        while transactions and time.monotonic() < until:
+            time.sleep(GLANCE)
+            transactions &= self._transactions(pids)
 
     def between_calls(self, what: str, locks: Collection[tuple[str, bool]], work: Callable[[], T]) -> T:
         """Within a transaction, do what locks these relations, or only their writers out, once no long call holds them.
@@ -151,8 +176,7 @@ class Attempts:
                 elif time.monotonic() > began + MOMENT and not is_told:
                     is_told = True
                     self.say(f"{what} waits for a lock; in the way: {_names(watcher, holders)}")
-                # The gap between two calls may be short.
-                time.sleep(0.005)
+                time.sleep(GLANCE)
 
     def _gave_up(self, what: str, who: str) -> GaveUp:
         return GaveUp(

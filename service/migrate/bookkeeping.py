@@ -57,6 +57,7 @@ class Bookkeeping(PostgresqlPsycopgBackend):  # type: ignore[misc]
         if migration.use_transactions:
             with self.transaction():
                 migration.process_steps(self, "apply")
+                self.given.execute("reset role")  # as the file may have left it
                 self._note(migration)
             return
         # "-- transactional: false": a statement that PostgreSQL allows in no transaction. What was done before it failed

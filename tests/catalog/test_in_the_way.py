@@ -106,11 +106,16 @@ def test_a_deploy_waits_with_nothing_held_until_the_way_is_free(migrated: str, c
     assert "changed view segmentation.new" in told
 
 
-def test_a_moment_between_two_long_calls_is_enough(migrated: str, checkout: Path) -> None:
+@pytest.mark.parametrize("folder", ["sql", "migrations"])
+def test_a_moment_between_two_long_calls_is_enough(folder: str, migrated: str, checkout: Path) -> None:
     file = checkout / "sql" / "61_new.sql"
     file.write_text(VIEW.format(1))
     migrate(migrated)
     file.write_text(VIEW.format(2))
+    if folder == "migrations":
+        (checkout / "migrations" / "9999_new.sql").write_text(
+            f"set local role segmentation_owner; {VIEW.format(2)}"
+        )
     holders = [Database(migrated), Database(migrated)]
     read = "begin; select * from segmentation.new"
     holders[0].rows(read)
