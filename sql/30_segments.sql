@@ -13,7 +13,7 @@
 -- the layer are then one: a change of one follows every change of the others, since they share the buckets.
 
 -- salt is for those who compute buckets elsewhere.
-create or replace view segmentation.living_segments as
+create or replace view segmentation.listed_segments as
 select
   s.slug, s.description, trim_scale(coalesce(r.percent, 0)) as percent, s.created_at, s.salt, l.slug as layer
 from segmentation.segments as s
@@ -327,7 +327,7 @@ create or replace function segmentation.create_segment (
   reason      text default null,
   layer       text default null
 )
-  returns setof segmentation.living_segments
+  returns setof segmentation.listed_segments
   language plpgsql
   security definer
   set search_path = pg_catalog, pg_temp
@@ -396,7 +396,7 @@ comment on function segmentation.create_segment(text, numeric, text, text, text,
 create or replace function segmentation.get_segment (
   slug text
 )
-  returns setof segmentation.living_segments
+  returns setof segmentation.listed_segments
   language plpgsql
   stable
   security definer
@@ -404,7 +404,7 @@ create or replace function segmentation.get_segment (
 as $$
 begin
   return query
-  select l.* from segmentation.living_segments as l where l.slug = get_segment.slug collate "C";
+  select l.* from segmentation.listed_segments as l where l.slug = get_segment.slug collate "C";
   if not found then
     perform segmentation.segment_id_of(get_segment.slug);
   end if;
@@ -419,7 +419,7 @@ create or replace function segmentation.list_segments (
   max_rows integer default 100,
   search   text default null
 )
-  returns setof segmentation.living_segments
+  returns setof segmentation.listed_segments
   language plpgsql
   stable
   security definer
@@ -429,7 +429,7 @@ begin
   perform segmentation.require_rows(list_segments.max_rows);
   return query
   select l.*
-  from segmentation.living_segments as l
+  from segmentation.listed_segments as l
   where l.slug > coalesce(list_segments.after, '') collate "C"
     and position(lower(coalesce(list_segments.search, '')) in lower(l.slug)) > 0
   order by l.slug
@@ -446,7 +446,7 @@ create or replace function segmentation.update_segment (
   actor       text default session_user,
   reason      text default null
 )
-  returns setof segmentation.living_segments
+  returns setof segmentation.listed_segments
   language plpgsql
   security definer
   set search_path = pg_catalog, pg_temp

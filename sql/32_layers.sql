@@ -8,7 +8,7 @@
 --
 -- Whoever changes a rollout in a layer holds the segment's row, then the layer's row, both FOR NO KEY UPDATE.
 
-create or replace view segmentation.living_layers as
+create or replace view segmentation.listed_layers as
 select
   l.slug, l.description,
   coalesce(s.segments, '{}') as segments,
@@ -59,7 +59,7 @@ create or replace function segmentation.create_layer (
   actor       text default session_user,
   reason      text default null
 )
-  returns setof segmentation.living_layers
+  returns setof segmentation.listed_layers
   language plpgsql
   security definer
   set search_path = pg_catalog, pg_temp
@@ -102,7 +102,7 @@ comment on function segmentation.create_layer(text, text, text, text) is
 create or replace function segmentation.get_layer (
   slug text
 )
-  returns setof segmentation.living_layers
+  returns setof segmentation.listed_layers
   language plpgsql
   stable
   security definer
@@ -110,7 +110,7 @@ create or replace function segmentation.get_layer (
 as $$
 begin
   return query
-  select l.* from segmentation.living_layers as l where l.slug = get_layer.slug collate "C";
+  select l.* from segmentation.listed_layers as l where l.slug = get_layer.slug collate "C";
   if not found then
     perform segmentation.layer_id_of(get_layer.slug);
   end if;
@@ -121,12 +121,12 @@ comment on function segmentation.get_layer(text) is
   'One layer: its segments, and how many percent of all users they hold now. Example: select * from get_layer(''AVITO_DISCOUNTS'');';
 
 create or replace function segmentation.list_layers ()
-  returns setof segmentation.living_layers
+  returns setof segmentation.listed_layers
   language sql
   stable
   security definer
   set search_path = pg_catalog, pg_temp
-as $$ select * from segmentation.living_layers as l order by l.slug $$;
+as $$ select * from segmentation.listed_layers as l order by l.slug $$;
 
 comment on function segmentation.list_layers() is
   'All layers with their segments, and how many percent of all users these hold now. Example: select * from list_layers();';
@@ -134,7 +134,7 @@ comment on function segmentation.list_layers() is
 create or replace function segmentation.layer_segments (
   slug text
 )
-  returns setof segmentation.living_segments
+  returns setof segmentation.listed_segments
   language plpgsql
   stable
   security definer
@@ -144,7 +144,7 @@ begin
   perform segmentation.layer_id_of(layer_segments.slug);
   return query
   select s.*
-  from segmentation.living_segments as s
+  from segmentation.listed_segments as s
   where s.layer = layer_segments.slug collate "C"
   order by s.slug;
 end

@@ -260,6 +260,25 @@ $$;
 comment on function segmentation.ensure_history_partitions(integer) is
   'Make the history''s partitions from this month to so many months ahead; returns how many were made. Example: select ensure_history_partitions(3);';
 
+-- What the first run of the jobs would do, so that a new or restored database is ready without waiting for pg_cron's
+-- minute. Migrating calls it when it is done, and in a transaction of its own: who changes a user whose override has
+-- ended waits for this one.
+create or replace function segmentation.first_upkeep () returns void
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform segmentation.ensure_history_partitions(3);
+  if not exists (
+    select
+    from segmentation.upkeep as u
+    where u.task = 'sweep' and u.finished_at > segmentation.clock() - interval '10 minutes'
+  ) then
+    perform segmentation.note_upkeep('sweep', segmentation.expire_memberships(5000));
+  end if;
+end
+$$;
+
 create or replace function segmentation.history_partitions ()
   returns table (partition regclass, month_start timestamptz)
   language sql

@@ -226,7 +226,7 @@ comment on function segmentation.http_segment_growth(text, timestamptz, timestam
   'For the service: GET /v1/segments/{slug}/growth.';
 
 create or replace function segmentation.layer_json (
-  layer segmentation.living_layers
+  layer segmentation.listed_layers
 )
   returns json
   language sql
@@ -250,7 +250,7 @@ as $$
   ) as answer
 $$;
 
-comment on function segmentation.layer_json(segmentation.living_layers) is
+comment on function segmentation.layer_json(segmentation.listed_layers) is
   'For the service: a layer with its segments.';
 
 create or replace function segmentation.http_get_layer (

@@ -44,7 +44,7 @@ grant execute on function
   segmentation.http_user_segments(bigint, timestamptz),
   segmentation.http_user_segments_each(bigint[]),
   segmentation.http_users_segments(bigint[]),
-  segmentation.layer_json(segmentation.living_layers),
+  segmentation.layer_json(segmentation.listed_layers),
   segmentation.layer_segments(text),
   segmentation.open_report_link(bytea),
   segmentation.list_layers(),

@@ -169,6 +169,7 @@ def migrate(
             done, told, outdated = attempts("sql/", lambda: _apply_sql(connection, wanted, is_a, attempts))
             for line in [*([f"made {len(done)} things of sql/"] if is_new else done), *told]:
                 say(line)
+            attempts("the first upkeep", lambda: _first_upkeep(connection))
             _drop_outdated(connection, outdated, attempts, say)
     except (CatalogError, GaveUp) as error:
         raise MigrationError(str(error)) from error
@@ -312,6 +313,12 @@ def _apply_server(connection: psycopg.Connection, kind: str) -> list[str]:
     connection.execute("set local client_min_messages = warning")
     _sign(connection)
     return told
+
+
+def _first_upkeep(connection: psycopg.Connection) -> None:
+    with connection.transaction():
+        connection.execute(AS_OWNER)
+        connection.execute("select segmentation.first_upkeep()")
 
 
 def _drop_outdated(connection: psycopg.Connection, things: list[str], attempts: Attempts, say: Say) -> None:

@@ -7,6 +7,7 @@ two is called. Whoever found it already still has it, and whoever looks for it n
 """
 
 import re
+import time
 from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,8 @@ import psycopg
 from psycopg import errors
 from psycopg.rows import class_row
 from psycopg.types.range import Range
+
+from service.migrate.attempts import LOCK_TIMEOUT
 
 OURS = "segmentation_owner"
 OWNER = f"set local role {OURS}"
@@ -30,6 +33,12 @@ RENAMED = """
     from pg_class as c
     where c.relnamespace = 'segmentation'::regnamespace and c.relkind = 'v' and c.relname ~ '^outdated_\\d+_'
 """
+# Seconds for which all that is felt may wait for locks together: whoever calls meanwhile waits behind it.
+FELT = 0.2
+WAIT_AT_MOST = "select set_config('lock_timeout', %s, true)"
+# Tables in the order in which a call comes to write them. Locked in another order, a call would hold the one and wait for us,
+# while we hold what it needs next; and under much traffic one always does.
+AS_CALLS_DO = ("segments", "layers", "rollouts", "users", "memberships")
 # One for most changes; one more for what depends on what was dropped and made anew, and so on.
 ROUNDS = 9
 
@@ -172,25 +181,51 @@ def make_equal(
 def _round(
     connection: psycopg.Connection, found: list[Difference], must: bool = False
 ) -> tuple[list[str], bool]:
-    """Execute what can be: what was done, and whether that was all.
+    """Execute what can be: what was done, and whether that was all. What must be done is felt.
 
     It was not if one needs what comes later, or if one went out of the way of what uses it.
     """
     done: list[str] = []
     failures: dict[str, psycopg.Error] = {}
     is_all = True
+    until = time.monotonic() + FELT
+
+    def hurry() -> None:
+        connection.execute(WAIT_AT_MOST, [f"{max(1, int((until - time.monotonic()) * 1000))}ms"])
+
+    if must:
+        for table, mode in _to_lock(found):
+            hurry()
+            connection.execute(f"lock table {table} in {mode} mode".encode())
     for each in found:
         try:
             with connection.transaction():
+                if must:
+                    hurry()
                 is_all = _execute(connection, each) and is_all
         except (psycopg.ProgrammingError, psycopg.NotSupportedError) as error:
             failures[each.thing.name] = error
         else:
             done.append(str(each))
+    connection.execute(LOCK_TIMEOUT)
     if must and not done:
         name, failure = next(iter(failures.items()))
         raise CatalogError(f"{name}: {failure.diag.message_primary}") from failure
     return done, is_all and not failures
+
+
+def _to_lock(found: list[Difference]) -> list[tuple[str, str]]:
+    """The tables whose triggers or rules change, and how they are locked. A view cannot be: its tables would be as well."""
+    tables: dict[str, bool] = {}
+    for each in found:
+        if each.is_felt and not each.thing.is_called:
+            table, is_from_readers = each.lock
+            tables[table] = tables.get(table, False) or is_from_readers
+    order = [f"segmentation.{name}" for name in AS_CALLS_DO]
+    return [
+        (table, "access exclusive" if tables[table] else "share row exclusive")
+        for table in sorted(tables, key=lambda table: order.index(table) if table in order else len(order))
+    ]
 
 
 def _execute(connection: psycopg.Connection, difference: Difference) -> bool:

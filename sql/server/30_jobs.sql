@@ -1,4 +1,4 @@
--- The upkeep: pg_cron and its jobs where it is, and what their first run would do.
+-- pg_cron and its jobs, where it is.
 
 do $$
 begin
@@ -28,14 +28,5 @@ begin
   execute format('grant segmentation_jobs, segmentation_admin to %I', current_user);
   set local client_min_messages = notice;
   raise notice '%', segmentation.schedule_jobs();
-  perform segmentation.ensure_history_partitions(3);
-  -- A first batch at once: a new or restored database is ready without waiting for pg_cron's minute.
-  if not exists (
-    select
-    from segmentation.upkeep as u
-    where u.task = 'sweep' and u.finished_at > segmentation.clock() - interval '10 minutes'
-  ) then
-    perform segmentation.note_upkeep('sweep', segmentation.expire_memberships(5000));
-  end if;
 end
 $$;

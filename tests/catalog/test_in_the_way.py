@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from psycopg import errors
 
 from service.migrate import MigrationError, migrate
 from service.migrate.attempts import Attempts
@@ -129,6 +130,72 @@ def test_a_moment_between_two_long_calls_is_enough(folder: str, migrated: str, c
     migrate(migrated, say, patience=5)
     next_one.join()
     assert holders[1].value("select * from segmentation.new") == 2
+
+
+def test_calls_that_write_one_table_after_the_other_leave_a_way_through(
+    migrated: str, checkout: Path
+) -> None:
+    """The deploy locks them in the same order, so that no call waits for it while it waits for the call."""
+    file = checkout / "sql" / "61_new.sql"
+    triggers = [
+        TRIGGER.format(events).replace("segmentation.memberships", f"segmentation.{table}")
+        for events in ("truncate", "truncate or delete")
+        for table in ("membership_history", "memberships")
+    ]
+    file.write_text("".join(triggers[:2]))
+    migrate(migrated)
+    file.write_text("".join(triggers[2:]))
+    stop = threading.Event()
+
+    def write() -> int:
+        calls = 0
+        database = Database(migrated)
+        while not stop.is_set():
+            database.rows("begin")
+            for table in ("memberships", "membership_history"):
+                database.rows(f"lock table segmentation.{table} in row exclusive mode")
+            database.rows("commit")
+            calls += 1
+        return calls
+
+    with ThreadPoolExecutor() as pool:
+        calls = [pool.submit(write) for _ in range(6)]
+        try:
+            migrate(migrated, patience=5)
+        finally:
+            stop.set()
+        assert all(each.result() for each in calls)
+
+
+def test_a_deploy_that_waits_keeps_no_writer_waiting(migrated: str, checkout: Path) -> None:
+    """What the first sweep moves to the history is for others to change until then."""
+    file = checkout / "sql" / "61_new.sql"
+    file.write_text(VIEW.format(1))
+    migrate(migrated)
+    file.write_text(VIEW.format(2))
+    database = Database(migrated)
+    database.rows("select segmentation.create_segment('A')")
+    soon = "segmentation.clock() + interval '300 ms'"
+    database.rows(f"select segmentation.change_user_segments(7, '{{A}}', expires_at => {soon})")
+    wait_until(lambda: database.segments_of(7) == [])
+    database.rows("delete from segmentation.upkeep")
+    holder = Database(migrated)
+    holder.rows("begin; select * from segmentation.new")
+    database.rows("set lock_timeout = '100ms'")
+    changed: list[str] = []
+
+    def say(line: str) -> None:
+        if "waits for a lock" in line and not changed:
+            try:
+                changed.append(
+                    database.value("select change from segmentation.change_user_segments(7, '{A}')")
+                )
+            except errors.LockNotAvailable:
+                changed.append("waits for the deploy")
+            holder.rows("commit")
+
+    migrate(migrated, say)
+    assert changed == ["added"]
 
 
 def test_a_view_that_is_to_go_and_is_read_is_left_for_the_next_deploy(migrated: str) -> None:
