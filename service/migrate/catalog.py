@@ -34,7 +34,7 @@ RENAMED = """
     where c.relnamespace = 'segmentation'::regnamespace and c.relkind = 'v' and c.relname ~ '^outdated_\\d+_'
 """
 # Seconds for which all that is felt may wait for locks together: whoever calls meanwhile waits behind it.
-FELT = 0.2
+FELT = 0.1
 WAIT_AT_MOST = "select set_config('lock_timeout', %s, true)"
 # Tables in the order in which a call comes to write them. Locked in another order, a call would hold the one and wait for us,
 # while we hold what it needs next; and under much traffic one always does.
