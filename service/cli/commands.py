@@ -65,6 +65,7 @@ def commands() -> None:
 )
 @click.option(
     "--wait",
+    type=click.FloatRange(min=0),
     default=300.0,
     show_default=True,
     help="Seconds to try again, at each step, while somebody else is in the way.",

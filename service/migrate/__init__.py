@@ -21,6 +21,7 @@ import psycopg
 from psycopg import errors
 from psycopg.conninfo import make_conninfo
 from yoyo import read_migrations
+from yoyo.exceptions import BadMigration
 
 from service import versions
 from service.migrate import bookkeeping, catalog
@@ -148,7 +149,10 @@ def migrate(
     database is to hold one, such as after a restore. With a kind, a new database becomes a router or a shard.
     """
     if not url.startswith(("postgresql://", "postgres://")):
-        raise MigrationError("DATABASE_URL is no URL such as postgresql://user@host:5432/database")
+        raise MigrationError(
+            "what was given is no URL such as postgresql://user@host:5432/database"
+        )
+    _check_files()
     try:
         # A standby cannot be migrated, whatever the URL prefers for serving.
         url = make_conninfo(for_psycopg(url), target_session_attrs="read-write")
@@ -171,7 +175,7 @@ def migrate(
                 say(line)
             attempts("the first upkeep", lambda: _first_upkeep(connection))
             _drop_outdated(connection, outdated, attempts, say)
-    except (CatalogError, GaveUp) as error:
+    except (CatalogError, GaveUp, BadMigration) as error:
         raise MigrationError(str(error)) from error
     except psycopg.OperationalError as error:
         raise MigrationError(f"the database does not answer: {error}") from error
@@ -244,7 +248,6 @@ def _apply_migrations(
     steps = read_migrations(str(versions.migration_files(kind)[-1].parent))
     for migration in attempts(bookkeeping.TABLE, lambda: kept.to_apply(steps)):
         name = versions.name_of(Path(migration.path))
-        _require_no_transactions(name, Path(migration.path).read_text())
         try:
             migration.load()
             attempts(
@@ -366,7 +369,6 @@ def _sign(connection: psycopg.Connection) -> None:
 
 
 def _run(connection: psycopg.Connection, file: Path, text: str) -> None:
-    _require_no_transactions(versions.name_of(file), text)
     try:
         connection.execute(text.encode())
     except psycopg.Error as error:
@@ -378,15 +380,23 @@ def _run(connection: psycopg.Connection, file: Path, text: str) -> None:
         raise MigrationError(f"{name}{line}: {_told(error)}; nothing of sql/ was applied") from error
 
 
-def _require_no_transactions(name: str, text: str) -> None:
-    """Refuse a file that would end the transaction which it is a part of, and leave half of it done.
+def _check_files() -> None:
+    """Refuse, before anything is done, files that are no text, and those that would end the transaction they are part of.
 
-    In the body of a procedure it may stand. PostgreSQL has no way to forbid it.
+    Half of such a file would be done. In the body of a procedure the words may stand. PostgreSQL has no way to forbid them.
     """
-    if found := TRANSACTION.search(QUOTED.sub("", text)):
-        raise MigrationError(
-            f"{name} says {found[1]}: take it out, as migrating decides where transactions begin and end"
-        )
+    for kind in versions.KINDS:
+        for find in (versions.migration_files, versions.schema_files, versions.server_files):
+            for file in find(kind):
+                name = versions.name_of(file)
+                try:
+                    text = file.read_text("utf-8")
+                except (OSError, UnicodeDecodeError) as error:
+                    raise MigrationError(f"{name} cannot be read: {error}") from error
+                if found := TRANSACTION.search(QUOTED.sub("", text)):
+                    raise MigrationError(
+                        f"{name} says {found[1]}: take it out, as migrating decides where transactions begin and end"
+                    )
 
 
 def _told(error: psycopg.Error) -> str:

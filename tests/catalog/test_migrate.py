@@ -114,6 +114,26 @@ def test_an_error_in_a_migration_is_told_and_stops_everything(migrated: str, che
     assert Database(migrated).value("select to_regclass('segmentation.new')") is None
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        (
+            "migrations/9999_new.sql",
+            b"-- depends: nothing\nselect 1;\n",
+            "resolve dependencies in .*9999_new",
+        ),
+        ("migrations/9999_new.sql", b"-- caf\xe9\n", "9999_new.sql cannot be read: .*utf-8"),
+        ("sql/61_new.sql", b"-- caf\xe9\n", "sql/61_new.sql cannot be read: .*utf-8"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_named(
+    name: str, content: bytes, told: str, migrated: str, checkout: Path
+) -> None:
+    (checkout / name).write_bytes(content)
+    with pytest.raises(MigrationError, match=told):
+        migrate(migrated)
+
+
 def test_a_migration_without_a_transaction_is_applied_too(migrated: str, checkout: Path) -> None:
     (checkout / "migrations" / "9999_new.sql").write_text(
         "-- transactional: false\ncreate index concurrently new_idx on segmentation.users (registered_at);\n"
