@@ -161,7 +161,7 @@ def test_calls_that_write_one_table_after_the_other_leave_a_way_through(
     with ThreadPoolExecutor() as pool:
         calls = [pool.submit(write) for _ in range(6)]
         try:
-            migrate(migrated, patience=5)
+            migrate(migrated, patience=20)
         finally:
             stop.set()
         assert all(each.result() for each in calls)
