@@ -149,9 +149,7 @@ def migrate(
     database is to hold one, such as after a restore. With a kind, a new database becomes a router or a shard.
     """
     if not url.startswith(("postgresql://", "postgres://")):
-        raise MigrationError(
-            "what was given is no URL such as postgresql://user@host:5432/database"
-        )
+        raise MigrationError("what was given is no URL such as postgresql://user@host:5432/database")
     _check_files()
     try:
         # A standby cannot be migrated, whatever the URL prefers for serving.
@@ -385,18 +383,16 @@ def _check_files() -> None:
 
     Half of such a file would be done. In the body of a procedure the words may stand. PostgreSQL has no way to forbid them.
     """
-    for kind in versions.KINDS:
-        for find in (versions.migration_files, versions.schema_files, versions.server_files):
-            for file in find(kind):
-                name = versions.name_of(file)
-                try:
-                    text = file.read_text("utf-8")
-                except (OSError, UnicodeDecodeError) as error:
-                    raise MigrationError(f"{name} cannot be read: {error}") from error
-                if found := TRANSACTION.search(QUOTED.sub("", text)):
-                    raise MigrationError(
-                        f"{name} says {found[1]}: take it out, as migrating decides where transactions begin and end"
-                    )
+    for file in dict.fromkeys(versions.all_files()):
+        name = versions.name_of(file)
+        try:
+            text = file.read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise MigrationError(f"{name} cannot be read: {error}") from error
+        if found := TRANSACTION.search(QUOTED.sub("", text)):
+            raise MigrationError(
+                f"{name} says {found[1]}: take it out, as migrating decides where transactions begin and end"
+            )
 
 
 def _told(error: psycopg.Error) -> str:
