@@ -1,6 +1,7 @@
 """Which version this is: the release, and the digest of the migrations and SQL that it needs in the database."""
 
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from service import __version__, project_path
@@ -29,6 +30,17 @@ def _files(folder: str, pattern: str, kind: str) -> list[Path]:
     return [*sorted(here.glob(pattern)), *sorted((here / kind).glob(pattern))]
 
 
+def all_files() -> Iterator[Path]:
+    """Those of every kind, one kind after the other: what all kinds have comes with each."""
+    for kind in KINDS:
+        for files in (migration_files(kind), schema_files(kind), server_files(kind)):
+            if not files:
+                raise FileNotFoundError(
+                    "migrations or sql hold no *.sql file: this copy of segmentation is not whole"
+                )
+            yield from files
+
+
 def name_of(file: Path) -> str:
     """What one of them is called by people: sql/10_clock.sql."""
     return str(file.relative_to(project_path("sql").parent))
@@ -37,14 +49,8 @@ def name_of(file: Path) -> str:
 def digest() -> str:
     """What tells one state of these files from every other."""
     told = hashlib.sha256()
-    for kind in KINDS:
-        for files in (migration_files(kind), schema_files(kind), server_files(kind)):
-            if not files:
-                raise FileNotFoundError(
-                    "migrations or sql hold no *.sql file: this copy of segmentation is not whole"
-                )
-            for file in files:
-                told.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
+    for file in all_files():
+        told.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
     return told.hexdigest()[:12]
 
 

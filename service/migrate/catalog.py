@@ -171,44 +171,49 @@ def make_equal(
             if not found:
                 return done, alone
             locks = {each.lock for each in found if each.is_felt}
-            made, is_all = felt(locks, partial(_round, connection, found, must=True))
+            made, is_all = felt(locks, partial(_felt_round, connection, found))
         done += made
         if is_last and is_all:
             return done, alone
     raise CatalogError(f"{found[0]}, yet it is as before")
 
 
+def _felt_round(connection: psycopg.Connection, found: list[Difference]) -> tuple[list[str], bool]:
+    """A round with what others feel: it locks their tables first, and waits but little for all its locks together."""
+    until = time.monotonic() + FELT
+
+    def hurry() -> None:
+        connection.execute(WAIT_AT_MOST, [f"{max(1, int((until - time.monotonic()) * 1000))}ms"])
+
+    for table, mode in _to_lock(found):
+        hurry()
+        connection.execute(f"lock table {table} in {mode} mode".encode())
+    made = _round(connection, found, hurry)
+    connection.execute(LOCK_TIMEOUT)
+    return made
+
+
 def _round(
-    connection: psycopg.Connection, found: list[Difference], must: bool = False
+    connection: psycopg.Connection, found: list[Difference], hurry: Callable[[], None] | None = None
 ) -> tuple[list[str], bool]:
-    """Execute what can be: what was done, and whether that was all. What must be done is felt.
+    """Execute what can be: what was done, and whether that was all. In a hurry, something has to be done.
 
     It was not if one needs what comes later, or if one went out of the way of what uses it.
     """
     done: list[str] = []
     failures: dict[str, psycopg.Error] = {}
     is_all = True
-    until = time.monotonic() + FELT
-
-    def hurry() -> None:
-        connection.execute(WAIT_AT_MOST, [f"{max(1, int((until - time.monotonic()) * 1000))}ms"])
-
-    if must:
-        for table, mode in _to_lock(found):
-            hurry()
-            connection.execute(f"lock table {table} in {mode} mode".encode())
     for each in found:
         try:
             with connection.transaction():
-                if must:
+                if hurry:
                     hurry()
                 is_all = _execute(connection, each) and is_all
         except (psycopg.ProgrammingError, psycopg.NotSupportedError) as error:
             failures[each.thing.name] = error
         else:
             done.append(str(each))
-    connection.execute(LOCK_TIMEOUT)
-    if must and not done:
+    if hurry and not done:
         name, failure = next(iter(failures.items()))
         raise CatalogError(f"{name}: {failure.diag.message_primary}") from failure
     return done, is_all and not failures

@@ -2,7 +2,9 @@
 
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from itertools import count
 from pathlib import Path
@@ -63,6 +65,34 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         shutil.copytree(project_path(folder), tmp_path / folder)
     monkeypatch.setattr(versions, "project_path", lambda name: tmp_path / name)
     return tmp_path
+
+
+def deployed(url: str, file: Path, before: str, after: str) -> None:
+    """A file of sql/ that was deployed as it was before, and that the next deploy finds as it is after."""
+    file.write_text(before)
+    migrate(url)
+    file.write_text(after)
+
+
+@contextmanager
+def going_on(*clients: Callable[[], object]) -> Iterator[None]:
+    """Meanwhile each client calls, again and again, and none of its calls fails."""
+    stop = threading.Event()
+
+    def go_on(call: Callable[[], object]) -> int:
+        calls = 0
+        while not stop.is_set():
+            call()
+            calls += 1
+        return calls
+
+    with ThreadPoolExecutor() as pool:
+        calls = [pool.submit(go_on, client) for client in clients]
+        try:
+            yield
+        finally:
+            stop.set()
+        assert all(each.result() for each in calls)
 
 
 def edit(file: Path, old: str, new: str) -> None:

@@ -1,13 +1,14 @@
 """Calls that began before a deploy, or come while it is made: each finds the functions and views that it asks for."""
 
-import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import psycopg
 import pytest
 
 from service.migrate import migrate
+from tests.catalog.conftest import going_on
 from tests.conftest import Database
 
 
@@ -20,25 +21,11 @@ def test_calls_of_a_function_whose_head_changes_do_not_fail(migrated: str, check
     ]
     file.write_text(texts[0])
     migrate(migrated)
-    stop = threading.Event()
-
-    def call() -> int:
-        calls = 0
-        with psycopg.connect(migrated, autocommit=True, prepare_threshold=0) as connection:
-            while not stop.is_set():
-                connection.execute("select segmentation.new(a => 1)")
-                calls += 1
-        return calls
-
-    with ThreadPoolExecutor() as pool:
-        calls = [pool.submit(call) for _ in range(2)]
-        try:
-            for text in [*reversed(texts)] * 2:
-                file.write_text(text)
-                migrate(migrated)
-        finally:
-            stop.set()
-        assert all(each.result() for each in calls)
+    callers = [psycopg.connect(migrated, autocommit=True, prepare_threshold=0) for _ in range(2)]
+    with going_on(*(partial(caller.execute, "select segmentation.new(a => 1)") for caller in callers)):
+        for text in [*reversed(texts)] * 2:
+            file.write_text(text)
+            migrate(migrated)
     assert Database(migrated).column("select proname::text from pg_proc where proname ~ 'outdated'") == []
 
 

@@ -2,6 +2,7 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,11 +10,12 @@ from psycopg import errors
 
 from service.migrate import MigrationError, migrate
 from service.migrate.attempts import Attempts
-from tests.catalog.conftest import edit
+from tests.catalog.conftest import deployed, edit, going_on
 from tests.catalog.shape import differences, shape
 from tests.conftest import Database
 from tests.expect import wait_until
 
+NEW = "sql/61_new.sql"
 IDLE = "begin; select * from segmentation.user_history(7); select * from segmentation.list_segments()"
 
 
@@ -48,36 +50,23 @@ TRIGGER = """
 def test_who_is_in_the_way_is_told_and_nothing_is_applied_while_others_go_on(
     before: str, after: str, held: str, migrated: str, checkout: Path
 ) -> None:
-    file = checkout / "sql" / "61_new.sql"
-    file.write_text(f"{VIEW.format(1)}\n{before}")
-    migrate(migrated)
-    file.write_text(f"{VIEW.format(1) if before != VIEW.format(1) else ''}\n{after}")
+    kept = VIEW.format(1) if before != VIEW.format(1) else ""
+    deployed(migrated, checkout / NEW, f"{VIEW.format(1)}\n{before}", f"{kept}\n{after}")
     untouched = shape(migrated)
     holder = Database(migrated)
     holder.rows("set application_name = 'forgotten psql'")
     holder.rows(f"begin; {held}")
-    stop = threading.Event()
     # Longer than what the deploy asks for a lock: to wait for it is to fail here.
     others = Database(migrated, "-c search_path=segmentation -c lock_timeout=450ms")
 
-    def go_on() -> int:
-        calls = 0
-        while not stop.is_set():
-            others.rows("select * from new")
-            others.rows(
-                "insert into memberships (user_id, segment_id) select 1, segment_id from segments where false"
-            )
-            calls += 1
-        return calls
+    def read_and_write() -> None:
+        others.rows("select * from new")
+        others.rows(
+            "insert into memberships (user_id, segment_id) select 1, segment_id from segments where false"
+        )
 
-    with ThreadPoolExecutor() as pool:
-        calls = pool.submit(go_on)
-        try:
-            with pytest.raises(MigrationError) as caught:
-                migrate(migrated, patience=1)
-        finally:
-            stop.set()
-        assert calls.result() > 0
+    with going_on(read_and_write), pytest.raises(MigrationError) as caught:
+        migrate(migrated, patience=1)
     told = str(caught.value)
     assert "nothing of it was applied" in told
     assert (
@@ -89,10 +78,7 @@ def test_who_is_in_the_way_is_told_and_nothing_is_applied_while_others_go_on(
 
 
 def test_a_deploy_waits_with_nothing_held_until_the_way_is_free(migrated: str, checkout: Path) -> None:
-    file = checkout / "sql" / "61_new.sql"
-    file.write_text(VIEW.format(1))
-    migrate(migrated)
-    file.write_text(VIEW.format(2))
+    deployed(migrated, checkout / NEW, VIEW.format(1), VIEW.format(2))
     holder = Database(migrated)
     holder.rows("begin; select * from segmentation.new")
     told: list[str] = []
@@ -109,10 +95,7 @@ def test_a_deploy_waits_with_nothing_held_until_the_way_is_free(migrated: str, c
 
 @pytest.mark.parametrize("folder", ["sql", "migrations"])
 def test_a_moment_between_two_long_calls_is_enough(folder: str, migrated: str, checkout: Path) -> None:
-    file = checkout / "sql" / "61_new.sql"
-    file.write_text(VIEW.format(1))
-    migrate(migrated)
-    file.write_text(VIEW.format(2))
+    deployed(migrated, checkout / NEW, VIEW.format(1), VIEW.format(2))
     if folder == "migrations":
         (checkout / "migrations" / "9999_new.sql").write_text(
             f"set local role segmentation_owner; {VIEW.format(2)}"
@@ -136,43 +119,26 @@ def test_calls_that_write_one_table_after_the_other_leave_a_way_through(
     migrated: str, checkout: Path
 ) -> None:
     """The deploy locks them in the same order, so that no call waits for it while it waits for the call."""
-    file = checkout / "sql" / "61_new.sql"
     triggers = [
         TRIGGER.format(events).replace("segmentation.memberships", f"segmentation.{table}")
         for events in ("truncate", "truncate or delete")
         for table in ("membership_history", "memberships")
     ]
-    file.write_text("".join(triggers[:2]))
-    migrate(migrated)
-    file.write_text("".join(triggers[2:]))
-    stop = threading.Event()
+    deployed(migrated, checkout / NEW, "".join(triggers[:2]), "".join(triggers[2:]))
 
-    def write() -> int:
-        calls = 0
-        database = Database(migrated)
-        while not stop.is_set():
-            database.rows("begin")
-            for table in ("memberships", "membership_history"):
-                database.rows(f"lock table segmentation.{table} in row exclusive mode")
-            database.rows("commit")
-            calls += 1
-        return calls
+    def write(database: Database) -> None:
+        database.rows("begin")
+        for table in ("memberships", "membership_history"):
+            database.rows(f"lock table segmentation.{table} in row exclusive mode")
+        database.rows("commit")
 
-    with ThreadPoolExecutor() as pool:
-        calls = [pool.submit(write) for _ in range(6)]
-        try:
-            migrate(migrated, patience=20)
-        finally:
-            stop.set()
-        assert all(each.result() for each in calls)
+    with going_on(*(partial(write, Database(migrated)) for _ in range(6))):
+        migrate(migrated, patience=20)
 
 
 def test_a_deploy_that_waits_keeps_no_writer_waiting(migrated: str, checkout: Path) -> None:
     """What the first sweep moves to the history is for others to change until then."""
-    file = checkout / "sql" / "61_new.sql"
-    file.write_text(VIEW.format(1))
-    migrate(migrated)
-    file.write_text(VIEW.format(2))
+    deployed(migrated, checkout / NEW, VIEW.format(1), VIEW.format(2))
     database = Database(migrated)
     database.rows("select segmentation.create_segment('A')")
     soon = "segmentation.clock() + interval '300 ms'"

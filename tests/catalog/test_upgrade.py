@@ -129,11 +129,8 @@ IS_LOCKED = """
     [
         # They have read the clock before, so the new triggers find their moment settled. Services try them again by
         # themselves.
-        (
-            "memberships",
-            "select change from segmentation.change_user_segments(7, '{Whole}')",
-            True,
-        ),  # an exclusion ends
+        # An exclusion ends.
+        ("memberships", "select change from segmentation.change_user_segments(7, '{Whole}')", True),
         ("memberships", "select change from segmentation.change_user_segments(7, '{None}')", True),
         ("rollouts", "select percent from segmentation.set_rollout('None', 5)", True),
         ("rollouts", "select percent from segmentation.set_rollout('Whole', 5)", True),
@@ -179,6 +176,26 @@ def test_a_call_of_1_0_0_that_waits_while_triggers_are_deployed_is_made_or_to_be
             assert caller.rows(call)
         else:
             assert calls[0].result()
+
+
+@pytest.mark.usefixtures("fresh")  # the roles
+@pytest.mark.parametrize("function", ["get_segment('New')", "list_segments()"])
+def test_a_query_of_1_0_0_that_goes_on_after_the_deploy_has_its_columns(
+    empty_database: Callable[[], str], function: str
+) -> None:
+    """Its function looks for the view only when the first row is asked for, and segments have a column more by then."""
+    url = empty_database()
+    query(url, (DUMPS[0].parent / "1.0.0.sql").read_text())
+    query(url, "select create_segment('New', 10)")
+    reader = Database(url)
+
+    def say(line: str) -> None:
+        if line == LAST_MIGRATION:
+            page = f"select slug, percent from segmentation.{function} where slug = 'New'"
+            reader.rows(f"begin; declare page cursor for {page}")
+
+    migrate(url, say)
+    assert reader.rows("fetch page") == [("New", 10)]
 
 
 FAULTS = {
