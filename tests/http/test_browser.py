@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from tests.conftest import Database
 from tests.http.documented import calls, success
-from tests.launcher import Server
+from tests.launcher import Server, free_port
 
 CHROMIUM = next(filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), None)
 FLAGS = [
@@ -48,26 +49,55 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
+@pytest.fixture(scope="module")
+def tab(chromium: Browser) -> Page:
+    """The window of all these tests: in a new one Chromium would compile Swagger UI anew, which takes a second."""
+    return chromium.new_page()
+
+
+@pytest.fixture(scope="module")
+def port() -> int:
+    """The port of all these tests: what was compiled is known by its URL."""
+    return free_port()
+
+
 @pytest.fixture
-def url(run_server: Callable[..., Server], db: Database) -> str:
-    """Where the service runs, on an empty database that has just been swept."""
+def serve(run_server: Callable[..., Server], db: Database, port: int) -> Callable[..., str]:
+    """Run the service on an empty database that has just been swept; its URL."""
     db.rows("call sweep()")
-    return str(run_server().url)
+    return lambda **settings: str(run_server(port=port, **settings).url)
 
 
 class Docs:
     """The docs page in a browser, with its requests and its messages."""
 
-    def __init__(self, page: Page, url: str) -> None:
-        """Open it."""
+    def __init__(self, page: Page) -> None:
+        """Look at this window."""
         self.page = page
         self.asked: list[str] = []
         self.complaints: list[str] = []
-        page.on("request", lambda request: self.asked.append(request.url))
-        page.on("console", lambda message: self.complaints.append(message.text))
-        page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        page.goto(f"{url}/docs")
-        expect(page.locator(".opblock").first).to_be_visible()
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Keep what is asked for and complained of meanwhile; then forget what the window was told to keep."""
+        listeners: dict[Any, Callable[[Any], None]] = {
+            "request": lambda request: self.asked.append(request.url),
+            "console": lambda message: self.complaints.append(message.text),
+            "pageerror": lambda error: self.complaints.append(str(error)),
+        }
+        for event, listener in listeners.items():
+            self.page.on(event, listener)
+        try:
+            yield
+        finally:
+            for event, listener in listeners.items():
+                self.page.remove_listener(event, listener)
+            self.page.evaluate("sessionStorage.clear(), localStorage.clear()")
+
+    def visit(self, url: str) -> None:
+        """Open the page."""
+        self.page.goto(f"{url}/docs")
+        expect(self.page.locator(".opblock").first).to_be_visible()
 
     def enter(self, key: str) -> None:
         """Enter a key by Authorize, in the place of the one before."""
@@ -115,14 +145,27 @@ class Docs:
 
 
 @pytest.fixture
-def docs(chromium: Browser, url: str) -> Iterator[Docs]:
-    """The page in a new window; in the end it has asked no other server, and logged no error."""
-    page = chromium.new_page()
-    docs = Docs(page, url)
-    yield docs
-    page.close()
+def window(tab: Page) -> Iterator[Docs]:
+    """The window, in which nothing is open yet; in the end it has asked no other server, and logged no error."""
+    tab.set_viewport_size({"width": 1280, "height": 720})
+    docs = Docs(tab)
+    with docs.watched():
+        yield docs
     assert {httpx.URL(asked).host for asked in docs.asked if not asked.startswith("data:")} == {"127.0.0.1"}
     assert docs.complaints == []
+
+
+@pytest.fixture
+def url(serve: Callable[..., str]) -> str:
+    """Where the service runs."""
+    return serve()
+
+
+@pytest.fixture
+def docs(window: Docs, url: str) -> Docs:
+    """The page in the window."""
+    window.visit(url)
+    return window
 
 
 def test_every_call_works_as_its_examples_stand(docs: Docs, url: str, db: Database) -> None:
@@ -257,21 +300,19 @@ def test_the_code_shown_for_a_call_does_it(docs: Docs, db: Database) -> None:
     assert '"salt"' in done.stdout, done.stderr
 
 
-def test_it_works_under_a_path(run_server: Callable[..., Server], db: Database, chromium: Browser) -> None:
+def test_it_works_under_a_path(serve: Callable[..., str], db: Database, window: Docs) -> None:
     db.rows("select create_segment('UNDER_A_PATH')")
-    url = f"{run_server(ROOT_PATH='/seg').url}/seg"
-    page = chromium.new_page()
-    docs = Docs(page, url)
-    docs.enter(db.value("select create_api_key('reader', 'reader')"))
+    url = f"{serve(ROOT_PATH='/seg')}/seg"
+    window.visit(url)
+    window.enter(db.value("select create_api_key('reader', 'reader')"))
     listed = {"operationId": "listSegments", "tags": ["Segments"]}
-    assert "UNDER_A_PATH" in docs.execute(docs.open(listed), 200)
+    assert "UNDER_A_PATH" in window.execute(window.open(listed), 200)
+    page = window.page
     page.goto(page.get_by_role("link", name="all codes").evaluate("link => link.href"))
     expect(page.get_by_role("heading", name="Errors")).to_be_visible()
     page.get_by_role("link", name="All calls").click()
     expect(page.locator(".opblock").first).to_be_visible()
-    page.close()
-    assert all(asked.startswith((f"{url}/", "data:")) for asked in docs.asked)
-    assert docs.complaints == []
+    assert all(asked.startswith((f"{url}/", "data:")) for asked in window.asked)
 
 
 def shows_in(page: Page, scheme: Any) -> None:
@@ -280,9 +321,7 @@ def shows_in(page: Page, scheme: Any) -> None:
     page.evaluate("Promise.allSettled(document.getAnimations().map((each) => each.finished))")
 
 
-def test_all_text_can_be_read(chromium: Browser, url: str, db: Database) -> None:
-    page = chromium.new_page()
-    docs = Docs(page, url)
+def test_all_text_can_be_read(docs: Docs, url: str, db: Database) -> None:
     docs.enter(db.value("select create_api_key('shop', 'admin')"))
     for group, call in (
         ("Segments", "createSegment"),
@@ -290,6 +329,7 @@ def test_all_text_can_be_read(chromium: Browser, url: str, db: Database) -> None
         ("Users", "getUserSegments"),
     ):
         docs.execute(docs.open({"tags": [group], "operationId": call}), 201 if group == "Segments" else 200)
+    page = docs.page
     for path in ("/docs", "/docs/errors"):
         if path != "/docs":
             page.goto(f"{url}{path}")
@@ -299,15 +339,16 @@ def test_all_text_can_be_read(chromium: Browser, url: str, db: Database) -> None
             options = {"runOnly": ["color-contrast"], "resultTypes": ["violations"]}
             found = Axe().run(page, options=options)
             assert found.violations_count == 0, found.generate_report()
-    page.close()
 
 
-def test_the_page_fits_a_phone(chromium: Browser, url: str) -> None:
-    page = chromium.new_page(viewport={"width": 390, "height": 844}, color_scheme="dark")
-    docs = Docs(page, url)
+def test_the_page_fits_a_phone(window: Docs, url: str) -> None:
+    page = window.page
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.emulate_media(color_scheme="dark")
+    window.visit(url)
     for call in ("Segments/createSegment", "Users/getUserSegments"):
         group, name = call.split("/")
-        docs.open({"tags": [group], "operationId": name})
+        window.open({"tags": [group], "operationId": name})
     for path in ("/docs", "/docs/errors"):
         if path != "/docs":
             page.goto(f"{url}{path}")
@@ -316,4 +357,3 @@ def test_the_page_fits_a_phone(chromium: Browser, url: str) -> None:
             shows_in(page, scheme)
             background = page.evaluate("getComputedStyle(document.documentElement).backgroundColor")
             assert background == color
-    page.close()
