@@ -456,7 +456,12 @@ async def _leave_as_it_is(_: object) -> None:
 
 
 def _unsendable(error: asyncpg.DataError, arguments: dict[str, Any]) -> Problem | None:
-    """Say which argument does not fit its SQL type, if that was found before anything was sent."""
+    """Say which argument does not fit its SQL type, if asyncpg or PostgreSQL's decoder found that."""
+    if isinstance(error, asyncpg.CharacterNotInRepertoireError):
+        for name, value in arguments.items():
+            if any("\0" in str(each) for each in (value if isinstance(value, list) else [value])):
+                detail = f"{name} has a NUL character (U+0000), which no text in PostgreSQL can hold."
+                return Problem("invalid_value", detail, hint="Leave it out.")
     found = re.match(r"invalid input for query argument \$(\d+): .*\((.+)\)$", str(error.args[0]), re.DOTALL)
     if not found:
         return None
@@ -467,4 +472,6 @@ def _unsendable(error: asyncpg.DataError, arguments: dict[str, Any]) -> Problem 
     # As JSON knows it.
     value = int(value) if isinstance(value, int) else value and str(value)
     member: dict[str, Any] = {name: value}
-    return Problem("invalid_value", f"{name} {value} is not possible: {found[2]}.", **member)
+    bits = re.search(r"int(\d+) range", found[2])
+    hint = f"Give a whole number up to {2 ** (int(bits[1]) - 1) - 1}." if bits else None
+    return Problem("invalid_value", f"{name} {value} is not possible: {found[2]}.", hint=hint, **member)

@@ -1,6 +1,7 @@
 """The table that maps SQLSTATEs to HTTP statuses, and every error as application/problem+json (RFC 9457)."""
 
 import logging
+import re
 from typing import Any, NamedTuple
 
 import asyncpg
@@ -66,13 +67,13 @@ KINDS = [Kind(*row) for row in (
     (422, "too_many_removed", "", "More users would be removed than allowed",
         "removed says how many, max_removed how many may be. Nothing was changed: send the whole list, or allow more."),
     (422, "idempotency_key_reused", "", "The Idempotency-Key belongs to another request",
-        "It was used with another method, path or body within a day. Nothing was changed: take a new key."),
+        "It was used with another method, path, query or body within a day. Nothing was changed: take a new key."),
     (429, "rate_limited", "", "Too many requests",
         "This API key has sent as many as it may in a minute: wait as many seconds as Retry-After says."),
     (500, "internal_error", "", "The service failed",
         "A fault of the service; its log says more. Nothing was changed."),
     (503, "conflict_retry", "40001 40P01 23P01", "Another change came in between",
-        "Twice in a row. Nothing was changed: send it again."),
+        "It was tried twice, and broken off both times. Nothing was changed: send it again."),
     (503, "busy", "55P03", "Locked for too long",
         "Something else is changing the same rows. Nothing was changed: send it again."),
     (503, "read_only", "25006", "The database is read-only now",
@@ -96,6 +97,7 @@ BY_STATUS = {
     405: "method_not_allowed",
     413: "payload_too_large",
 }
+MISSING = re.compile(r"Missing required \w+ parameter '([^']+)'")
 
 
 def code_of(sqlstate: str | None) -> str:
@@ -168,10 +170,12 @@ def _of_postgresql(request: Request[Any, Any, Any], error: asyncpg.PostgresError
         return Problem(code, f"{BY_CODE[code].title}.")
     if code == "forbidden":
         caller = request.auth
+        # Some calls may be made by fewer roles with a parameter than without.
+        given = "?" * bool(request.query_params) + "&".join(f"{name}=" for name in request.query_params)
         return Problem(
             code,
             f"The API key {caller.name} has the role {caller.role}, which may not"
-            f" {request.method} {request.scope['path_template']}.",
+            f" {request.method} {request.scope['path_template']}{given}.",
             hint="Use a key with a higher role: evaluator < reader < editor < admin.",
             role=caller.role,
         )
@@ -190,10 +194,15 @@ def _json_object(text: str | None) -> dict[str, Any]:
 
 def _of_litestar(request: Request[Any, Any, Any], error: HTTPException) -> Problem:
     kind = BY_CODE[BY_STATUS[error.status_code]]
+    # Litestar's own message names Python classes.
+    detail = f"{kind.title}: {request.method} {request.url.path}."
+    if kind.status == 413:
+        limit = request.route_handler.resolve_request_max_body_size()
+        return Problem(kind.code, detail, hint=f"Send at most {limit} bytes at a time.", at_most=limit)
     if kind.status != 400:
-        # Litestar's own message names Python classes.
-        detail = f"{kind.title}: {request.method} {request.url.path}."
         return Problem(kind.code, detail, headers=error.headers, hint=kind.advice)
+    if missing := MISSING.match(error.detail):
+        return malformed_at([{"detail": "It is missing", "parameter": missing[1]}])
     wrong = error.extra if isinstance(error.extra, list) else []
     return malformed_at(
         [

@@ -117,7 +117,7 @@ async def evaluate_flag(
 
     What OpenFeature clients on a server call. The value of a layer is the segment of it that the user is in, or
     `off`. `metadata` tells by what, and since and until when the assignment, exclusion or rollout step behind the
-    value is in force. An evaluator may ask as well. Role: reader.
+    value is in force. Role: evaluator.
     """
     user_id = _user_id(data.context)
     return Json(await request.auth.call("ofrep_flag", user_id=user_id, slug=key.removeprefix("/")))
@@ -141,8 +141,7 @@ async def evaluate_flags(
     """All segments as boolean flags of a user, all layers as string flags.
 
     What OpenFeature clients in browsers and apps call. A list `flags` in the context asks for only those. Send
-    the `ETag` back as `If-None-Match`: 304 means that nothing has changed. An evaluator may ask as well.
-    Role: reader.
+    the `ETag` back as `If-None-Match`: 304 means that nothing has changed. Role: evaluator.
     """
     user_id = _user_id(data.context)
     text = await request.auth.call("ofrep_flags", user_id=user_id, slugs=data.context.flags)

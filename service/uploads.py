@@ -13,8 +13,11 @@ from service.http.transfers import Limits, Pace, unzipped
 
 # Bytes. No id is as long: of a longer line, only a mark is kept that makes COPY refuse it.
 LONGEST_LINE = 200
-# To COPY, \. is the end of all lines; to PostgreSQL 16, 1_000 and 0x10 are numbers. A question mark is neither.
-NO_DIGITS = bytes.maketrans(b"\\_xXoObB", b"????????")
+# To COPY, \. is the end of all lines; to PostgreSQL 16, 1_000 and 0x10 are numbers. Control characters are neither.
+NO_DIGITS = b"\\_xXoObB"
+HIDDEN = bytes(range(1, 1 + len(NO_DIGITS)))
+HIDE = bytes.maketrans(NO_DIGITS, HIDDEN)
+SHOW = str.maketrans(HIDDEN.decode(), NO_DIGITS.decode())
 HEADER = re.compile(rb'"?(user_?)?id"?', re.IGNORECASE)
 QUOTED = re.compile(rb'^"([0-9]+)"$', re.MULTILINE)
 
@@ -112,7 +115,7 @@ class UserIdLines:
                 hint="Send them in several imports.",
                 at_most=self._limits.rows,
             )
-        return lines.translate(NO_DIGITS)
+        return lines.translate(HIDE)
 
     async def _parts(self) -> AsyncIterator[bytes]:
         now = asyncio.get_running_loop().time
@@ -135,14 +138,16 @@ class UserIdLines:
 
     def bad_line(self, error: asyncpg.PostgresError) -> Problem:
         """Say which line PostgreSQL could not take; it names it in the context of its error."""
-        found = re.search(r", line (\d+)", str(getattr(error, "context", "")))
+        context = str(getattr(error, "context", "")).translate(SHOW)
+        found = re.search(r', line (\d+)(?:(?:, column user_id)?: "(.+)")?', context)
         if not found:
             return Problem("invalid_value", f"The body is not one user id a line: {error.args[0]}.")
         line = int(found[1]) + self._skipped
         reason = _REASONS.get(error.sqlstate or "", str(error.args[0]))
+        given = f': "{found[2]}"' if found[2] else ""
         return Problem(
             "invalid_value",
-            f"Line {line} is not a user id: {reason}. Nothing was changed.",
+            f"Line {line} is not a user id: {reason}{given}. Nothing was changed.",
             hint="Send one user id a line, from 1 to 9223372036854775807.",
             line=line,
         )

@@ -41,8 +41,8 @@ THREE = Example(summary="Three users", value={"user_ids": [1000, 1002, 1004]})
 async def get_user_segments(request: ApiRequest, user_id: UserId, at: At = None) -> Json[UserSegments]:
     """Segments of a user.
 
-    Sorted by slug. A user never seen before is in what the rollouts give. Without `at`, an evaluator may ask as well.
-    Role: reader.
+    Sorted by slug. A user never seen before is in what the rollouts give. With `at`, a reader's key is needed.
+    Role: evaluator.
     """
     if at is None:
         return Json(await request.app.state.reads.read(user_id))

@@ -1,4 +1,4 @@
--- What every public function asks of its arguments, each rule with its message once.
+-- What several functions ask of their arguments, each rule with its message once. A rule of one function stands in it.
 --
 -- The tables hold the same rules as named constraints, for those who type plain DML; a test keeps both
 -- alike. Here a person is told the value and what to do next. Errors carry a standard condition name,
@@ -25,7 +25,7 @@ begin
   end if;
   if user_ids is null or array_position(user_ids, null) is not null then
     raise exception 'a user id is missing'
-      using errcode = 'invalid_parameter_value', hint = 'A user id is a whole number above 0.';
+      using errcode = 'invalid_parameter_value', hint = 'A user id is a whole number from 1 to 9223372036854775807.';
   end if;
   if 0 >= any (user_ids) then
     select min(u.user_id) into wrong from unnest(user_ids) as u (user_id);
@@ -128,11 +128,12 @@ as $$
 begin
   if (require_at_most.given between 1 and require_at_most.at_most) is not true then
     raise exception '% must be from 1 to %, not %',
-      require_at_most.name, require_at_most.at_most, coalesce(require_at_most.given::text, 'null')
+      case require_at_most.name when 'limit' then 'limit' else 'the number of ' || require_at_most.name end,
+      require_at_most.at_most, coalesce(require_at_most.given::text, 'null')
       using
         errcode = 'invalid_parameter_value',
         detail = json_build_object(require_at_most.name, require_at_most.given, 'at_most', require_at_most.at_most),
-        hint = format('At most %s in one call; make several calls.', require_at_most.at_most);
+        hint = case require_at_most.name when 'limit' then 'Ask page by page.' else 'Make several calls.' end;
   end if;
 end
 $$;
@@ -141,8 +142,9 @@ comment on function segmentation.require_at_most(text, bigint, bigint) is
   'For the service: fails when more is asked for than one call takes. Example: select require_at_most(''limit'', 100, 1000);';
 
 create or replace function segmentation.require_stretch (
-  from_time timestamptz,
-  to_time   timestamptz
+  from_time    timestamptz,
+  to_time      timestamptz,
+  may_be_empty boolean default true
 )
   returns void
   language plpgsql
@@ -150,12 +152,15 @@ create or replace function segmentation.require_stretch (
   set search_path = pg_catalog, pg_temp
 as $$
 begin
-  if require_stretch.to_time < require_stretch.from_time then
-    raise exception 'to % is before from %', require_stretch.to_time, require_stretch.from_time
+  if require_stretch.to_time < require_stretch.from_time
+    or require_stretch.to_time = require_stretch.from_time and not require_stretch.may_be_empty
+  then
+    raise exception 'the time from % to % does not end after it begins',
+      require_stretch.from_time, require_stretch.to_time
       using
         errcode = 'invalid_parameter_value',
         detail = json_build_object('from', require_stretch.from_time, 'to', require_stretch.to_time),
-        hint = 'A stretch of time ends after it begins.';
+        hint = 'Give the earlier moment first.';
   end if;
 end
 $$;

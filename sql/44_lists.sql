@@ -37,7 +37,7 @@ as $$
 $$;
 
 -- A list that is cut short is noticed: an empty one, or one that would remove more users than allowed.
-create or replace function segmentation.require_few_removed (
+create or replace function segmentation.require_whole_list (
   slug        text,
   listed      bigint,
   removed     bigint,
@@ -49,23 +49,23 @@ create or replace function segmentation.require_few_removed (
   set search_path = pg_catalog, pg_temp
 as $$
 begin
-  if require_few_removed.listed = 0 then
+  if require_whole_list.listed = 0 then
     raise exception 'the list is empty: % users would be removed from segment "%"',
-      require_few_removed.removed, require_few_removed.slug
+      require_whole_list.removed, require_whole_list.slug
       using
         errcode = 'object_not_in_prerequisite_state',
         detail = json_build_object(
-          'code', 'too_many_removed', 'segment', require_few_removed.slug, 'removed', require_few_removed.removed),
+          'code', 'too_many_removed', 'segment', require_whole_list.slug, 'removed', require_whole_list.removed),
         hint = 'Is the list whole? To end these assignments, send the users with the operation remove.';
   end if;
-  if require_few_removed.removed > require_few_removed.max_removed then
+  if require_whole_list.removed > require_whole_list.max_removed then
     raise exception '% users would be removed from segment "%", more than %',
-      require_few_removed.removed, require_few_removed.slug, require_few_removed.max_removed
+      require_whole_list.removed, require_whole_list.slug, require_whole_list.max_removed
       using
         errcode = 'object_not_in_prerequisite_state',
         detail = json_build_object(
-          'code', 'too_many_removed', 'segment', require_few_removed.slug, 'removed', require_few_removed.removed,
-          'max_removed', require_few_removed.max_removed),
+          'code', 'too_many_removed', 'segment', require_whole_list.slug, 'removed', require_whole_list.removed,
+          'max_removed', require_whole_list.max_removed),
         hint = 'Is the list whole? If so, give a larger max_removed, or none.';
   end if;
 end
@@ -123,7 +123,7 @@ begin
     ) as m on m.user_id = asked.user_id
   ) as c
   where c.change <> 'unchanged';
-  perform segmentation.require_few_removed(
+  perform segmentation.require_whole_list(
     replace_assignments.slug, cardinality(replace_assignments.user_ids), removed, replace_assignments.max_removed);
   if last_start >= replace_assignments.expires_at then
     raise exception 'expires_at % is not after % when an assignment on the list is planned to start',
@@ -227,7 +227,7 @@ $$;
 comment on function segmentation.require_list_change(text, timestamptz, timestamptz, text, text, bigint, boolean) is
   'For the service: fails where change_segment_members would fail for any list. Example: select require_list_change(''add'', null, null, null, ''november campaign'', null, false);';
 
--- The ids of a list, once they are there. An empty list may be a mistake of replace: require_few_removed says so.
+-- The ids of a list, once they are there. An empty list may be a mistake of replace: require_whole_list says so.
 create or replace function segmentation.require_list (
   user_ids  bigint[],
   operation text
@@ -309,7 +309,7 @@ begin
         listed, array[segment_id], array[change_segment_members.operation = 'add'],
         change_segment_members.expires_at, change_segment_members.starts_at,
         change_segment_members.actor, change_segment_members.reason) as c;
-      perform segmentation.require_few_removed(
+      perform segmentation.require_whole_list(
         change_segment_members.slug, received, removed, change_segment_members.max_removed);
     end if;
     -- What was done is undone, the counts stay: an error inside a block with an EXCEPTION clause takes back what the

@@ -1,7 +1,9 @@
--- "Which segments is this user in right now?", and every question about one user after it.
+-- "Which segments is this user in right now?", of one user or of many, and every other question about one user; what
+-- was set by hand and ends soon.
 --
 -- current_segments_of is the hot read: no history, only what is in force at this moment, and a test holds it
--- equal to the algebra. All others are selections from membership_periods and membership_events. A read
+-- equal to the algebra. What was set by hand is a selection from memberships, all else one from membership_periods and
+-- membership_events. A read
 -- makes an unseen user known, where the server lets it write; on a standby such a user simply counts as
 -- registered now.
 --
@@ -10,7 +12,8 @@
 
 -- What retention has dropped cannot be answered; a guess would look like an answer.
 create or replace function segmentation.require_kept (
-  moment timestamptz
+  moment timestamptz,
+  name   text default 'at'
 )
   returns void
   language plpgsql
@@ -21,17 +24,17 @@ declare
   kept_since timestamptz := (select r.kept_since from segmentation.retention as r);
 begin
   if not isfinite(moment) then
-    raise exception 'at % is no moment', moment
+    raise exception '% % is no moment', require_kept.name, moment
       using
         errcode = 'invalid_parameter_value',
-        detail = json_build_object('at', moment),
-        hint = 'Give a date and time, or leave at out for now.';
+        detail = json_build_object(require_kept.name, moment),
+        hint = 'Give a date and time.';
   end if;
   if moment < kept_since then
     raise exception 'the history before % was dropped', kept_since
       using
         errcode = 'invalid_parameter_value',
-        detail = json_build_object('at', moment, 'kept_since', kept_since),
+        detail = json_build_object(require_kept.name, moment, 'kept_since', kept_since),
         hint = 'Ask for a later moment.';
   end if;
 end
@@ -468,13 +471,7 @@ declare
 begin
   perform segmentation.register_unknown_users(array[user_history.user_id]);
   now := segmentation.clock();
-  if user_history.from_time >= user_history.to_time then
-    raise exception 'from_time % is not before to_time %', from_time, to_time
-      using
-        errcode = 'invalid_parameter_value',
-        detail = json_build_object('from_time', from_time, 'to_time', to_time),
-        hint = 'The history shows what happened from from_time on, up to but not at to_time.';
-  end if;
+  perform segmentation.require_stretch(user_history.from_time, user_history.to_time, may_be_empty => false);
   return query
   select s.slug, e.operation, e.at, e.cause, e.actor, e.reason
   from segmentation.membership_events(array[user_history.user_id], now) as e

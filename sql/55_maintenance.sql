@@ -2,7 +2,8 @@
 --
 --     expire    move ended overrides from memberships to the history, a bounded batch at a time
 --     sweep     expire batch after batch, for at most so long
---     purge     delete what nobody may ask for any more: links, kept answers, months that retention has given up
+--     purge     delete what nobody may ask for any more: links, kept answers, months that retention has given up;
+--               renew what the hot read knows of layers
 --
 -- Every read compares ends_at with the clock, so the sweep only keeps memberships small. It takes rows that nobody
 -- holds (SKIP LOCKED), so it waits for no writer, and a writer waits for one batch at most. The delete trigger writes
@@ -409,4 +410,4 @@ end
 $$;
 
 comment on function segmentation.purge_expired() is
-  'Delete report links that have expired and answers kept for a day; returns how many. Drops months of the history that drop_history_before could not drop. Example: select purge_expired();';
+  'Delete report links that have expired and answers kept for a day; returns how many. Drops months of the history that drop_history_before could not drop, and renews what the hot read knows of layers. Example: select purge_expired();';

@@ -62,7 +62,7 @@ begin
         errcode = 'invalid_parameter_value',
         hint = 'Give the moment from which on to tell changes, such as the end of the stretch before.';
   end if;
-  perform segmentation.require_kept(changes_end.from_time);
+  perform segmentation.require_kept(changes_end.from_time, 'from');
   -- Its snapshot may be older than what is settled.
   if current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
     raise exception 'changes cannot be told in a % transaction', current_setting('transaction_isolation')
@@ -77,7 +77,7 @@ begin
       using
         errcode = 'invalid_parameter_value',
         detail = json_build_object('to', changes_end.to_time, 'settled_until', segmentation.rfc3339(settled)),
-        hint = 'Leave to out, or wait: a transaction that still runs may write what belongs there.';
+        hint = 'Leave the end out, or wait: a transaction that still runs may write what belongs there.';
   end if;
   return coalesce(changes_end.to_time, greatest(settled, changes_end.from_time));
 end

@@ -21,7 +21,7 @@ declare
 begin
   perform segmentation.require_known_slug(periods_window.slug);
   if periods_window.from_time is not null then
-    perform segmentation.require_kept(periods_window.from_time);
+    perform segmentation.require_kept(periods_window.from_time, 'from');
   end if;
   perform segmentation.require_stretch(first_moment, last_moment);
   return tstzrange(first_moment, last_moment);

@@ -49,7 +49,7 @@ begin
       using
         errcode = 'invalid_parameter_value',
         detail = json_build_object('step', growth_moments.step::text),
-        hint = 'Give an interval such as 1 day, 01:00 or 1 month.';
+        hint = 'Give an interval such as P1D, PT1H or P1M: a day, an hour, a month.';
   end if;
   if first_moment is null then
     select greatest(s.created_at, r.kept_since) into first_moment
@@ -59,15 +59,9 @@ begin
     order by s.created_at desc
     limit 1;
   end if;
-  perform segmentation.require_kept(first_moment);
-  perform segmentation.require_kept(last_moment);
-  if first_moment > last_moment then
-    raise exception 'from_time % is after to_time %', first_moment, last_moment
-      using
-        errcode = 'invalid_parameter_value',
-        detail = json_build_object('from_time', first_moment, 'to_time', last_moment),
-        hint = 'The growth is counted at from_time and at each step after it, up to to_time.';
-  end if;
+  perform segmentation.require_kept(first_moment, 'from');
+  perform segmentation.require_kept(last_moment, 'to');
+  perform segmentation.require_stretch(first_moment, last_moment);
   -- Each from the first, not from the one before: months from the 31st on are 31, 28, 31, not 31, 28, 28.
   begin
     for number in 0 .. at_most loop

@@ -9,7 +9,7 @@ from litestar.enums import ScopeType
 from litestar.middleware import ASGIMiddleware
 from litestar.types import ASGIApp, Receive, Scope, Send
 
-from service.http.problems import Problem
+from service.http.problems import Problem, malformed
 
 # For a handler that anybody may call: @get(…, **OPEN).
 OPEN: Any = {"security": [{}], "opt": {"is_open": True}}
@@ -56,16 +56,24 @@ class Authentication(ASGIMiddleware):
         """Put the caller and the caller's name into the scope, or answer 401."""
         # In the app's state, not here: Litestar copies middleware for each route.
         keys: ApiKeys = scope["litestar_app"].state.api_keys
-        for name, value in scope["headers"]:
-            is_bearer = name == b"authorization" and value[:7].lower() == b"bearer "
-            if is_bearer or name == b"x-api-key":
-                caller = await keys.find((value[7:] if is_bearer else value).strip())
-                if caller is None:
-                    raise _unauthorized("The API key is unknown, revoked or expired.")
-                scope["user"] = caller.name
-                scope["auth"] = caller
-                return await next_app(scope, receive, send)
-        raise _unauthorized("There is no API key in the request.")
+        given = {key for name, value in scope["headers"] if (key := _key_in(name, value)) is not None}
+        if not given:
+            raise _unauthorized("There is no API key in the request.")
+        if len(given) > 1:
+            raise malformed("There is more than one API key", parameter="X-API-Key")
+        caller = await keys.find(given.pop())
+        if caller is None:
+            raise _unauthorized("The API key is unknown, revoked or expired.")
+        scope["user"] = caller.name
+        scope["auth"] = caller
+        await next_app(scope, receive, send)
+
+
+def _key_in(name: bytes, value: bytes) -> bytes | None:
+    """The key in a header, if it may hold one."""
+    if name == b"authorization" and value[:7].lower() == b"bearer ":
+        return value[7:].strip()
+    return value.strip() if name == b"x-api-key" else None
 
 
 def _unauthorized(detail: str) -> Problem:

@@ -57,6 +57,12 @@ class ApiRequest(Request[str, Any, State]):
                 f"The body has the type {self.content_type[0]}.",
                 hint="Send JSON and say Content-Type: application/json.",
             )
+        if self.content_type[1].get("charset", "utf-8").lower() not in ("utf-8", "utf8"):
+            raise Problem(
+                "unsupported_media_type",
+                f"The body has the charset {self.content_type[1]['charset']}.",
+                hint="Send JSON in UTF-8.",
+            )
         body = b"".join([part async for part in self._plain(await self.body())])
         try:
             return _decoder(self.route_handler.parsed_data_field.annotation).decode(  # type: ignore[union-attr]

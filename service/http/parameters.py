@@ -95,11 +95,11 @@ class KnownParameters(ASGIMiddleware):
 def _require_known_parameters(handler: BaseRouteHandler, query: bytes) -> None:
     known = _query_parameters(handler)
     given = Counter(name for name, _ in parse_qsl(query.decode("latin-1"), keep_blank_values=True))
-    there_are = f"there are {', '.join(known)}" if known else "there are none"
+    takes = f"this call takes {', '.join(known) or 'none'}"
     errors = [
         {"detail": "It is given more than once", "parameter": name}
         if name in known
-        else {"detail": f"There is no such parameter; {there_are}", "parameter": name}
+        else {"detail": f"There is no such parameter; {takes}", "parameter": name}
         for name, number in given.items()
         if name not in known or number > 1
     ]

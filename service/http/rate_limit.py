@@ -1,6 +1,6 @@
 """How many requests per minute a caller may send."""
 
-from time import time
+from time import monotonic
 
 from litestar.enums import ScopeType
 from litestar.middleware import ASGIMiddleware
@@ -28,7 +28,7 @@ class RateLimit(ASGIMiddleware):
         """Count this request, and say in its answer how many are left."""
         # By caller: the number of requests, and when the minute ends. In the app's state: Litestar copies middleware for each route.
         counted: dict[str, tuple[int, float]] = scope["litestar_app"].state.requests_counted
-        name, now = scope["user"], time()
+        name, now = scope["user"], monotonic()
         number, end = counted.get(name, (0, 0.0))
         if end <= now:
             number, end = 0, now + MINUTE

@@ -27,7 +27,7 @@ from service import versions
 from service.migrate import bookkeeping, catalog
 from service.migrate.attempts import LOCK_TIMEOUT, SEARCH_PATH, Attempts, GaveUp, in_the_way
 from service.migrate.bookkeeping import Bookkeeping
-from service.migrate.catalog import Catalog, CatalogError
+from service.migrate.catalog import AS_OWNER, Catalog, CatalogError
 from service.urls import for_psycopg
 
 Say = Callable[[str], None]
@@ -68,7 +68,6 @@ TRANSACTION = re.compile(
     r"(?:^|;)\s*(begin|start\s+transaction|commit|end|rollback|abort|savepoint|release|prepare\s+transaction)\b",
     re.IGNORECASE,
 )
-AS_OWNER = catalog.OWNER
 AS_MIGRATOR = "reset role"
 
 WHAT_IS_THERE = """
@@ -232,9 +231,8 @@ def _kind(connection: psycopg.Connection, asked: str | None) -> str:
     if asked in (None, kind):
         return str(kind)
     if not connection.execute(BECOME, {"kind": asked}).rowcount:
-        raise MigrationError(
-            f"the database cannot become a {asked}: it is a {kind} and has users or segments. Take a new database"
-        )
+        why = "has users or segments" if kind == "single" else f"is a {kind}, and stays one"
+        raise MigrationError(f"the database cannot become a {asked}: it {why}. Take a new database")
     return str(asked)
 
 

@@ -65,7 +65,7 @@ class Attempts:
     def __init__(
         self, connection: psycopg.Connection, url: str, say: Callable[[str], None], patience: float
     ) -> None:
-        """Take the time that there is for each thing that is to be done, in seconds."""
+        """Take the patience: how many seconds to try for, in each step."""
         self.connection = connection
         self.url = url
         self.say = say
@@ -150,7 +150,7 @@ class Attempts:
             transactions &= self._transactions(pids)
 
     def between_calls(self, what: str, locks: Collection[tuple[str, bool]], work: Callable[[], T]) -> T:
-        """Within a transaction, do what locks these relations, or only their writers out, once no long call holds them.
+        """Within a transaction, do what locks these relations (each for all, or for writers only) once no long call holds them.
 
         To ask while one does would be in vain, and others would wait behind us each time.
         """

@@ -14,7 +14,7 @@ SCHEMA = "segmentation_migrations"
 TABLE = f"{SCHEMA}.{default_migration_table}"
 
 
-# 0 would be for ever.
+# Limits lock_timeout to the patience that is left; 0 would be no limit.
 AT_MOST = """
     select pg_catalog.set_config('lock_timeout', %s::text, false)
     from pg_catalog.pg_settings as s

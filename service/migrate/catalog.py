@@ -20,8 +20,8 @@ from psycopg.types.range import Range
 
 from service.migrate.attempts import LOCK_TIMEOUT
 
-OURS = "segmentation_owner"
-OWNER = f"set local role {OURS}"
+OWNER = "segmentation_owner"
+AS_OWNER = f"set local role {OWNER}"
 CATALOG = Path(__file__).with_suffix(".sql").read_bytes()
 # What is out of the way.
 RENAMED = """
@@ -71,7 +71,7 @@ class Thing(NamedTuple):
     @property
     def owner(self) -> str:
         """Of a routine or a view; what else there is has the owner of its table."""
-        return self.state.partition(" ")[0] if self.is_called else OURS
+        return self.state.partition(" ")[0] if self.is_called else OWNER
 
     @property
     def to_alter(self) -> str:
@@ -196,9 +196,9 @@ def _felt_round(connection: psycopg.Connection, found: list[Difference]) -> tupl
 def _round(
     connection: psycopg.Connection, found: list[Difference], hurry: Callable[[], None] | None = None
 ) -> tuple[list[str], bool]:
-    """Execute what can be: what was done, and whether that was all. In a hurry, something has to be done.
+    """Execute what can be executed: what was done, and whether nothing is left for another round.
 
-    It was not if one needs what comes later, or if one went out of the way of what uses it.
+    Left is what needs something that is made later, and what was only renamed. In a hurry, at least one has to be done.
     """
     done: list[str] = []
     failures: dict[str, psycopg.Error] = {}
@@ -239,7 +239,7 @@ def _execute(connection: psycopg.Connection, difference: Difference) -> bool:
     if not there:
         _run(connection, difference.thing.makes)
         return True
-    if there.owner != OURS:
+    if there.owner != OWNER:
         _take_back(connection, there)
     if wanted:
         try:
@@ -259,7 +259,7 @@ def _execute(connection: psycopg.Connection, difference: Difference) -> bool:
         except errors.DependentObjectsStillExist as error:
             raise CatalogError(
                 f"{there.name} belongs to {there.owner}: as that role or a superuser, "
-                f"alter {there.to_alter} owner to {OURS}, and migrate again. {_dependents(error)}"
+                f"alter {there.to_alter} owner to {OWNER}, and migrate again. {_dependents(error)}"
             ) from error
     if wanted:
         _run(connection, wanted.makes)
@@ -270,7 +270,7 @@ def _take_back(connection: psycopg.Connection, there: Thing) -> None:
     """Give to the owner what somebody gave to another, where who migrates may: what depends on it can stay."""
     try:
         with connection.transaction():
-            connection.execute(f"reset role; alter {there.to_alter} owner to {OURS}; {OWNER}".encode())
+            connection.execute(f"reset role; alter {there.to_alter} owner to {OWNER}; {AS_OWNER}".encode())
     except errors.InsufficientPrivilege:
         pass
 
@@ -312,7 +312,7 @@ def outdated(connection: psycopg.Connection, wanted: Catalog) -> list[str]:
 
 def drop(connection: psycopg.Connection, things: list[str]) -> None:
     """Within the transaction that the connection is in, drop these; of their dependents, none."""
-    connection.execute(OWNER)
+    connection.execute(AS_OWNER)
     while things:
         failures: dict[str, psycopg.Error] = {}
         for thing in things:

@@ -6,8 +6,8 @@ shards wait: what was written before arrives, the router's slots change hands, a
 on. Who waited is refused as if by a lock, and tries again where the users are now. Reads never wait: until the switch
 the old shards answer them, and one that is on its way in that moment still finds all there.
 
-The switch is one transaction of the router. The old shards have prepared theirs before it, as lists do (sql/router/
-40_lists.sql), and the row of segmentation.decisions is a part of it: whatever ends in between, settle() and --undo know
+The switch is one transaction of the router. The old shards have prepared theirs before it, as lists do (sql/router/40_lists.sql),
+and the row of segmentation.decisions is a part of it: whatever ends in between, settle() and --undo know
 what was decided. Until the switch nothing is lost by giving up, and what was made is taken back. After it the way back
 is to move again; the old databases keep what they had, for reads of their own and as long as one likes.
 """
@@ -39,6 +39,7 @@ from service.migrate.shards import (
     connect,
     drop_slot,
     drop_subscription,
+    follower_of,
     hold_slots,
     leave,
     named,
@@ -151,7 +152,7 @@ class Move:
         if unknown := set(self.sources) - names:
             raise ShardsError(f"the router has no shard {', '.join(sorted(unknown))}")
         for name, source in self.sources.items():
-            if not source.execute(SUBSCRIPTION, [f"segmentation_{name}"]).fetchone():
+            if not source.execute(SUBSCRIPTION, [follower_of(name)]).fetchone():
                 raise ShardsError(f"the database given for {name} is another one: {source.info.dbname}")
         if known := set(self.targets) & names:
             raise ShardsError(f"{', '.join(sorted(known))} has users already: move them to new shards")

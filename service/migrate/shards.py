@@ -124,7 +124,7 @@ def _check(router: psycopg.Connection, shard: psycopg.Connection, name: str, cop
         raise ShardsError(
             f"{given} is another one: it holds {'other' if held else 'no'} slots. A shard that is lost is restored first"
         )
-    enabled = shard.execute(SUBSCRIPTION, [f"segmentation_{name}"]).fetchone()
+    enabled = shard.execute(SUBSCRIPTION, [follower_of(name)]).fetchone()
     if enabled != (True,) and not copy_catalog:
         raise ShardsError(
             f"{given} does not follow the router: its subscription is {'disabled' if enabled else 'missing'}, "
@@ -233,6 +233,11 @@ def server_of(name: str) -> str:
     return f"segmentation_shard_{name}"
 
 
+def follower_of(name: str) -> str:
+    """What the subscription of a shard to the catalog is called, and its replication slot."""
+    return f"segmentation_{name}"
+
+
 def connect(url: str, kind: str) -> psycopg.Connection:
     """A session on a database that is what it should be."""
     try:
@@ -303,7 +308,7 @@ def _map_user(router: psycopg.Connection, server: str, password: str) -> None:
 def _follow_catalog(
     router: psycopg.Connection, router_url: str, shard: psycopg.Connection, name: str, password: str
 ) -> None:
-    slot = f"segmentation_{name}"
+    slot = follower_of(name)
     connection = make_conninfo(**place_of(router_url), user=LOGIN, password=password)
     if shard.execute(SUBSCRIPTION, [slot]).fetchone():
         shard.execute(sql.SQL("alter subscription {} connection {}").format(sql.Identifier(slot), connection))
@@ -317,8 +322,8 @@ def _copy_catalog(
     router: psycopg.Connection, router_url: str, shard: psycopg.Connection, name: str, password: str
 ) -> None:
     """Let a shard follow from now on, with the catalog as it is now: in one transaction, so that reads go on."""
-    slot = f"segmentation_{name}"
-    wait_for_followers(router, but=name)
+    slot = follower_of(name)
+    let_changes_wait(router, but=name)
     drop_subscription(shard, slot)
     drop_slot(router, slot)
     url = for_psycopg(router_url)
@@ -403,15 +408,15 @@ def _wait_for(router: psycopg.Connection, shards: dict[str, psycopg.Connection])
                     "a copy of it that runs elsewhere may get it instead"
                 )
             time.sleep(0.1)
-    wait_for_followers(router)
+    let_changes_wait(router)
 
 
-def wait_for_followers(router: psycopg.Connection, but: str = "") -> None:
-    """Let changes of the catalog wait for all shards that follow it, but one that leaves."""
+def let_changes_wait(router: psycopg.Connection, but: str = "") -> None:
+    """Let changes of the catalog wait for all shards that follow it, but one whose slot is about to go."""
     slots = router.execute(
         "select slot_name from pg_replication_slots where slot_name ~ '^segmentation_' and database = current_database()"
         " and slot_name <> %s order by 1",
-        [f"segmentation_{but}"],
+        [follower_of(but)],
     ).fetchall()
     names = ", ".join(name for (name,) in slots)
     any_of_them = f"ANY {len(slots)} ({names})" if slots else ""
@@ -423,9 +428,9 @@ def wait_for_followers(router: psycopg.Connection, but: str = "") -> None:
 
 def leave(router: psycopg.Connection, shard: psycopg.Connection, name: str) -> None:
     """Let a shard that has no slots be one no longer; its database stays as it is."""
-    wait_for_followers(router, but=name)
-    drop_subscription(shard, f"segmentation_{name}")
-    drop_slot(router, f"segmentation_{name}")
+    let_changes_wait(router, but=name)
+    drop_subscription(shard, follower_of(name))
+    drop_slot(router, follower_of(name))
     router.execute(sql.SQL("drop server if exists {} cascade").format(sql.Identifier(server_of(name))))
 
 

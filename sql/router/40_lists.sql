@@ -213,7 +213,7 @@ begin
   if cardinality(failures) > 0 then
     perform segmentation.raise_failures(failures, listed);
   end if;
-  perform segmentation.require_few_removed(
+  perform segmentation.require_whole_list(
     prepare_on_shards.slug, prepare_on_shards.listed, counts[5], prepare_on_shards.max_removed);
   if prepare_on_shards.dry_run then
     perform segmentation.unlink(links);

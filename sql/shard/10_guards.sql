@@ -67,7 +67,7 @@ create or replace function segmentation.renew_layer_cells () returns void
 as $$ select $$;
 
 -- A shard sees a part of a list, which may well be empty. The router has counted the whole.
-create or replace function segmentation.require_few_removed (
+create or replace function segmentation.require_whole_list (
   slug        text,
   listed      bigint,
   removed     bigint,

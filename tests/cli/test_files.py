@@ -104,8 +104,9 @@ def test_members_can_be_planned_and_end(does: Callable[..., str], db: Database) 
 @pytest.mark.parametrize(
     ("words", "given", "said"),
     [
-        ([], b"1\n2\nx\n", "Line 3 is not a user id: it is not a whole number"),
+        ([], b"1\n2\nx\n", 'Line 3 is not a user id: it is not a whole number: "x"'),
         ([], b"user_id\n1\n\n2\n", "Line 3 is not a user id: it is empty"),
+        ([], b"1_000\n", 'Line 1 is not a user id: it is not a whole number: "1_000"'),
         ([], b"0\n", "Line 1 is not a user id: it is not above 0"),
         ([], gzip.compress(b"1\n2\n-3\n", mtime=0), "Line 3 is not a user id"),
         ([], gzip.compress(b"1\n2\n" * 1000, mtime=0)[:-12], "ends before its gzip stream does"),

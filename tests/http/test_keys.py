@@ -40,6 +40,22 @@ def test_a_wrong_key_is_refused(service: Service) -> None:
         wrong.is_refused("GET", SEGMENTS, 401, "unauthorized", headers={"Authorization": header})
 
 
+def test_two_keys_are_refused_in_whatever_order_they_come(service: Service) -> None:
+    good, other = service.key("reader"), service.key("admin")
+    headers = [("Authorization", f"Bearer {good}"), ("X-API-Key", other)]
+    for given in (headers, headers[::-1]):
+        problem = service.client.get(SEGMENTS, headers=given).json()
+        assert (problem["code"], problem["errors"][0]["parameter"]) == ("malformed_request", "X-API-Key")
+    twice = [headers[0], ("X-API-Key", good)]
+    assert service.client.get(SEGMENTS, headers=twice).status_code == 200
+
+
+def test_an_evaluator_is_told_which_parameter_takes_another_key(service: Service) -> None:
+    path = f"{SEGMENTS}?at=2026-11-20T11:00:00Z"
+    problem = service.as_role("evaluator").is_refused("GET", path, 403, "forbidden")
+    assert "/segments?at=." in problem["detail"]
+
+
 def test_the_word_bearer_is_written_in_any_case(service: Service) -> None:
     key = service.key("reader")
     for word in ("Bearer", "bearer", "BEARER"):
@@ -112,7 +128,7 @@ def test_a_write_is_signed_with_the_name_of_the_key(service: Service, db: Databa
 
 
 def test_postgresql_refuses_what_a_role_may_not_do_just_as_documented(service: Service) -> None:
-    roles = ("reader", "editor", "admin")
+    roles = ("evaluator", "reader", "editor", "admin")
     clients: dict[str, Api] = {role: service.as_role(role) for role in roles}
     for method, path, needed, sent in calls_by_role(service):
         for role in roles:

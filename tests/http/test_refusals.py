@@ -1,5 +1,6 @@
 """What the service refuses, with which status and code; and that a refusal changes nothing."""
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -142,17 +143,24 @@ def test_a_user_id_is_a_number(admin: Api) -> None:
 
 def test_more_than_10000_users_at_once_are_too_many(reader: Api) -> None:
     body = {"user_ids": list(range(1, 10_002))}
-    reader.is_refused("POST", "/v1/users/segments", 422, "invalid_value", json=body)
+    problem = reader.is_refused("POST", "/v1/users/segments", 422, "invalid_value", json=body)
+    assert problem["detail"] == "the number of user_ids must be from 1 to 10000, not 10001"
 
 
 def test_a_page_has_at_least_one_row(reader: Api) -> None:
     for limit in ("0", "99999999999"):
-        reader.is_refused("GET", f"/v1/segments?limit={limit}", 422, "invalid_value")
+        problem = reader.is_refused("GET", f"/v1/segments?limit={limit}", 422, "invalid_value")
+        assert limit in problem["detail"]
+        assert problem["hint"]
 
 
 def test_a_history_ends_after_it_begins(reader: Api) -> None:
-    path = "/v1/users/1000/history?from=2026-11-21T00:00:00Z&to=2026-11-20T00:00:00Z"
-    reader.is_refused("GET", path, 422, "invalid_value")
+    window = "from=2026-11-21T00:00:00Z&to=2026-11-20T00:00:00Z"
+    for call in ("users/1000/history", "segments/A/growth"):
+        problem = reader.is_refused("GET", f"/v1/{call}?{window}", 422, "invalid_value")
+        # By the names of the parameters, which in psql are others.
+        assert problem["from"].startswith("2026-11-21")
+        assert problem["to"].startswith("2026-11-20")
 
 
 def test_a_time_in_a_query_has_its_offset(reader: Api) -> None:
@@ -167,7 +175,16 @@ def test_a_time_in_a_query_has_its_offset(reader: Api) -> None:
 
 def test_a_parameter_that_is_needed_is_asked_for(admin: Api) -> None:
     problem = admin.is_refused("DELETE", "/v1/segments/A/rollout", 400, "malformed_request")
-    assert "starts_at" in problem["detail"]
+    assert problem["errors"] == [{"detail": "It is missing", "parameter": "starts_at"}]
+
+
+def test_the_hint_for_a_step_can_be_followed(reader: Api) -> None:
+    growth = "/v1/segments/A/growth?step"
+    hint = reader.is_refused("GET", f"{growth}=PT0S", 422, "invalid_value")["hint"]
+    steps = re.findall(r"\bP\w+", hint)
+    assert steps
+    for step in steps:
+        assert reader.send("GET", f"{growth}={step}").status_code == 200
 
 
 def test_a_body_that_departs_from_its_schema_is_malformed_at_that_place(editor: Api) -> None:
@@ -219,6 +236,7 @@ def test_a_body_of_another_type_is_refused(editor: Api) -> None:
         "application/x-www-form-urlencoded",
         "text/plain",
         "multipart/form-data; boundary=x",
+        "application/json; charset=latin1",
     ):
         editor.is_refused(
             "PATCH",
@@ -234,7 +252,8 @@ def test_a_body_of_10_mb_is_refused_however_it_comes(editor: Api) -> None:
     body = b'{"add": ["' + b"B" * 10_000_000 + b'"]}'
     editor.is_refused("PATCH", SEGMENTS, 413, "payload_too_large", content=body, headers=JSON)
     pieces = (body[start : start + 65536] for start in range(0, len(body), 65536))
-    editor.is_refused("PATCH", SEGMENTS, 413, "payload_too_large", content=pieces, headers=JSON)
+    problem = editor.is_refused("PATCH", SEGMENTS, 413, "payload_too_large", content=pieces, headers=JSON)
+    assert str(problem["at_most"]) in problem["hint"]
 
 
 def test_unknown_paths_and_methods_are_told_apart(reader: Api) -> None:

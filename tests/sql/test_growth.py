@@ -226,9 +226,9 @@ def test_unknown_segments_and_impossible_steps_are_refused(db: Database, clock: 
         growth(db, NOON, NOON + 3650 * DAY, "1 microsecond")
     assert len(growth(db, NOON, NOON + 9999 * HOUR, "1 hour")) == 10000
     for moment in ("infinity", "-infinity"):
-        with refuses(InvalidParameterValue, at=moment):
+        with refuses(InvalidParameterValue, **{"from": moment}):
             growth(db, moment, NOON)
-        with refuses(InvalidParameterValue, at=moment):
+        with refuses(InvalidParameterValue, to=moment):
             growth(db, NOON, moment)
     with refuses(InvalidParameterValue):
         growth(db, NOON + INSTANT, NOON)

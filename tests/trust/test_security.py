@@ -308,9 +308,14 @@ def test_quotes_and_semicolons_are_only_text(admin: Api, db: Database, hostile: 
 
 def test_a_null_character_is_refused_and_harms_nothing(admin: Api, db: Database) -> None:
     db.rows("select create_segment('A')")
-    for body in ({"add": ["A"], "reason": HOSTILE[4]}, {"add": ["A\u0000"]}):
-        admin.is_refused("PATCH", "/v1/users/1/segments", 422, "invalid_value", json=body)
-    admin.is_refused("GET", "/v1/segments/A%00", 422, "invalid_value")
+    for name, body in (
+        ("reason", {"add": ["A"], "reason": HOSTILE[4]}),
+        ("add", {"add": ["A", "A\u0000"]}),
+    ):
+        problem = admin.is_refused("PATCH", "/v1/users/1/segments", 422, "invalid_value", json=body)
+        assert problem["detail"].startswith(f"{name} has a NUL character")
+    problem = admin.is_refused("GET", "/v1/segments/A%00", 422, "invalid_value")
+    assert problem["detail"].startswith("slug has a NUL character")
 
 
 def test_an_error_about_one_user_tells_nothing_of_others(service: Service, db: Database) -> None:
