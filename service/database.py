@@ -358,7 +358,7 @@ class Caller(NamedTuple):
         return await (attempt() if bulk else self.database.in_turns(self.role, attempt))
 
     async def claim(self, key: str, fingerprint: bytes | None) -> asyncpg.Record | None:
-        """Hold an Idempotency-Key until the end of the transaction; the answer kept for it, if there is one."""
+        """The answer kept for an Idempotency-Key, if there is one; within a transaction, hold the key until its end."""
         claim = self.connection.fetch if self.connection else partial(self.database.fetch, self.role)
         return next(iter(await claim(CLAIM, self.name, key, fingerprint)), None)
 

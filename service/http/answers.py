@@ -1,4 +1,4 @@
-"""Answers: JSON sent on as PostgreSQL built it, and rows streamed as CSV by COPY, never whole in memory."""
+"""Answers: JSON sent on as PostgreSQL built it, and rows streamed as CSV by COPY, never whole in memory; to OPTIONS, the methods."""
 
 import logging
 from collections.abc import Awaitable, Callable

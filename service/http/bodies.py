@@ -63,13 +63,12 @@ class ApiRequest(Request[str, Any, State]):
                 f"The body has the charset {self.content_type[1]['charset']}.",
                 hint="Send JSON in UTF-8.",
             )
-        body = b"".join([part async for part in self._plain(await self.body())])
+        sent = b"".join([part async for part in self._plain(await self.body())])
+        body = sent.removeprefix(codecs.BOM_UTF8)
         try:
-            return _decoder(self.route_handler.parsed_data_field.annotation).decode(  # type: ignore[union-attr]
-                body.removeprefix(codecs.BOM_UTF8)
-            )
+            return _decoder(self.route_handler.parsed_data_field.annotation).decode(body)  # type: ignore[union-attr]
         except ValueError as error:
-            raise malformed_body(error) from None
+            raise malformed_body(error, body) from None
         except RecursionError:
             raise malformed("It is nested too deeply", pointer="#") from None
 

@@ -26,7 +26,8 @@ IS_HEAD = "segmentation.is_head"
 
 
 class Farewell:
-    """Closes connections by Connection: close in the answers, as soon as the process is to stop."""
+    """The two ends of a process: tells when the app has started; and closes connections by Connection: close in the
+    answers, as soon as it is to stop."""
 
     def __init__(self, app: ASGIApp, on_startup: Callable[[], None]) -> None:
         self._app = app
@@ -65,6 +66,7 @@ class Connections:
         if scope["type"] != ScopeType.HTTP:
             return await self._app(scope, receive, send)
         app = self._app
+        _complete_host(scope)
         if fault := _fault(scope):
             app = self._refuse(scope, fault)
         if scope["method"] == "HEAD":
@@ -101,22 +103,23 @@ async def _answer_head(app: ASGIApp, scope: Any, receive: Receive, send: Send) -
         scope["method"] = "HEAD"
 
 
+def _complete_host(scope: Any) -> None:
+    """Give HTTP/1.0, which need not name a host, the address that it was sent to: granian gives an empty name."""
+    if scope["http_version"] == "1":
+        address, port = scope["server"]
+        host = (f"[{address}]" if ":" in address else address).encode() + b":%d" % int(port)
+        scope["headers"] = [(b"host", host) if each == (b"host", b"") else each for each in scope["headers"]]
+
+
 def _fault(scope: Any) -> str | None:
     path = scope["raw_path"]
     if (b"//" in path or b"%2" in path) and EMPTY_PART.search(path):
         return "Path: A part of it is empty"
     hosts = keys = 0
-    for place, (name, value) in enumerate(scope["headers"]):
+    for name, value in scope["headers"]:
         if name == b"host":
             hosts += 1
-            # granian gives an empty Host where there is none.
-            if not value and scope["http_version"] == "1":
-                address, port = scope["server"]
-                scope["headers"][place] = (
-                    name,
-                    (f"[{address}]" if ":" in address else address).encode() + b":%d" % int(port),
-                )
-            elif not _is_host(value):
+            if not _is_host(value):
                 return f"Host: {value.decode('latin-1')!r} is no host" if value else "Host: There is none"
         elif name == b"authorization":
             keys += 1

@@ -1,7 +1,10 @@
 """Problem is an error for the client: what is wrong with this request. errors.py turns it into an answer."""
 
 import re
+from contextlib import suppress
 from typing import Any
+
+import msgspec
 
 
 class Problem(Exception):
@@ -39,10 +42,19 @@ def malformed_at(errors: list[dict[str, str]]) -> Problem:
     return Problem("malformed_request", detail, errors=errors)
 
 
-def malformed_body(error: Exception) -> Problem:
-    """A body that does not fit its schema; the place that msgspec names becomes a JSON pointer."""
+def malformed_body(error: Exception, body: bytes) -> Problem:
+    """A body that does not fit its schema; the place that msgspec names becomes a JSON pointer, with what stands there."""
+    if isinstance(error, UnicodeDecodeError):
+        return malformed(f"It is not UTF-8 text, from byte {error.start} on", pointer="#")
     message, _, path = str(error).partition(" - at `$")
     pointer = re.sub(r"\.(\w+)|\[(\d+)\]", r"/\1\2", path.rstrip("`"))
+    # Behind that place the body may be no JSON at all, or nested too deeply.
+    with suppress(ValueError, RecursionError):
+        value = msgspec.json.decode(body)
+        for part in pointer.split("/")[1:]:
+            value = value[int(part)] if isinstance(value, list) else value[part]
+        if pointer:
+            message += f": {msgspec.json.encode(value).decode()[:100]}"
     return malformed(message, pointer=f"#{pointer}")
 
 

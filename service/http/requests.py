@@ -1,4 +1,4 @@
-"""Every request gets an id, and observers (metrics, the log) hear of its end."""
+"""What holds for every request: it has an id, its answer bears that and nosniff, and observers (metrics, the log) hear of its end."""
 
 import re
 from collections.abc import Callable, Sequence

@@ -1,5 +1,6 @@
 """What the service refuses, with which status and code; and that a refusal changes nothing."""
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -187,6 +188,14 @@ def test_the_hint_for_a_step_can_be_followed(reader: Api) -> None:
         assert reader.send("GET", f"{growth}={step}").status_code == 200
 
 
+def value_at(body: bytes, pointer: str) -> str:
+    """What stands at this place of a body, as JSON."""
+    value = json.loads(body)
+    for part in pointer.split("/")[1:]:
+        value = value[int(part) if part.isdigit() else part]
+    return json.dumps(value)
+
+
 def test_a_body_that_departs_from_its_schema_is_malformed_at_that_place(editor: Api) -> None:
     for body, pointer in [
         (b"", "#"),
@@ -211,7 +220,10 @@ def test_a_body_that_departs_from_its_schema_is_malformed_at_that_place(editor: 
     ]:
         problem = editor.is_refused("PATCH", SEGMENTS, 400, "malformed_request", content=body, headers=JSON)
         assert [error["pointer"] for error in problem["errors"]] == [pointer]
-        assert problem["errors"][0]["detail"]
+        detail = problem["errors"][0]["detail"]
+        assert detail
+        # What stands there, if that is a part of the body.
+        assert pointer == "#" or detail.endswith(f": {value_at(body, pointer)}")
 
 
 def test_every_body_is_held_to_its_schema(admin: Api) -> None:

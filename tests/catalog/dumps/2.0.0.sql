@@ -14,7 +14,7 @@ CREATE SCHEMA segmentation;
 
 ALTER SCHEMA segmentation OWNER TO segmentation_owner;
 
-COMMENT ON SCHEMA segmentation IS 'Dynamic user segmentation, version 2.0.0 (a850e1d2d8b8)';
+COMMENT ON SCHEMA segmentation IS 'Dynamic user segmentation, version 2.0.0 (46ca77ff714a)';
 
 CREATE SCHEMA segmentation_migrations;
 
@@ -503,7 +503,7 @@ begin
         listed, array[segment_id], array[change_segment_members.operation = 'add'],
         change_segment_members.expires_at, change_segment_members.starts_at,
         change_segment_members.actor, change_segment_members.reason) as c;
-      perform segmentation.require_few_removed(
+      perform segmentation.require_whole_list(
         change_segment_members.slug, received, removed, change_segment_members.max_removed);
     end if;
     -- What was done is undone, the counts stay: an error inside a block with an EXCEPTION clause takes back what the
@@ -632,7 +632,7 @@ begin
         errcode = 'invalid_parameter_value',
         hint = 'Give the moment from which on to tell changes, such as the end of the stretch before.';
   end if;
-  perform segmentation.require_kept(changes_end.from_time);
+  perform segmentation.require_kept(changes_end.from_time, 'from');
   -- Its snapshot may be older than what is settled.
   if current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
     raise exception 'changes cannot be told in a % transaction', current_setting('transaction_isolation')
@@ -647,7 +647,7 @@ begin
       using
         errcode = 'invalid_parameter_value',
         detail = json_build_object('to', changes_end.to_time, 'settled_until', segmentation.rfc3339(settled)),
-        hint = 'Leave to out, or wait: a transaction that still runs may write what belongs there.';
+        hint = 'Leave the end out, or wait: a transaction that still runs may write what belongs there.';
   end if;
   return coalesce(changes_end.to_time, greatest(settled, changes_end.from_time));
 end
@@ -2192,7 +2192,7 @@ begin
       using
         errcode = 'invalid_parameter_value',
         detail = json_build_object('step', growth_moments.step::text),
-        hint = 'Give an interval such as 1 day, 01:00 or 1 month.';
+        hint = 'Give an interval such as P1D, PT1H or P1M: a day, an hour, a month.';
   end if;
   if first_moment is null then
     select greatest(s.created_at, r.kept_since) into first_moment
@@ -2202,15 +2202,9 @@ begin
     order by s.created_at desc
     limit 1;
   end if;
-  perform segmentation.require_kept(first_moment);
-  perform segmentation.require_kept(last_moment);
-  if first_moment > last_moment then
-    raise exception 'from_time % is after to_time %', first_moment, last_moment
-      using
-        errcode = 'invalid_parameter_value',
-        detail = json_build_object('from_time', first_moment, 'to_time', last_moment),
-        hint = 'The growth is counted at from_time and at each step after it, up to to_time.';
-  end if;
+  perform segmentation.require_kept(first_moment, 'from');
+  perform segmentation.require_kept(last_moment, 'to');
+  perform segmentation.require_stretch(first_moment, last_moment);
   -- Each from the first, not from the one before: months from the 31st on are 31, 28, 31, not 31, 28, 28.
   begin
     for number in 0 .. at_most loop
@@ -4563,7 +4557,7 @@ declare
 begin
   perform segmentation.require_known_slug(periods_window.slug);
   if periods_window.from_time is not null then
-    perform segmentation.require_kept(periods_window.from_time);
+    perform segmentation.require_kept(periods_window.from_time, 'from');
   end if;
   perform segmentation.require_stretch(first_moment, last_moment);
   return tstzrange(first_moment, last_moment);
@@ -4619,7 +4613,7 @@ $$;
 
 ALTER FUNCTION segmentation.purge_expired() OWNER TO segmentation_owner;
 
-COMMENT ON FUNCTION segmentation.purge_expired() IS 'Delete report links that have expired and answers kept for a day; returns how many. Drops months of the history that drop_history_before could not drop. Example: select purge_expired();';
+COMMENT ON FUNCTION segmentation.purge_expired() IS 'Delete report links that have expired and answers kept for a day; returns how many. Drops months of the history that drop_history_before could not drop, and renews what the hot read knows of layers. Example: select purge_expired();';
 
 CREATE FUNCTION segmentation.random_buckets(buckets int4multirange, number integer, held int4multirange) RETURNS int4multirange
     LANGUAGE plpgsql
@@ -4996,7 +4990,7 @@ begin
     ) as m on m.user_id = asked.user_id
   ) as c
   where c.change <> 'unchanged';
-  perform segmentation.require_few_removed(
+  perform segmentation.require_whole_list(
     replace_assignments.slug, cardinality(replace_assignments.user_ids), removed, replace_assignments.max_removed);
   if last_start >= replace_assignments.expires_at then
     raise exception 'expires_at % is not after % when an assignment on the list is planned to start',
@@ -5230,11 +5224,12 @@ CREATE FUNCTION segmentation.require_at_most(name text, given bigint, at_most bi
 begin
   if (require_at_most.given between 1 and require_at_most.at_most) is not true then
     raise exception '% must be from 1 to %, not %',
-      require_at_most.name, require_at_most.at_most, coalesce(require_at_most.given::text, 'null')
+      case require_at_most.name when 'limit' then 'limit' else 'the number of ' || require_at_most.name end,
+      require_at_most.at_most, coalesce(require_at_most.given::text, 'null')
       using
         errcode = 'invalid_parameter_value',
         detail = json_build_object(require_at_most.name, require_at_most.given, 'at_most', require_at_most.at_most),
-        hint = format('At most %s in one call; make several calls.', require_at_most.at_most);
+        hint = case require_at_most.name when 'limit' then 'Ask page by page.' else 'Make several calls.' end;
   end if;
 end
 $$;
@@ -5262,37 +5257,6 @@ ALTER FUNCTION segmentation.require_description(description text) OWNER TO segme
 
 COMMENT ON FUNCTION segmentation.require_description(description text) IS 'Internal: called by other functions of this schema, not by people.';
 
-CREATE FUNCTION segmentation.require_few_removed(slug text, listed bigint, removed bigint, max_removed bigint) RETURNS void
-    LANGUAGE plpgsql IMMUTABLE
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-begin
-  if require_few_removed.listed = 0 then
-    raise exception 'the list is empty: % users would be removed from segment "%"',
-      require_few_removed.removed, require_few_removed.slug
-      using
-        errcode = 'object_not_in_prerequisite_state',
-        detail = json_build_object(
-          'code', 'too_many_removed', 'segment', require_few_removed.slug, 'removed', require_few_removed.removed),
-        hint = 'Is the list whole? To end these assignments, send the users with the operation remove.';
-  end if;
-  if require_few_removed.removed > require_few_removed.max_removed then
-    raise exception '% users would be removed from segment "%", more than %',
-      require_few_removed.removed, require_few_removed.slug, require_few_removed.max_removed
-      using
-        errcode = 'object_not_in_prerequisite_state',
-        detail = json_build_object(
-          'code', 'too_many_removed', 'segment', require_few_removed.slug, 'removed', require_few_removed.removed,
-          'max_removed', require_few_removed.max_removed),
-        hint = 'Is the list whole? If so, give a larger max_removed, or none.';
-  end if;
-end
-$$;
-
-ALTER FUNCTION segmentation.require_few_removed(slug text, listed bigint, removed bigint, max_removed bigint) OWNER TO segmentation_owner;
-
-COMMENT ON FUNCTION segmentation.require_few_removed(slug text, listed bigint, removed bigint, max_removed bigint) IS 'Internal: called by other functions of this schema, not by people.';
-
 CREATE FUNCTION segmentation.require_free_slugs(slugs text[]) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -5319,7 +5283,7 @@ ALTER FUNCTION segmentation.require_free_slugs(slugs text[]) OWNER TO segmentati
 
 COMMENT ON FUNCTION segmentation.require_free_slugs(slugs text[]) IS 'Internal: called by other functions of this schema, not by people.';
 
-CREATE FUNCTION segmentation.require_kept(moment timestamp with time zone) RETURNS void
+CREATE FUNCTION segmentation.require_kept(moment timestamp with time zone, name text DEFAULT 'at'::text) RETURNS void
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
@@ -5327,25 +5291,25 @@ declare
   kept_since timestamptz := (select r.kept_since from segmentation.retention as r);
 begin
   if not isfinite(moment) then
-    raise exception 'at % is no moment', moment
+    raise exception '% % is no moment', require_kept.name, moment
       using
         errcode = 'invalid_parameter_value',
-        detail = json_build_object('at', moment),
-        hint = 'Give a date and time, or leave at out for now.';
+        detail = json_build_object(require_kept.name, moment),
+        hint = 'Give a date and time.';
   end if;
   if moment < kept_since then
     raise exception 'the history before % was dropped', kept_since
       using
         errcode = 'invalid_parameter_value',
-        detail = json_build_object('at', moment, 'kept_since', kept_since),
+        detail = json_build_object(require_kept.name, moment, 'kept_since', kept_since),
         hint = 'Ask for a later moment.';
   end if;
 end
 $$;
 
-ALTER FUNCTION segmentation.require_kept(moment timestamp with time zone) OWNER TO segmentation_owner;
+ALTER FUNCTION segmentation.require_kept(moment timestamp with time zone, name text) OWNER TO segmentation_owner;
 
-COMMENT ON FUNCTION segmentation.require_kept(moment timestamp with time zone) IS 'Internal: called by other functions of this schema, not by people.';
+COMMENT ON FUNCTION segmentation.require_kept(moment timestamp with time zone, name text) IS 'Internal: called by other functions of this schema, not by people.';
 
 CREATE FUNCTION segmentation.require_known_slug(slug text) RETURNS void
     LANGUAGE plpgsql STABLE
@@ -5585,24 +5549,27 @@ ALTER FUNCTION segmentation.require_slug(slug text) OWNER TO segmentation_owner;
 
 COMMENT ON FUNCTION segmentation.require_slug(slug text) IS 'Internal: called by other functions of this schema, not by people.';
 
-CREATE FUNCTION segmentation.require_stretch(from_time timestamp with time zone, to_time timestamp with time zone) RETURNS void
+CREATE FUNCTION segmentation.require_stretch(from_time timestamp with time zone, to_time timestamp with time zone, may_be_empty boolean DEFAULT true) RETURNS void
     LANGUAGE plpgsql IMMUTABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
-  if require_stretch.to_time < require_stretch.from_time then
-    raise exception 'to % is before from %', require_stretch.to_time, require_stretch.from_time
+  if require_stretch.to_time < require_stretch.from_time
+    or require_stretch.to_time = require_stretch.from_time and not require_stretch.may_be_empty
+  then
+    raise exception 'the time from % to % does not end after it begins',
+      require_stretch.from_time, require_stretch.to_time
       using
         errcode = 'invalid_parameter_value',
         detail = json_build_object('from', require_stretch.from_time, 'to', require_stretch.to_time),
-        hint = 'A stretch of time ends after it begins.';
+        hint = 'Give the earlier moment first.';
   end if;
 end
 $$;
 
-ALTER FUNCTION segmentation.require_stretch(from_time timestamp with time zone, to_time timestamp with time zone) OWNER TO segmentation_owner;
+ALTER FUNCTION segmentation.require_stretch(from_time timestamp with time zone, to_time timestamp with time zone, may_be_empty boolean) OWNER TO segmentation_owner;
 
-COMMENT ON FUNCTION segmentation.require_stretch(from_time timestamp with time zone, to_time timestamp with time zone) IS 'Internal: called by other functions of this schema, not by people.';
+COMMENT ON FUNCTION segmentation.require_stretch(from_time timestamp with time zone, to_time timestamp with time zone, may_be_empty boolean) IS 'Internal: called by other functions of this schema, not by people.';
 
 CREATE FUNCTION segmentation.require_user_ids(user_ids bigint[]) RETURNS void
     LANGUAGE plpgsql IMMUTABLE
@@ -5618,7 +5585,7 @@ begin
   end if;
   if user_ids is null or array_position(user_ids, null) is not null then
     raise exception 'a user id is missing'
-      using errcode = 'invalid_parameter_value', hint = 'A user id is a whole number above 0.';
+      using errcode = 'invalid_parameter_value', hint = 'A user id is a whole number from 1 to 9223372036854775807.';
   end if;
   if 0 >= any (user_ids) then
     select min(u.user_id) into wrong from unnest(user_ids) as u (user_id);
@@ -5634,6 +5601,37 @@ $$;
 ALTER FUNCTION segmentation.require_user_ids(user_ids bigint[]) OWNER TO segmentation_owner;
 
 COMMENT ON FUNCTION segmentation.require_user_ids(user_ids bigint[]) IS 'Internal: called by other functions of this schema, not by people.';
+
+CREATE FUNCTION segmentation.require_whole_list(slug text, listed bigint, removed bigint, max_removed bigint) RETURNS void
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  if require_whole_list.listed = 0 then
+    raise exception 'the list is empty: % users would be removed from segment "%"',
+      require_whole_list.removed, require_whole_list.slug
+      using
+        errcode = 'object_not_in_prerequisite_state',
+        detail = json_build_object(
+          'code', 'too_many_removed', 'segment', require_whole_list.slug, 'removed', require_whole_list.removed),
+        hint = 'Is the list whole? To end these assignments, send the users with the operation remove.';
+  end if;
+  if require_whole_list.removed > require_whole_list.max_removed then
+    raise exception '% users would be removed from segment "%", more than %',
+      require_whole_list.removed, require_whole_list.slug, require_whole_list.max_removed
+      using
+        errcode = 'object_not_in_prerequisite_state',
+        detail = json_build_object(
+          'code', 'too_many_removed', 'segment', require_whole_list.slug, 'removed', require_whole_list.removed,
+          'max_removed', require_whole_list.max_removed),
+        hint = 'Is the list whole? If so, give a larger max_removed, or none.';
+  end if;
+end
+$$;
+
+ALTER FUNCTION segmentation.require_whole_list(slug text, listed bigint, removed bigint, max_removed bigint) OWNER TO segmentation_owner;
+
+COMMENT ON FUNCTION segmentation.require_whole_list(slug text, listed bigint, removed bigint, max_removed bigint) IS 'Internal: called by other functions of this schema, not by people.';
 
 CREATE FUNCTION segmentation.revoke_api_key(name text) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
@@ -7009,13 +7007,7 @@ declare
 begin
   perform segmentation.register_unknown_users(array[user_history.user_id]);
   now := segmentation.clock();
-  if user_history.from_time >= user_history.to_time then
-    raise exception 'from_time % is not before to_time %', from_time, to_time
-      using
-        errcode = 'invalid_parameter_value',
-        detail = json_build_object('from_time', from_time, 'to_time', to_time),
-        hint = 'The history shows what happened from from_time on, up to but not at to_time.';
-  end if;
+  perform segmentation.require_stretch(user_history.from_time, user_history.to_time, may_be_empty => false);
   return query
   select s.slug, e.operation, e.at, e.cause, e.actor, e.reason
   from segmentation.membership_events(array[user_history.user_id], now) as e
@@ -7502,171 +7494,171 @@ ALTER TABLE ONLY segmentation.membership_history ATTACH PARTITION segmentation.m
 
 ALTER TABLE ONLY segmentation.membership_history ATTACH PARTITION segmentation.membership_history_2027_02 FOR VALUES FROM ('2027-02-01 00:00:00+00') TO ('2027-03-01 00:00:00+00');
 
-INSERT INTO segmentation.api_keys VALUES ('web-shop', 'reader', '\xe379ac3726e5265eb94439c8eaf24b8a15c64844599d69e04c810ab3daaec505', '2026-11-27 19:25:56.79256+00', 'infinity', 'infinity');
+INSERT INTO segmentation.api_keys VALUES ('web-shop', 'reader', '\xdd68666d81f31a9b4b51f3d57d66ed3792bc574a85c2ebb78b1eb08b84c7561f', '2026-11-27 23:04:13.98886+00', 'infinity', 'infinity');
 
-INSERT INTO segmentation.deploys OVERRIDING SYSTEM VALUE VALUES (1, 'a850e1d2d8b8', '2.0.0 (a850e1d2d8b8)', '2026-11-27 19:25:56.241158+00');
+INSERT INTO segmentation.deploys OVERRIDING SYSTEM VALUE VALUES (1, '46ca77ff714a', '2.0.0 (46ca77ff714a)', '2026-11-27 23:04:13.088146+00');
 
-INSERT INTO segmentation.layer_cells VALUES (1, 5496580030203958228, '-infinity', '2099-01-01 00:00:00+00', '\x010000020200000000000202000002000202010001020000010201010202020200020000010000020000010202000000000001020000000100000002010002010001020000000200000002000200010000000000000002000201000201000001000000000202020000020000000100020101000202020201020201010000000200010101000002000202000200010000020001000101020102000002000100000202000000000200010002000000000201010102020200010202000002000000000100020200020000000000010000000000010100010202020002020000000000000001020000020202000002000102020000000000000200010002010201000000020200000000000002000100010200000200020101020202020000010002000000000200000202000200000000020202020000010002000001020002000000000101010200000200010000020102000002020200020001000102010101010200020000010000000001000002010101000102000002010000000102020000000200010201000200010100000202020200000002000002010000020002010000000001000202000100000000020002000100000200020200020202000100000200000000010201020102020102000001000000000001000201020100000202020102020000020200010000000000010202000000020102010000000000000201000001020102010200010000020100000101000201020200000001020000010000020002000002010102000200010102000002000200000002020100000200020002000000020201000202010200000000020000000000010000010202020202010101000001000200000002000001020202000101000202020100000100000000020002000000000002020001010202000102010102020100000200020001000200000100020200020202020000010100000002000002010002000000000200000001000200000001010200000001000000010002020000000001000200020202010002010000000002020001010000010200020201000000020000020102010202000002000100010201010001000000000001010200020002000000000000020002020100000002000200000000000100000001000000020000010101020000020100020002020100000202000002000002020101000101000202000102000101000100000102020200000200000002020000020201000201010202010200000102010001000102000000010100020200020000010000020202020001000000010001020200000200000000020000000000000201000002000102020200010201000002000201000101000002000000000001020001ff000000010001020102020200000200', '{4,5}', '{CONTROL,VARIANT}');
-INSERT INTO segmentation.layer_cells VALUES (1, 5496580030203958228, '2099-01-01 00:00:00+00', 'infinity', '\x01000202020000000000020200000202020201000102000201020101020202020202000001000202000001020202020200020102000000010202020201000201000102020002020000000202020001000202000000000200020100020100000100020000020202000002000000010002010100020202020102020101000002020001010102000200020202020201000002000100010102010202000200010002020200020002020001000200020000020101010202020201020200000200000202010002020202000202020001020200000001010001020202000202000202020202020102000002020200000200010202020202020000020001020201020102000202020000000000020202010001020002020202010102020202020001020200020202020200020202020000000202020202000001020200020102020200020200010101020200020001000002010202000202020002020100010201010101020002020201020002020100000201010102010202020201000000010202020000020001020100020001010002020202020000020200000201020002000201020200020100020200010200000002000200010200020202020002020202010002020000000001020102010202010200000100020000020100020102010200020202010202000002020001000202000001020200000202010201020200000200020100020102010201020201020202010002010102020102020200000102000001000002020200020201010200020001010200000200020202000202010000020002020200020202020102020201020200020202000002020201020001020202020201010100000100020000000200000102020200010100020202010202010202000202020200000002020202000101020200010201010202010002020202000100020000010002020202020202000001010002020200020201020202020200020002000100020000020101020002000102000001020202020202000100020002020201020201020002020202000101020001020202020100000002000202010201020202020202010001020101000102000000020101020002000200000000000002020202010200000200020002000202010000000100020202020001010102020202010002000202010002020200000200020202010102010100020202010202010102010200010202020002020002000202000002020102020101020201020200010201000100010200000201010202020002020001020002020202000102020201000102020002020202000002020000020202020100000200010202020001020102020200020100010100000200020000000102000102000002010001020102020202020200', '{4,5}', '{CONTROL,VARIANT}');
+INSERT INTO segmentation.layer_cells VALUES (1, 3059740742658010070, '-infinity', '2099-01-01 00:00:00+00', '\x00000000000002000001000202000000000201000200000100000102000000020202020202000000000201020000020102020102000100000002000200000001000000020000000101000001000000000000020200020000020102000200020202010100000100020000000000000100000100010200010200020101010200020002010000010000000002020002010000000002020002000001020101020102020100020000000200000202000102000002000001000000020101010100000200000002020100000001020202010000000001020000010101000101000000010002020000000100000000020201020202000002020101010201000202010001020002000202010200000102020200000001000000000000000201020200000002010000000000000200000201010000020001000100020002000201010000000100010200010000000100000000000202000201020001010200020202020100000002000201010000020100020002000200020001020102010002000000020200000000000100000200000100020200000002020100020000000000020000000001000000010002000000020000010100020000000001020101000000000102010000020202010000000000000000020202010100020002020200000002000000000202000002020100010102020202000001000002020100010000000002010102000200020201020002000101000000010000010002010202000000000200000202020000000202000000000000020200020001000000000200000002000001020202000000000002010202000102000100000201020202020102000001000100010201020200000002000100010102020001020200010100000100000002010200000100ff0000010200020001020200000001010002000101010200000201000002000200000002020000000001000002020000010000020202020100020202020000020001000101000100000200020202000200020000000000010001020100020001000201000000020100000202020102000000000202010201020002010001010200000000000200020102000201000100000200000200020000000001010002000002000101000000020202000200020000010202020002020001000200000200000202000002020101010000000100010002000200000201010002000002020002000000000000000002000200000000020201000000000002010200000202000001000200020200010101010001010002000102010100000102010202010002010000000200010001000000020100020200010000010200020000000002010202000100010002010200000200010000020002000000020002000202000101000002', '{4,5}', '{CONTROL,VARIANT}');
+INSERT INTO segmentation.layer_cells VALUES (1, 3059740742658010070, '2099-01-01 00:00:00+00', 'infinity', '\x00000202000002000001000202000000000201000202000100000102000002020202020202000002020201020002020102020102020100000202000202000001020200020000000101000001000000020000020202020200020102020202020202010100000102020002020000000102020100010200010200020101010200020202010000010002000002020002010000020002020002000001020101020102020102020202000200000202020102000002000201000000020101010100000202000002020100020001020202010002000001020000010101020101020002010002020000000100000002020201020202020002020101010201020202010001020202000202010200020102020202020201000202020202000201020202020202010200020200000200000201010000020201000102020202020201010202000102010200010002020100020000020202000201020001010200020202020102000202000201010000020100020002000202020001020102010002020000020200020000000100020202000100020200000002020100020200020002020000020201020002010002000200020000010102020200000001020101020000000102010202020202010002000002020202020202010102020002020202000202000000000202020002020102010102020202020201020002020100010000000002010102020200020201020002000101000200010202010002010202000002020202020202020202020202000000000002020200020001000000020200020002020201020202000000020002010202020102020100000201020202020102000201000102010201020200000202020102010102020201020202010100020100020202010202020100020002010200020001020202000001010202020101010200000201000202020202020202020202000001020002020002010000020202020102020202020000020201020101000102000200020202000202020000000000010201020100020001000201000200020102000202020102020000020202010201020202010001010200000002020202020102000201000100020200020200020000020201010002000202020101020200020202000200020202010202020002020201020200020200000202020002020101010002020102010002020200000201010202000002020202000200000000020002000200000202020201000000020002010200020202000201000202020200010101010201010002020102010102000102010202010002010200000200010001020200020100020200010000010200020000000202010202000102010202010202000200010200020002020002020002000202020101000002', '{4,5}', '{CONTROL,VARIANT}');
 
-INSERT INTO segmentation.layers OVERRIDING SYSTEM VALUE VALUES (1, 'LAYER', 'one of three', 5496580030203958228, '2026-11-27 19:25:56.794967+00', 'infinity', 'postgres', NULL, NULL, NULL);
-INSERT INTO segmentation.layers OVERRIDING SYSTEM VALUE VALUES (2, 'OLD_LAYER', '', 2792013621485540346, '2026-11-27 19:25:56.882208+00', '2026-11-27 19:25:56.885932+00', 'postgres', NULL, 'postgres', NULL);
+INSERT INTO segmentation.layers OVERRIDING SYSTEM VALUE VALUES (1, 'LAYER', 'one of three', 3059740742658010070, '2026-11-27 23:04:13.995862+00', 'infinity', 'postgres', NULL, NULL, NULL);
+INSERT INTO segmentation.layers OVERRIDING SYSTEM VALUE VALUES (2, 'OLD_LAYER', '', 3352871907407247211, '2026-11-27 23:04:14.177305+00', '2026-11-27 23:04:14.18303+00', 'postgres', NULL, 'postgres', NULL);
 
-INSERT INTO segmentation.membership_history_2026_11 VALUES (1, 1, true, '2026-11-27 19:25:56.729685+00', '2026-11-27 19:25:56.745192+00', 'postgres', 'import', 'removed', 'postgres', 'ticket');
-INSERT INTO segmentation.membership_history_2026_11 VALUES (2, 1, true, '2026-11-27 19:25:56.729685+00', '2026-11-27 19:25:56.763343+00', 'postgres', 'import', 'removed', 'postgres', NULL);
-INSERT INTO segmentation.membership_history_2026_11 VALUES (1, 3, true, '2026-11-27 19:25:56.76035+00', '2026-11-27 19:25:56.772598+00', 'postgres', NULL, 'segment_deleted', 'postgres', 'over');
-INSERT INTO segmentation.membership_history_2026_11 VALUES (3, 3, true, '2026-11-27 19:25:56.76613+00', '2026-11-27 19:25:56.772598+00', 'postgres', NULL, 'segment_deleted', 'postgres', 'over');
+INSERT INTO segmentation.membership_history_2026_11 VALUES (1, 1, true, '2026-11-27 23:04:13.857565+00', '2026-11-27 23:04:13.89439+00', 'postgres', 'import', 'removed', 'postgres', 'ticket');
+INSERT INTO segmentation.membership_history_2026_11 VALUES (2, 1, true, '2026-11-27 23:04:13.857565+00', '2026-11-27 23:04:13.924899+00', 'postgres', 'import', 'removed', 'postgres', NULL);
+INSERT INTO segmentation.membership_history_2026_11 VALUES (1, 3, true, '2026-11-27 23:04:13.919189+00', '2026-11-27 23:04:13.946525+00', 'postgres', NULL, 'segment_deleted', 'postgres', 'over');
+INSERT INTO segmentation.membership_history_2026_11 VALUES (3, 3, true, '2026-11-27 23:04:13.933044+00', '2026-11-27 23:04:13.946525+00', 'postgres', NULL, 'segment_deleted', 'postgres', 'over');
 
-INSERT INTO segmentation.memberships VALUES (3, 1, true, '2026-11-27 19:25:56.729685+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 19:25:56.729685+00', NULL);
-INSERT INTO segmentation.memberships VALUES (4, 1, true, '2026-11-27 19:25:56.729685+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 19:25:56.729685+00', NULL);
-INSERT INTO segmentation.memberships VALUES (5, 1, true, '2026-11-27 19:25:56.729685+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 19:25:56.729685+00', NULL);
-INSERT INTO segmentation.memberships VALUES (6, 1, true, '2026-11-27 19:25:56.729685+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 19:25:56.729685+00', NULL);
-INSERT INTO segmentation.memberships VALUES (7, 1, true, '2026-11-27 19:25:56.729685+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 19:25:56.729685+00', NULL);
-INSERT INTO segmentation.memberships VALUES (8, 1, true, '2026-11-27 19:25:56.729685+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 19:25:56.729685+00', NULL);
-INSERT INTO segmentation.memberships VALUES (9, 1, true, '2026-11-27 19:25:56.729685+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 19:25:56.729685+00', NULL);
-INSERT INTO segmentation.memberships VALUES (10, 1, true, '2026-11-27 19:25:56.729685+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 19:25:56.729685+00', NULL);
-INSERT INTO segmentation.memberships VALUES (11, 1, true, '2026-11-27 19:25:56.729685+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 19:25:56.729685+00', NULL);
-INSERT INTO segmentation.memberships VALUES (12, 1, true, '2026-11-27 19:25:56.729685+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 19:25:56.729685+00', NULL);
-INSERT INTO segmentation.memberships VALUES (13, 1, true, '2026-11-27 19:25:56.729685+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 19:25:56.729685+00', NULL);
-INSERT INTO segmentation.memberships VALUES (14, 1, true, '2026-11-27 19:25:56.729685+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 19:25:56.729685+00', NULL);
-INSERT INTO segmentation.memberships VALUES (15, 1, true, '2026-11-27 19:25:56.729685+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 19:25:56.729685+00', NULL);
-INSERT INTO segmentation.memberships VALUES (16, 1, true, '2026-11-27 19:25:56.729685+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 19:25:56.729685+00', NULL);
-INSERT INTO segmentation.memberships VALUES (17, 1, true, '2026-11-27 19:25:56.729685+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 19:25:56.729685+00', NULL);
-INSERT INTO segmentation.memberships VALUES (18, 1, true, '2026-11-27 19:25:56.729685+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 19:25:56.729685+00', NULL);
-INSERT INTO segmentation.memberships VALUES (19, 1, true, '2026-11-27 19:25:56.729685+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 19:25:56.729685+00', NULL);
-INSERT INTO segmentation.memberships VALUES (20, 1, true, '2026-11-27 19:25:56.729685+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 19:25:56.729685+00', NULL);
-INSERT INTO segmentation.memberships VALUES (1, 1, true, '2026-11-27 19:25:56.76035+00', '2098-01-01 00:00:00+00', 'postgres', NULL, 'postgres', NULL, '2026-11-27 19:25:56.76035+00', NULL);
-INSERT INTO segmentation.memberships VALUES (2, 2, false, '2026-11-27 19:25:56.763343+00', 'infinity', 'postgres', NULL, NULL, NULL, '2026-11-27 19:25:56.763343+00', NULL);
-INSERT INTO segmentation.memberships VALUES (4, 2, true, '2097-01-01 00:00:00+00', 'infinity', 'postgres', NULL, NULL, NULL, '2026-11-27 19:25:56.768572+00', NULL);
-INSERT INTO segmentation.memberships VALUES (5, 5, true, '2026-11-27 19:25:56.86362+00', 'infinity', 'postgres', 'tester', NULL, NULL, '2026-11-27 19:25:56.86362+00', 1);
-INSERT INTO segmentation.memberships VALUES (6, 4, true, '2026-11-27 19:25:56.868207+00', '2098-01-01 00:00:00+00', 'postgres', NULL, 'postgres', NULL, '2026-11-27 19:25:56.868207+00', 1);
-INSERT INTO segmentation.memberships VALUES (7, 6, true, '2026-11-27 19:25:56.871553+00', 'infinity', 'postgres', NULL, NULL, NULL, '2026-11-27 19:25:56.871553+00', 1);
+INSERT INTO segmentation.memberships VALUES (3, 1, true, '2026-11-27 23:04:13.857565+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 23:04:13.857565+00', NULL);
+INSERT INTO segmentation.memberships VALUES (4, 1, true, '2026-11-27 23:04:13.857565+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 23:04:13.857565+00', NULL);
+INSERT INTO segmentation.memberships VALUES (5, 1, true, '2026-11-27 23:04:13.857565+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 23:04:13.857565+00', NULL);
+INSERT INTO segmentation.memberships VALUES (6, 1, true, '2026-11-27 23:04:13.857565+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 23:04:13.857565+00', NULL);
+INSERT INTO segmentation.memberships VALUES (7, 1, true, '2026-11-27 23:04:13.857565+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 23:04:13.857565+00', NULL);
+INSERT INTO segmentation.memberships VALUES (8, 1, true, '2026-11-27 23:04:13.857565+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 23:04:13.857565+00', NULL);
+INSERT INTO segmentation.memberships VALUES (9, 1, true, '2026-11-27 23:04:13.857565+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 23:04:13.857565+00', NULL);
+INSERT INTO segmentation.memberships VALUES (10, 1, true, '2026-11-27 23:04:13.857565+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 23:04:13.857565+00', NULL);
+INSERT INTO segmentation.memberships VALUES (11, 1, true, '2026-11-27 23:04:13.857565+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 23:04:13.857565+00', NULL);
+INSERT INTO segmentation.memberships VALUES (12, 1, true, '2026-11-27 23:04:13.857565+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 23:04:13.857565+00', NULL);
+INSERT INTO segmentation.memberships VALUES (13, 1, true, '2026-11-27 23:04:13.857565+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 23:04:13.857565+00', NULL);
+INSERT INTO segmentation.memberships VALUES (14, 1, true, '2026-11-27 23:04:13.857565+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 23:04:13.857565+00', NULL);
+INSERT INTO segmentation.memberships VALUES (15, 1, true, '2026-11-27 23:04:13.857565+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 23:04:13.857565+00', NULL);
+INSERT INTO segmentation.memberships VALUES (16, 1, true, '2026-11-27 23:04:13.857565+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 23:04:13.857565+00', NULL);
+INSERT INTO segmentation.memberships VALUES (17, 1, true, '2026-11-27 23:04:13.857565+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 23:04:13.857565+00', NULL);
+INSERT INTO segmentation.memberships VALUES (18, 1, true, '2026-11-27 23:04:13.857565+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 23:04:13.857565+00', NULL);
+INSERT INTO segmentation.memberships VALUES (19, 1, true, '2026-11-27 23:04:13.857565+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 23:04:13.857565+00', NULL);
+INSERT INTO segmentation.memberships VALUES (20, 1, true, '2026-11-27 23:04:13.857565+00', 'infinity', 'postgres', 'import', NULL, NULL, '2026-11-27 23:04:13.857565+00', NULL);
+INSERT INTO segmentation.memberships VALUES (1, 1, true, '2026-11-27 23:04:13.919189+00', '2098-01-01 00:00:00+00', 'postgres', NULL, 'postgres', NULL, '2026-11-27 23:04:13.919189+00', NULL);
+INSERT INTO segmentation.memberships VALUES (2, 2, false, '2026-11-27 23:04:13.924899+00', 'infinity', 'postgres', NULL, NULL, NULL, '2026-11-27 23:04:13.924899+00', NULL);
+INSERT INTO segmentation.memberships VALUES (4, 2, true, '2097-01-01 00:00:00+00', 'infinity', 'postgres', NULL, NULL, NULL, '2026-11-27 23:04:13.939402+00', NULL);
+INSERT INTO segmentation.memberships VALUES (5, 5, true, '2026-11-27 23:04:14.149969+00', 'infinity', 'postgres', 'tester', NULL, NULL, '2026-11-27 23:04:14.149969+00', 1);
+INSERT INTO segmentation.memberships VALUES (6, 4, true, '2026-11-27 23:04:14.159433+00', '2098-01-01 00:00:00+00', 'postgres', NULL, 'postgres', NULL, '2026-11-27 23:04:14.159433+00', 1);
+INSERT INTO segmentation.memberships VALUES (7, 6, true, '2026-11-27 23:04:14.162723+00', 'infinity', 'postgres', NULL, NULL, NULL, '2026-11-27 23:04:14.162723+00', 1);
 
 INSERT INTO segmentation.place VALUES ('single', true);
 
-INSERT INTO segmentation.report_links VALUES ('\x07e8d3ca53498404dfd0e03764cbd032d9a1070ea1ed854b0751adc19f7ab5a1', '2026-11', 1, '2026-11-27 19:25:56.790088+00', '2026-11-28 19:25:56.788782+00', 'postgres');
+INSERT INTO segmentation.report_links VALUES ('\x6d6706ab9e03b413725907af866bd3a57254b29028795dc54b692789947bb12e', '2026-11', 1, '2026-11-27 23:04:13.984244+00', '2026-11-28 23:04:13.980155+00', 'postgres');
 
 INSERT INTO segmentation.retention VALUES ('-infinity', true);
 
-INSERT INTO segmentation.rollouts VALUES (2, 7594175161236086875, 40, DEFAULT, '2026-11-27 19:25:56.701929+00', '2026-11-27 19:25:56.71253+00', 'postgres', NULL, '2026-11-27 19:25:56.71253+00', NULL, NULL, 'B');
-INSERT INTO segmentation.rollouts VALUES (2, 7594175161236086875, 80, DEFAULT, '2099-01-01 00:00:00+00', 'infinity', 'postgres', NULL, '2026-11-27 19:25:56.71598+00', NULL, NULL, 'B');
-INSERT INTO segmentation.rollouts VALUES (2, 7594175161236086875, 60, DEFAULT, '2026-11-27 19:25:56.71253+00', '2099-01-01 00:00:00+00', 'postgres', NULL, '2026-11-27 19:25:56.71253+00', NULL, NULL, 'B');
-INSERT INTO segmentation.rollouts VALUES (3, -7208683700040433570, 20, DEFAULT, '2026-11-27 19:25:56.70979+00', '2026-11-27 19:25:56.772598+00', 'postgres', NULL, '2026-11-27 19:25:56.772598+00', NULL, NULL, 'GONE');
-INSERT INTO segmentation.rollouts VALUES (4, 5496580030203958228, 30, DEFAULT, '2026-11-27 19:25:56.798103+00', '2026-11-27 19:25:56.840019+00', 'postgres', NULL, '2026-11-27 19:25:56.840019+00', 1, '{[0,100),[700,900),[1800,1900),[2000,2100),[2300,2500),[2600,2800),[3600,3700),[4200,4300),[5000,5100),[5500,5600),[5700,5800),[6000,6100),[6300,6400),[6500,6600),[7500,7600),[7800,7900),[8000,8100),[8900,9100),[9200,9300),[9500,9600),[10900,11000),[11200,11400),[11900,12000),[12200,12400),[12900,13200),[14000,14200),[14600,14700),[14800,15000),[15100,15200),[15700,15800),[16800,16900),[17600,17900),[18200,18400),[19200,19400),[20000,20100),[20200,20300),[20400,20700),[21000,21200),[21300,21400),[22100,22200),[22400,22500),[22700,22800),[23800,23900),[24300,24400),[24900,25000),[25200,25300),[25400,25600),[25700,25800),[26500,26600),[26700,26900),[27000,27100),[27300,27400),[27500,27600),[27700,27900),[28500,28700),[29300,29400),[30900,31000),[31300,31500),[32200,32500),[32600,32800),[33000,33100),[33400,33500),[33700,33800),[34400,34700),[34800,35200),[35600,35900),[36200,36300),[36600,36900),[37000,37100),[37500,37600),[37900,38000),[38700,38800),[38900,39000),[39300,39500),[40100,40200),[40300,40400),[40800,41100),[41400,41500),[41600,41700),[41800,42000),[42400,42500),[43300,43400),[43500,43600),[44500,44600),[44700,44800),[45300,45400),[45500,45600),[45700,45800),[46000,46100),[46400,46500),[46900,47100),[47300,47400),[47500,47600),[48100,48200),[48500,48600),[48900,49000),[49100,49300),[49500,49600),[50200,50300),[50400,50700),[51200,51300),[51500,51600),[51700,51800),[51900,52000),[52100,52300),[52600,52800),[52900,53100),[53300,53400),[53900,54000),[54300,54500),[55200,55400),[55800,56000),[56600,56700),[57100,57200),[58400,58600),[58800,58900),[59600,59700),[59800,60200),[60300,60400),[60900,61200),[61400,61600),[61900,62000),[62300,62400),[62800,63000),[63400,63600),[63700,63800),[64100,64200),[64500,64600),[65300,65500),[65700,65900),[66000,66200),[66400,66500),[66800,66900),[67000,67200),[67600,67700),[68000,68100),[68500,68900),[69400,69500),[69600,69700),[70500,70600),[70700,70800),[71300,71500),[71700,71800),[71900,72000),[72300,72400),[73100,73200),[73800,74000),[74100,74200),[74900,75100),[75300,75400),[75800,75900),[76000,76200),[76600,76700),[76800,76900),[77100,77300),[77500,77600),[77700,77800),[77900,78100),[78200,78300),[78800,79000),[80200,80300),[80500,80800),[81200,81400),[81600,81800),[82100,82200),[82400,82500),[82800,83100),[83200,83300),[83500,83600),[84100,84200),[84700,84800),[84900,85000),[85300,85500),[85600,85800),[86200,86300),[86400,86900),[87100,87200),[87900,88000),[88400,88500),[88700,88900),[89000,89200),[89400,89500),[89800,89900),[90000,90100),[90200,90300),[90400,90500),[90800,91100),[91800,91900),[92600,92700),[93000,93100),[93200,93300),[93800,93900),[94300,94400),[94700,94900),[95000,95100),[95500,95600),[96000,96100),[96200,96400),[96600,96700),[96800,96900),[97000,97200),[97500,97600),[97700,97900),[98000,98100),[98300,98400),[98700,98900),[99000,99100),[99200,99300)}', 'CONTROL');
-INSERT INTO segmentation.rollouts VALUES (4, 5496580030203958228, 20, DEFAULT, '2026-11-27 19:25:56.840019+00', 'infinity', 'postgres', NULL, '2026-11-27 19:25:56.840019+00', 1, '{[0,100),[1800,1900),[2000,2100),[2400,2500),[2600,2800),[3600,3700),[4200,4300),[5000,5100),[5500,5600),[6000,6100),[6300,6400),[6500,6600),[7800,7900),[8900,9000),[9200,9300),[9500,9600),[10900,11000),[11200,11400),[11900,12000),[12200,12400),[12900,13200),[14100,14200),[14600,14700),[14800,15000),[15100,15200),[15700,15800),[16800,16900),[17600,17900),[18300,18400),[19300,19400),[20400,20500),[21000,21200),[21300,21400),[22700,22800),[23800,23900),[24900,25000),[25200,25300),[25400,25500),[26800,26900),[27000,27100),[27700,27900),[28500,28600),[30900,31000),[31400,31500),[32200,32500),[33000,33100),[33400,33500),[34400,34500),[34600,34700),[34800,35200),[35700,35800),[36200,36300),[36600,36900),[37000,37100),[37500,37600),[37900,38000),[38700,38800),[38900,39000),[39300,39500),[40800,40900),[41400,41500),[41900,42000),[42400,42500),[43300,43400),[44500,44600),[45300,45400),[45500,45600),[45700,45800),[46000,46100),[46400,46500),[47000,47100),[47300,47400),[47500,47600),[48100,48200),[48900,49000),[49500,49600),[50200,50300),[50400,50500),[51200,51300),[51500,51600),[51700,51800),[51900,52000),[52200,52300),[52600,52700),[52900,53100),[53300,53400),[53900,54000),[54300,54400),[55200,55400),[55800,56000),[57100,57200),[58400,58500),[58800,58900),[60000,60100),[60300,60400),[60900,61200),[61400,61500),[62300,62400),[62800,63000),[63400,63500),[63700,63800),[65300,65500),[65800,65900),[66000,66200),[66400,66500),[67100,67200),[67600,67700),[68700,68900),[69600,69700),[70700,70800),[71300,71500),[71900,72000),[72300,72400),[73100,73200),[73800,73900),[74100,74200),[74900,75100),[75300,75400),[75800,75900),[76600,76700),[76800,76900),[77500,77600),[77700,77800),[77900,78100),[78200,78300),[78800,79000),[80500,80600),[81700,81800),[82100,82200),[82800,83100),[83500,83600),[84100,84200),[85300,85500),[85600,85800),[86200,86300),[86500,86700),[86800,86900),[87100,87200),[88700,88800),[89000,89200),[89400,89500),[89800,89900),[90000,90100),[90200,90300),[90400,90500),[90900,91100),[91800,91900),[92600,92700),[93000,93100),[93200,93300),[95000,95100),[95500,95600),[96000,96100),[96200,96300),[96800,96900),[97000,97200),[98000,98100),[98300,98400),[98800,98900),[99000,99100),[99200,99300)}', 'CONTROL');
-INSERT INTO segmentation.rollouts VALUES (5, 5496580030203958228, 30.05, DEFAULT, '2026-11-27 19:25:56.816622+00', '2099-01-01 00:00:00+00', 'postgres', NULL, '2026-11-27 19:25:56.816622+00', 1, '{[300,500),[1000,1200),[1400,1500),[1600,1800),[2100,2200),[2500,2600),[2800,3200),[3300,3400),[3900,4000),[4300,4500),[5100,5200),[5900,6000),[6200,6300),[6600,6700),[7000,7100),[7400,7500),[7600,7700),[8600,8700),[8800,8900),[9100,9200),[10000,10300),[10500,10600),[11100,11200),[11500,11900),[12000,12200),[12700,12800),[13400,13500),[13600,13800),[13900,14000),[14400,14500),[15000,15100),[15200,15300),[15500,15600),[16000,16200),[16600,16700),[17000,17100),[17500,17600),[17900,18200),[18400,18600),[18800,18900),[19500,19700),[19800,19900),[21400,21700),[21800,22000),[22800,22900),[23100,23400),[23600,23700),[23900,24100),[24700,24800),[25100,25200),[25300,25400),[25800,26000),[26600,26700),[27100,27200),[27400,27500),[27600,27700),[27900,28300),[28700,28800),[29200,29300),[29500,29700),[29800,29900),[30300,30700),[31100,31200),[31500,31600),[31700,31800),[32500,32600),[32800,32900),[33300,33400),[33500,33600),[33800,34100),[34200,34300),[34700,34800),[35200,35300),[35400,35500),[36500,36600),[37100,37200),[37400,37500),[38000,38200),[38500,38600),[38800,38900),[39100,39200),[39700,40100),[40400,40500),[40700,40800),[41100,41200),[41300,41400),[42100,42300),[42900,43000),[43100,43200),[43600,43700),[43800,44000),[44100,44400),[44800,44900),[45400,45500),[45600,45700),[45800,46000),[46100,46200),[47200,47300),[47400,47500),[47800,48100),[48200,48400),[48600,48800),[49600,49800),[50100,50200),[50300,50400),[51100,51200),[51600,51700),[51800,51900),[52000,52100),[52500,52600),[53200,53300),[53400,53600),[54000,54100),[54600,54700),[54800,54900),[55100,55200),[55400,55500),[55600,55700),[56000,56100),[56300,56400),[56500,56600),[56900,57100),[57400,57500),[57600,57700),[57800,57900),[58200,58400),[58600,58800),[58900,59000),[59400,59500),[60400,60900),[61600,61700),[62000,62100),[62400,62700),[63100,63400),[64200,64300),[64400,64500),[65000,65200),[65500,65700),[65900,66000),[66200,66400),[66700,66800),[66900,67000),[67300,67400),[67800,68000),[68100,68500),[69200,69300),[69500,69600),[69800,69900),[70300,70400),[70900,71000),[71500,71600),[72500,72700),[73300,73400),[73500,73800),[74000,74100),[74600,74800),[75400,75500),[75600,75800),[76200,76300),[76500,76600),[76700,76800),[76900,77100),[77300,77400),[77800,77900),[79000,79100),[79200,79300),[79400,79500),[80100,80200),[80300,80500),[80900,81000),[81100,81200),[82500,82600),[83100,83200),[83400,83500),[83700,83800),[83900,84100),[84400,84600),[84800,84900),[85100,85300),[85900,86100),[86300,86400),[87200,87500),[87700,87800),[88100,88300),[88500,88700),[88900,89000),[89200,89400),[89500,89600),[89900,90000),[90500,90600),[91200,91400),[91500,91600),[92100,92500),[93300,93500),[93700,93800),[94200,94300),[94900,95000),[95300,95400),[95600,95900),[96100,96200),[96500,96600),[96700,96800),[97400,97500),[98100,98200),[98400,98450),[99100,99200),[99300,99600),[99800,99900)}', 'VARIANT');
-INSERT INTO segmentation.rollouts VALUES (5, 5496580030203958228, 50, DEFAULT, '2099-01-01 00:00:00+00', 'infinity', 'postgres', NULL, '2026-11-27 19:25:56.848839+00', 1, '{[200,500),[1000,1200),[1400,1800),[2100,2200),[2300,2400),[2500,2600),[2800,3400),[3800,4000),[4300,4800),[4900,5000),[5100,5200),[5600,6000),[6200,6300),[6600,6800),[6900,7100),[7400,7700),[8000,8200),[8600,8700),[8800,8900),[9100,9200),[9700,9800),[10000,10300),[10500,10600),[11100,11200),[11500,11900),[12000,12200),[12600,12800),[13200,13300),[13400,13500),[13600,14100),[14400,14500),[15000,15100),[15200,15400),[15500,15600),[15900,16200),[16300,16400),[16500,16700),[17000,17100),[17200,17300),[17500,17600),[17900,18300),[18400,18600),[18800,18900),[19100,19300),[19500,19900),[20000,20300),[20500,20700),[21400,21700),[21800,22000),[22100,22700),[22800,22900),[23100,23400),[23600,23700),[23900,24500),[24700,24800),[25000,25200),[25300,25400),[25500,25600),[25700,26000),[26500,26800),[27100,27200),[27300,27700),[27900,28400),[28600,28800),[28900,29400),[29500,29900),[30200,30700),[31000,31200),[31300,31400),[31500,31800),[31900,32100),[32500,32700),[32800,32900),[33300,33400),[33500,33700),[33800,34100),[34200,34400),[34700,34800),[35200,35300),[35400,35700),[35800,35900),[36000,36200),[36500,36600),[36900,37000),[37100,37500),[38000,38300),[38500,38600),[38800,38900),[39100,39200),[39600,40100),[40300,40500),[40700,40800),[40900,41000),[41100,41200),[41300,41400),[41500,41700),[41800,41900),[42100,42300),[42500,42600),[42900,43000),[43100,43200),[43400,43500),[43600,44000),[44100,44500),[44700,44900),[45400,45500),[45600,45700),[45800,46000),[46100,46200),[46600,46700),[46900,47000),[47200,47300),[47400,47500),[47600,47700),[47800,48100),[48200,48400),[48600,48800),[49100,49300),[49600,49800),[50000,50200),[50300,50400),[50500,50700),[50900,51000),[51100,51200),[51400,51500),[51600,51700),[51800,51900),[52000,52200),[52300,52600),[52800,52900),[53100,53300),[53400,53700),[54000,54100),[54600,54900),[55000,55200),[55400,55500),[55600,55700),[56000,56100),[56300,56400),[56500,56800),[56900,57100),[57400,57500),[57600,57900),[58000,58400),[58500,58800),[58900,59100),[59200,59500),[59700,60000),[60100,60200),[60400,60900),[61600,61700),[62000,62100),[62400,62700),[63100,63400),[63500,63700),[63800,64000),[64100,64500),[64800,65200),[65500,65700),[65900,66000),[66200,66400),[66600,67000),[67300,67400),[67800,68500),[69000,69300),[69400,69600),[69700,70200),[70300,70400),[70500,70600),[70900,71000),[71200,71300),[71500,71600),[71700,71800),[72000,72100),[72400,73000),[73300,73400),[73500,73800),[73900,74100),[74200,74300),[74400,74800),[75100,75200),[75400,75800),[76200,76300),[76400,76600),[76700,76800),[76900,77500),[77800,77900),[78300,78400),[78700,78800),[79000,79100),[79200,79300),[79400,79500),[80100,80500),[80600,80700),[80900,81000),[81100,81200),[81300,81400),[81500,81700),[82300,82700),[83100,83500),[83700,83800),[83900,84100),[84300,84600),[84800,84900),[85000,85300),[85500,85600),[85900,86200),[86300,86500),[86700,86800),[86900,87000),[87200,87500),[87600,87800),[87900,88000),[88100,88300),[88500,88700),[88800,89000),[89200,89400),[89500,89700),[89900,90000),[90500,90600),[90800,90900),[91100,91400),[91500,91700),[91900,92000),[92100,92500),[92700,93000),[93300,93500),[93600,94000),[94200,94400),[94600,95000),[95300,95400),[95600,95900),[96100,96200),[96300,96600),[96700,96800),[97400,97500),[97600,97700),[98100,98200),[98400,98500),[98700,98800),[99100,99200),[99300,99900)}', 'VARIANT');
-INSERT INTO segmentation.rollouts VALUES (6, 5496580030203958228, 20, DEFAULT, '2026-11-27 19:25:56.82707+00', '2026-11-27 19:25:56.874544+00', 'postgres', NULL, '2026-11-27 19:25:56.874544+00', 1, '{[600,700),[900,1000),[1200,1400),[1900,2000),[3400,3600),[4000,4100),[4800,4900),[5200,5500),[6400,6500),[6800,6900),[7200,7300),[7700,7800),[7900,8000),[8400,8600),[8700,8800),[9300,9500),[9800,10000),[10300,10500),[10600,10900),[11000,11100),[11400,11500),[12400,12600),[12800,12900),[13300,13400),[13500,13600),[14300,14400),[14700,14800),[15400,15500),[15800,15900),[16400,16500),[16900,17000),[17100,17200),[17400,17500),[18600,18800),[19400,19500),[20300,20400),[20900,21000),[22900,23000),[23500,23600),[24500,24600),[24800,24900),[25600,25700),[26000,26500),[26900,27000),[27200,27300),[28400,28500),[28800,28900),[29400,29500),[30000,30100),[30700,30900),[31800,31900),[32100,32200),[32900,33000),[33100,33300),[34100,34200),[35300,35400),[36300,36500),[37600,37900),[38300,38500),[39500,39600),[40200,40300),[40500,40700),[41200,41300),[41700,41800),[42000,42100),[42300,42400),[42600,42900),[43000,43100),[43200,43300),[44000,44100),[44600,44700),[44900,45300),[46300,46400),[46500,46600),[46700,46800),[47100,47200),[47700,47800),[48800,48900),[49300,49500),[49800,50000),[51300,51400),[53800,53900),[54100,54300),[54500,54600),[54900,55000),[55500,55600),[56100,56300),[56400,56500),[56800,56900),[57300,57400),[57500,57600),[57900,58000),[59500,59600),[60200,60300),[61200,61300),[61700,61900),[62100,62200),[62700,62800),[63000,63100),[64600,64800),[65200,65300),[66500,66600),[67500,67600),[67700,67800),[69300,69400),[70200,70300),[70400,70500),[70800,70900),[71000,71100),[71600,71700),[71800,71900),[72100,72300),[73000,73100),[73200,73300),[73400,73500),[74300,74400),[74800,74900),[75900,76000),[77600,77700),[78100,78200),[78400,78700),[79100,79200),[79500,79900),[80000,80100),[80800,80900),[81400,81500),[81800,82100),[82200,82300),[82700,82800),[83600,83700),[83800,83900),[84200,84300),[84600,84700),[85800,85900),[87000,87100),[87500,87600),[87800,87900),[88000,88100),[88300,88400),[90700,90800),[91400,91500),[92000,92100),[92500,92600),[93100,93200),[94000,94200),[94400,94500),[95100,95300),[95400,95500),[95900,96000),[97300,97400),[97900,98000),[98200,98300),[98500,98700),[98900,99000),[99900,100000)}', 'EARLIER');
+INSERT INTO segmentation.rollouts VALUES (2, 7983091845979670724, 40, DEFAULT, '2026-11-27 23:04:13.798271+00', '2026-11-27 23:04:13.823391+00', 'postgres', NULL, '2026-11-27 23:04:13.823391+00', NULL, NULL, 'B');
+INSERT INTO segmentation.rollouts VALUES (2, 7983091845979670724, 80, DEFAULT, '2099-01-01 00:00:00+00', 'infinity', 'postgres', NULL, '2026-11-27 23:04:13.827918+00', NULL, NULL, 'B');
+INSERT INTO segmentation.rollouts VALUES (2, 7983091845979670724, 60, DEFAULT, '2026-11-27 23:04:13.823391+00', '2099-01-01 00:00:00+00', 'postgres', NULL, '2026-11-27 23:04:13.823391+00', NULL, NULL, 'B');
+INSERT INTO segmentation.rollouts VALUES (3, 5232939537712979744, 20, DEFAULT, '2026-11-27 23:04:13.814342+00', '2026-11-27 23:04:13.946525+00', 'postgres', NULL, '2026-11-27 23:04:13.946525+00', NULL, NULL, 'GONE');
+INSERT INTO segmentation.rollouts VALUES (4, 3059740742658010070, 30, DEFAULT, '2026-11-27 23:04:14.003121+00', '2026-11-27 23:04:14.108597+00', 'postgres', NULL, '2026-11-27 23:04:14.108597+00', 1, '{[300,400),[900,1000),[1800,1900),[2300,2400),[2600,2700),[4200,4300),[4700,4800),[5000,5100),[5300,5400),[5500,5600),[6300,6400),[7100,7300),[7500,7600),[7800,8000),[8600,8700),[8900,9000),[9700,9900),[10100,10200),[10400,10500),[11000,11100),[11300,11400),[11500,11600),[11800,11900),[12200,12500),[13000,13100),[13300,13400),[14200,14300),[14500,14600),[15300,15400),[15500,15700),[15800,15900),[16100,16300),[16400,16600),[16900,17000),[17200,17400),[17800,17900),[18000,18100),[18500,18900),[19700,19800),[19900,20000),[20100,20200),[20500,20800),[20900,21100),[21400,21700),[21800,22000),[22300,22400),[23000,23100),[23700,23800),[24500,24800),[24900,25000),[25300,25400),[25500,25600),[25700,25800),[26200,26300),[26400,26500),[26600,26700),[27000,27200),[27300,27400),[27600,27800),[28200,28300),[28900,29000),[29500,29600),[30000,30200),[30600,30700),[30800,30900),[31100,31200),[31300,31400),[31500,31700),[31900,32100),[32200,32300),[32400,32600),[32900,33000),[33400,33500),[33900,34000),[34200,34400),[34500,34600),[35000,35100),[35300,35400),[35700,35900),[36200,36300),[36700,36800),[37200,37300),[37400,37500),[37600,37700),[37900,38000),[38400,38500),[38600,38700),[38900,39000),[39300,39600),[40400,40600),[41700,41800),[42000,42200),[42800,42900),[43000,43200),[43400,43500),[43800,43900),[44000,44200),[44600,44700),[44800,45000),[45400,45500),[45900,46100),[46600,46800),[48800,48900),[49000,49200),[49800,50100),[50300,50400),[50500,50600),[50900,51000),[51100,51300),[51900,52000),[52400,52800),[52900,53000),[53200,53300),[53500,53600),[54100,54200),[54300,54500),[54800,54900),[55500,55600),[56400,56500),[56600,56700),[56800,56900),[57400,57500),[57600,57700),[58600,58700),[59000,59100),[59200,59400),[59700,59800),[60200,60300),[60600,60700),[60800,61100),[61200,61300),[61900,62400),[62700,62800),[63000,63300),[63400,63700),[64000,64100),[64200,64300),[64400,64500),[64800,65000),[65400,65500),[65700,65800),[66000,66300),[66500,66800),[67200,67400),[67900,68000),[68400,68500),[68700,68800),[69400,69500),[70100,70200),[71000,71500),[71600,71700),[72800,72900),[73300,73600),[73700,73800),[74100,74200),[74400,74700),[74900,75100),[75500,75600),[75700,75800),[76300,76400),[76500,76600),[76700,76800),[76900,77000),[77100,77300),[77600,77700),[78200,78300),[78600,78700),[78800,78900),[79300,79400),[80100,80300),[80600,80700),[80900,81100),[81300,81400),[82300,82400),[82700,82800),[83000,83200),[84500,84800),[85100,85200),[85300,85400),[86100,86300),[86600,86700),[86900,87000),[87500,87600),[88400,88600),[88800,88900),[89500,89600),[90300,90400),[90900,91400),[91500,91700),[91900,92100),[92200,92500),[92600,92700),[92800,92900),[93100,93200),[93400,93500),[94000,94100),[94200,94300),[94500,94600),[94700,94800),[95200,95300),[95500,95600),[95900,96100),[96200,96300),[96400,96500),[96800,97200),[97300,97400),[97900,98000),[99500,99700)}', 'CONTROL');
+INSERT INTO segmentation.rollouts VALUES (4, 3059740742658010070, 20, DEFAULT, '2026-11-27 23:04:14.108597+00', 'infinity', 'postgres', NULL, '2026-11-27 23:04:14.108597+00', 1, '{[900,1000),[1800,1900),[2300,2400),[2600,2700),[4200,4300),[4700,4800),[5000,5100),[5300,5400),[6300,6400),[7100,7300),[7500,7600),[8900,9000),[9700,9900),[10100,10200),[11000,11100),[11300,11400),[11500,11600),[11800,11900),[12200,12500),[13000,13100),[13300,13400),[14200,14300),[15300,15400),[15500,15700),[15800,15900),[16100,16200),[17300,17400),[18000,18100),[18500,18900),[19700,19800),[20100,20200),[20500,20600),[21000,21100),[21400,21700),[21800,22000),[22300,22400),[23000,23100),[23700,23800),[24500,24800),[24900,25000),[25300,25400),[25500,25600),[26200,26300),[26600,26700),[27300,27400),[28200,28300),[28900,29000),[30000,30200),[30600,30700),[30800,30900),[31500,31700),[32000,32100),[32200,32300),[32500,32600),[32900,33000),[33900,34000),[34200,34400),[35000,35100),[35700,35900),[36200,36300),[37200,37300),[37400,37500),[37600,37700),[38900,39000),[39500,39600),[40400,40500),[41700,41800),[42100,42200),[43000,43200),[43800,43900),[44000,44200),[44600,44700),[44800,44900),[45400,45500),[46600,46800),[48800,48900),[49000,49200),[49800,49900),[50300,50400),[50500,50600),[51100,51300),[51900,52000),[52400,52600),[52900,53000),[53200,53300),[53500,53600),[56400,56500),[57600,57700),[58600,58700),[59000,59100),[59300,59400),[59700,59800),[60200,60300),[60600,60700),[60800,60900),[61000,61100),[61200,61300),[62000,62100),[62200,62400),[62700,62800),[63100,63300),[63500,63600),[64000,64100),[64400,64500),[64900,65000),[65400,65500),[66000,66200),[66500,66800),[67200,67300),[68700,68800),[69400,69500),[70100,70200),[71100,71200),[71300,71500),[71600,71700),[73300,73400),[73500,73600),[73700,73800),[74100,74200),[74400,74500),[74900,75000),[75500,75600),[76300,76400),[76500,76600),[76900,77000),[77100,77300),[78200,78300),[78600,78700),[78800,78900),[80100,80300),[80900,81100),[82300,82400),[83100,83200),[84500,84800),[85100,85200),[85300,85400),[86100,86300),[88800,88900),[89500,89600),[90300,90400),[91000,91400),[91500,91700),[92000,92100),[92200,92400),[92600,92700),[92800,92900),[93100,93200),[93400,93500),[94000,94100),[94200,94300),[94700,94800),[95200,95300),[95500,95600),[96400,96500),[96800,96900),[97000,97100),[97300,97400),[97900,98000),[99500,99700)}', 'CONTROL');
+INSERT INTO segmentation.rollouts VALUES (5, 3059740742658010070, 30.05, DEFAULT, '2026-11-27 23:04:14.055687+00', '2099-01-01 00:00:00+00', 'postgres', NULL, '2026-11-27 23:04:14.055687+00', 1, '{[600,700),[1100,1300),[1700,1800),[2000,2100),[2700,2800),[3100,3700),[4100,4200),[4300,4400),[4600,4700),[4800,5000),[5100,5200),[5700,5800),[5900,6000),[6700,6800),[8200,8400),[8500,8600),[8800,8900),[9000,9100),[9200,9300),[9400,9700),[10300,10400),[11600,11700),[11900,12000),[12100,12200),[12500,12600),[12700,12800),[12900,13000),[13800,14000),[14100,14200),[14700,14900),[15000,15100),[15400,15500),[15700,15800),[15900,16100),[16300,16400),[16700,16800),[17000,17200),[17400,17500),[17700,17800),[18400,18500),[19100,19200),[19500,19700),[20200,20500),[21100,21200),[22500,22700),[23500,23700),[23800,24100),[24300,24500),[24800,24900),[25100,25300),[25600,25700),[25800,25900),[26000,26200),[26300,26400),[26700,27000),[28100,28200),[28300,28500),[28800,28900),[29600,29700),[29900,30000),[30400,30500),[31000,31100),[31200,31300),[31400,31500),[32300,32400),[33500,33700),[33800,33900),[34000,34100),[34400,34500),[34600,35000),[35400,35500),[35600,35700),[36100,36200),[36400,36500),[36600,36700),[36800,36900),[37000,37100),[37300,37400),[37500,37600),[37800,37900),[38200,38400),[39200,39300),[39700,39900),[40200,40400),[40600,40700),[41200,41300),[42300,42400),[42700,42800),[43300,43400),[43900,44000),[44700,44800),[45100,45400),[46300,46600),[46900,47000),[47100,47400),[47700,47800),[48200,48400),[48600,48800),[49200,49600),[50100,50300),[51000,51100),[51300,51400),[51500,51600),[51700,51900),[52000,52100),[52200,52300),[53400,53500),[53600,53800),[54200,54300),[54500,54800),[55100,55300),[55900,56100),[56200,56300),[56900,57000),[57300,57400),[57700,58000),[58500,58600),[58700,58900),[59100,59200),[59600,59700),[59800,60200),[60300,60400),[61100,61200),[61300,61500),[61800,61900),[62400,62600),[62800,63000),[63900,64000),[64100,64200),[64600,64650),[65000,65100),[65200,65300),[65500,65700),[66300,66400),[66800,66900),[67100,67200),[67500,67600),[67700,67800),[68100,68300),[69000,69200),[69700,70100),[70300,70700),[70900,71000),[71900,72000),[72100,72400),[72500,72600),[72700,72800),[73600,73700),[73900,74000),[74300,74400),[74800,74900),[75200,75500),[75600,75700),[76100,76300),[76400,76500),[76600,76700),[76800,76900),[77300,77400),[77900,78000),[78100,78200),[78300,78400),[78500,78600),[79100,79200),[79400,79500),[79600,79700),[80400,80500),[80700,80800),[81400,81700),[81800,81900),[82000,82100),[82400,82700),[82800,83000),[83300,83400),[83600,83700),[83900,84100),[84300,84500),[85500,85600),[85700,85800),[86000,86100),[86400,86500),[86700,86900),[87000,87100),[87900,88000),[88100,88200),[88600,88800),[89400,89500),[89600,89700),[89900,90100),[90500,90600),[90700,90900),[91800,91900),[92100,92200),[92700,92800),[92900,93100),[93300,93400),[93800,93900),[94600,94700),[94900,95100),[95600,95700),[95800,95900),[96300,96400),[96500,96700),[97200,97300),[97400,97500),[97700,97800),[98200,98300),[98400,98500),[98800,98900),[99000,99100),[99200,99400),[99900,100000)}', 'VARIANT');
+INSERT INTO segmentation.rollouts VALUES (5, 3059740742658010070, 50, DEFAULT, '2099-01-01 00:00:00+00', 'infinity', 'postgres', NULL, '2026-11-27 23:04:14.130497+00', 1, '{[200,400),[600,700),[1100,1300),[1700,1800),[2000,2200),[2700,2800),[3000,3700),[3900,4200),[4300,4400),[4500,4700),[4800,5000),[5100,5300),[5600,5800),[5900,6100),[6400,6600),[6700,6800),[7900,8000),[8200,8700),[8800,8900),[9000,9700),[10200,10400),[10500,10700),[11100,11300),[11600,11700),[11900,12000),[12100,12200),[12500,12600),[12700,13000),[13500,13600),[13800,14000),[14100,14200),[14500,14600),[14700,14900),[15000,15100),[15400,15500),[15700,15800),[15900,16100),[16200,16600),[16700,16800),[17000,17300),[17400,17500),[17700,17800),[17900,18000),[18400,18500),[19100,19300),[19500,19700),[19900,20000),[20200,20500),[20700,20800),[21100,21200),[21700,21800),[22000,22100),[22200,22300),[22500,22700),[23400,23700),[23800,24200),[24300,24500),[24800,24900),[25000,25300),[25600,25900),[26000,26200),[26300,26400),[26500,26600),[26700,27300),[27500,28000),[28100,28200),[28300,28900),[29000,29100),[29200,29400),[29600,29700),[29900,30000),[30400,30600),[30900,31500),[31700,31900),[32100,32200),[32300,32400),[32700,32900),[33100,33200),[33400,33700),[33800,33900),[34000,34100),[34400,34500),[34600,35000),[35100,35200),[35300,35500),[35600,35700),[36100,36200),[36400,36500),[36600,36700),[36800,37100),[37300,37400),[37500,37600),[37800,38000),[38200,38400),[38500,38600),[39100,39400),[39700,39900),[40200,40400),[40600,40800),[40900,41000),[41100,41300),[41500,41700),[41800,41900),[42000,42100),[42300,42400),[42500,42600),[42700,42800),[43200,43500),[43900,44000),[44200,44300),[44700,44800),[44900,45400),[45600,45700),[45900,46600),[46800,47000),[47100,47500),[47600,47800),[48200,48500),[48600,48800),[48900,49000),[49200,49800),[49900,50000),[50100,50300),[51000,51100),[51300,51600),[51700,51900),[52000,52100),[52200,52300),[52700,52800),[53000,53200),[53400,53500),[53600,53800),[54000,55300),[55800,56100),[56200,56300),[56800,57000),[57100,57200),[57300,57600),[57700,58000),[58300,58400),[58500,58600),[58700,59000),[59100,59300),[59600,59700),[59800,60200),[60300,60400),[60500,60600),[60900,61000),[61100,61200),[61300,61500),[61700,62000),[62100,62200),[62400,62700),[62800,63100),[63400,63500),[63700,64000),[64100,64400),[64600,64700),[64800,64900),[65000,65100),[65200,65300),[65500,65800),[66200,66500),[66800,66900),[67100,67200),[67400,68500),[68800,68900),[69000,69200),[69300,69400),[69700,70100),[70200,70700),[70900,71100),[71200,71300),[71700,71800),[71900,72000),[72100,72400),[72500,72800),[73400,73500),[73600,73700),[73900,74000),[74300,74400),[74600,74700),[74800,74900),[75000,75100),[75200,75500),[75600,75800),[76000,76300),[76400,76500),[76600,76900),[77300,77400),[77700,78200),[78300,78400),[78500,78600),[79000,79200),[79300,79500),[79600,79700),[79900,80100),[80400,80500),[80600,80900),[81100,81300),[81400,81700),[81800,81900),[82000,82300),[82400,82700),[82800,83100),[83200,83400),[83500,83700),[83900,84200),[84300,84500),[84900,85100),[85200,85300),[85500,85800),[86000,86100),[86300,86500),[86700,87100),[87200,87300),[87700,87800),[87900,88000),[88100,88200),[88400,88800),[89200,89300),[89400,89500),[89600,89700),[89800,90100),[90200,90300),[90500,90900),[91400,91500),[91800,92000),[92100,92200),[92400,92500),[92700,92800),[92900,93100),[93300,93400),[93500,93600),[93800,93900),[94300,94500),[94600,94700),[94900,95100),[95600,95700),[95800,95900),[96200,96400),[96500,96700),[96900,97000),[97100,97300),[97400,97600),[97700,97800),[98000,98100),[98200,98300),[98400,98600),[98700,98900),[99000,99100),[99200,99500),[99900,100000)}', 'VARIANT');
+INSERT INTO segmentation.rollouts VALUES (6, 3059740742658010070, 20, DEFAULT, '2026-11-27 23:04:14.082604+00', '2026-11-27 23:04:14.166595+00', 'postgres', NULL, '2026-11-27 23:04:14.166595+00', 1, '{[0,200),[500,600),[800,900),[1000,1100),[1500,1700),[2400,2600),[2800,2900),[3700,3900),[4400,4500),[5400,5500),[5800,5900),[6100,6200),[6600,6700),[6800,7100),[7300,7500),[7600,7800),[8000,8200),[8700,8800),[9900,10100),[10700,10900),[11400,11500),[11700,11800),[12000,12100),[13100,13300),[13400,13500),[13600,13800),[14000,14100),[14300,14500),[15100,15200),[16600,16700),[17500,17700),[18100,18400),[18900,19000),[19400,19500),[20000,20100),[20800,20900),[21200,21400),[22400,22500),[22900,23000),[23100,23300),[24200,24300),[25400,25500),[27400,27500),[28000,28100),[29400,29500),[29700,29900),[30300,30400),[30700,30800),[32600,32700),[33000,33100),[34100,34200),[35200,35300),[35500,35600),[35900,36100),[36300,36400),[36500,36600),[37100,37200),[37700,37800),[38100,38200),[38700,38800),[39000,39100),[39600,39700),[39900,40200),[40800,40900),[41300,41500),[41900,42000),[42600,42700),[42900,43000),[43600,43800),[44300,44400),[44500,44600),[45700,45800),[47000,47100),[47500,47600),[47800,48200),[50400,50500),[50600,50900),[52100,52200),[52300,52400),[52800,52900),[53300,53400),[53800,54000),[55400,55500),[55600,55800),[56100,56200),[56300,56400),[56500,56600),[56700,56800),[57200,57300),[58000,58100),[58400,58500),[59400,59600),[60400,60500),[60700,60800),[61500,61700),[63300,63400),[65100,65200),[65300,65400),[65800,66000),[67000,67100),[68600,68700),[68900,69000),[69200,69300),[69600,69700),[70700,70800),[71500,71600),[72000,72100),[72400,72500),[72900,73100),[73200,73300),[74000,74100),[74200,74300),[74700,74800),[75800,76000),[77000,77100),[78400,78500),[78700,78800),[78900,79000),[79200,79300),[79500,79600),[79700,79900),[80300,80400),[80500,80600),[81700,81800),[81900,82000),[83400,83500),[83700,83900),[84200,84300),[84800,84900),[85400,85500),[85800,86000),[87100,87200),[87400,87500),[87600,87700),[88000,88100),[88300,88400),[88900,89200),[89700,89800),[90100,90200),[90400,90500),[91700,91800),[92500,92600),[93700,93800),[93900,94000),[94800,94900),[95100,95200),[95300,95500),[95700,95800),[96100,96200),[97600,97700),[97800,97900),[98100,98200),[98600,98700),[98900,99000),[99100,99200),[99700,99900)}', 'EARLIER');
 
-INSERT INTO segmentation.segment_history VALUES (1, '2026-11-27 19:25:56.693118+00', 'create', 'by hand', NULL, NULL, 'postgres', NULL);
-INSERT INTO segmentation.segment_history VALUES (2, '2026-11-27 19:25:56.701929+00', 'create', NULL, NULL, NULL, 'postgres', NULL);
-INSERT INTO segmentation.segment_history VALUES (2, '2026-11-27 19:25:56.70529+00', 'set_rollout', NULL, 40, '2026-11-27 19:25:56.701929+00', 'postgres', NULL);
-INSERT INTO segmentation.segment_history VALUES (3, '2026-11-27 19:25:56.70979+00', 'create', NULL, NULL, NULL, 'postgres', NULL);
-INSERT INTO segmentation.segment_history VALUES (3, '2026-11-27 19:25:56.710812+00', 'set_rollout', NULL, 20, '2026-11-27 19:25:56.70979+00', 'postgres', NULL);
-INSERT INTO segmentation.segment_history VALUES (2, '2026-11-27 19:25:56.713877+00', 'set_rollout', NULL, 60, '2026-11-27 19:25:56.71253+00', 'postgres', NULL);
-INSERT INTO segmentation.segment_history VALUES (2, '2026-11-27 19:25:56.71677+00', 'set_rollout', NULL, 80, '2099-01-01 00:00:00+00', 'postgres', NULL);
-INSERT INTO segmentation.segment_history VALUES (3, '2026-11-27 19:25:56.772598+00', 'delete', NULL, NULL, NULL, 'postgres', 'over');
-INSERT INTO segmentation.segment_history VALUES (4, '2026-11-27 19:25:56.798103+00', 'create', NULL, NULL, NULL, 'postgres', NULL);
-INSERT INTO segmentation.segment_history VALUES (4, '2026-11-27 19:25:56.803956+00', 'set_rollout', NULL, 30, '2026-11-27 19:25:56.798103+00', 'postgres', NULL);
-INSERT INTO segmentation.segment_history VALUES (5, '2026-11-27 19:25:56.816622+00', 'create', NULL, NULL, NULL, 'postgres', NULL);
-INSERT INTO segmentation.segment_history VALUES (5, '2026-11-27 19:25:56.819196+00', 'set_rollout', NULL, 30.05, '2026-11-27 19:25:56.816622+00', 'postgres', NULL);
-INSERT INTO segmentation.segment_history VALUES (6, '2026-11-27 19:25:56.82707+00', 'create', NULL, NULL, NULL, 'postgres', NULL);
-INSERT INTO segmentation.segment_history VALUES (6, '2026-11-27 19:25:56.830289+00', 'set_rollout', NULL, 20, '2026-11-27 19:25:56.82707+00', 'postgres', NULL);
-INSERT INTO segmentation.segment_history VALUES (4, '2026-11-27 19:25:56.84067+00', 'set_rollout', NULL, 20, '2026-11-27 19:25:56.840019+00', 'postgres', NULL);
-INSERT INTO segmentation.segment_history VALUES (5, '2026-11-27 19:25:56.849663+00', 'set_rollout', NULL, 50, '2099-01-01 00:00:00+00', 'postgres', NULL);
-INSERT INTO segmentation.segment_history VALUES (6, '2026-11-27 19:25:56.874544+00', 'delete', NULL, NULL, NULL, 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (1, '2026-11-27 23:04:13.769037+00', 'create', 'by hand', NULL, NULL, 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (2, '2026-11-27 23:04:13.798271+00', 'create', NULL, NULL, NULL, 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (2, '2026-11-27 23:04:13.806063+00', 'set_rollout', NULL, 40, '2026-11-27 23:04:13.798271+00', 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (3, '2026-11-27 23:04:13.814342+00', 'create', NULL, NULL, NULL, 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (3, '2026-11-27 23:04:13.815789+00', 'set_rollout', NULL, 20, '2026-11-27 23:04:13.814342+00', 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (2, '2026-11-27 23:04:13.824917+00', 'set_rollout', NULL, 60, '2026-11-27 23:04:13.823391+00', 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (2, '2026-11-27 23:04:13.829311+00', 'set_rollout', NULL, 80, '2099-01-01 00:00:00+00', 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (3, '2026-11-27 23:04:13.946525+00', 'delete', NULL, NULL, NULL, 'postgres', 'over');
+INSERT INTO segmentation.segment_history VALUES (4, '2026-11-27 23:04:14.003121+00', 'create', NULL, NULL, NULL, 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (4, '2026-11-27 23:04:14.018629+00', 'set_rollout', NULL, 30, '2026-11-27 23:04:14.003121+00', 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (5, '2026-11-27 23:04:14.055687+00', 'create', NULL, NULL, NULL, 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (5, '2026-11-27 23:04:14.060773+00', 'set_rollout', NULL, 30.05, '2026-11-27 23:04:14.055687+00', 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (6, '2026-11-27 23:04:14.082604+00', 'create', NULL, NULL, NULL, 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (6, '2026-11-27 23:04:14.090634+00', 'set_rollout', NULL, 20, '2026-11-27 23:04:14.082604+00', 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (4, '2026-11-27 23:04:14.111891+00', 'set_rollout', NULL, 20, '2026-11-27 23:04:14.108597+00', 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (5, '2026-11-27 23:04:14.131257+00', 'set_rollout', NULL, 50, '2099-01-01 00:00:00+00', 'postgres', NULL);
+INSERT INTO segmentation.segment_history VALUES (6, '2026-11-27 23:04:14.166595+00', 'delete', NULL, NULL, NULL, 'postgres', NULL);
 
-INSERT INTO segmentation.segments OVERRIDING SYSTEM VALUE VALUES (1, 'A', 'by hand', 4812592288602573278, '2026-11-27 19:25:56.693118+00', 'infinity', false, NULL);
-INSERT INTO segmentation.segments OVERRIDING SYSTEM VALUE VALUES (2, 'B', '', 7594175161236086875, '2026-11-27 19:25:56.701929+00', 'infinity', false, NULL);
-INSERT INTO segmentation.segments OVERRIDING SYSTEM VALUE VALUES (3, 'GONE', '', -7208683700040433570, '2026-11-27 19:25:56.70979+00', '2026-11-27 19:25:56.772598+00', true, NULL);
-INSERT INTO segmentation.segments OVERRIDING SYSTEM VALUE VALUES (4, 'CONTROL', '', 5496580030203958228, '2026-11-27 19:25:56.798103+00', 'infinity', false, 1);
-INSERT INTO segmentation.segments OVERRIDING SYSTEM VALUE VALUES (5, 'VARIANT', '', 5496580030203958228, '2026-11-27 19:25:56.816622+00', 'infinity', false, 1);
-INSERT INTO segmentation.segments OVERRIDING SYSTEM VALUE VALUES (6, 'EARLIER', '', 5496580030203958228, '2026-11-27 19:25:56.82707+00', '2026-11-27 19:25:56.874544+00', false, 1);
+INSERT INTO segmentation.segments OVERRIDING SYSTEM VALUE VALUES (1, 'A', 'by hand', 2109170193271840338, '2026-11-27 23:04:13.769037+00', 'infinity', false, NULL);
+INSERT INTO segmentation.segments OVERRIDING SYSTEM VALUE VALUES (2, 'B', '', 7983091845979670724, '2026-11-27 23:04:13.798271+00', 'infinity', false, NULL);
+INSERT INTO segmentation.segments OVERRIDING SYSTEM VALUE VALUES (3, 'GONE', '', 5232939537712979744, '2026-11-27 23:04:13.814342+00', '2026-11-27 23:04:13.946525+00', true, NULL);
+INSERT INTO segmentation.segments OVERRIDING SYSTEM VALUE VALUES (4, 'CONTROL', '', 3059740742658010070, '2026-11-27 23:04:14.003121+00', 'infinity', false, 1);
+INSERT INTO segmentation.segments OVERRIDING SYSTEM VALUE VALUES (5, 'VARIANT', '', 3059740742658010070, '2026-11-27 23:04:14.055687+00', 'infinity', false, 1);
+INSERT INTO segmentation.segments OVERRIDING SYSTEM VALUE VALUES (6, 'EARLIER', '', 3059740742658010070, '2026-11-27 23:04:14.082604+00', '2026-11-27 23:04:14.166595+00', false, 1);
 
-INSERT INTO segmentation.upkeep VALUES ('sweep', '2026-11-27 19:25:56.433131+00', 0);
+INSERT INTO segmentation.upkeep VALUES ('sweep', '2026-11-27 23:04:13.301984+00', 0);
 
-INSERT INTO segmentation.users VALUES (1, '2026-11-27 19:25:56.71944+00');
-INSERT INTO segmentation.users VALUES (2, '2026-11-27 19:25:56.71957+00');
-INSERT INTO segmentation.users VALUES (3, '2026-11-27 19:25:56.719652+00');
-INSERT INTO segmentation.users VALUES (4, '2026-11-27 19:25:56.719661+00');
-INSERT INTO segmentation.users VALUES (5, '2026-11-27 19:25:56.719668+00');
-INSERT INTO segmentation.users VALUES (6, '2026-11-27 19:25:56.719675+00');
-INSERT INTO segmentation.users VALUES (7, '2026-11-27 19:25:56.719681+00');
-INSERT INTO segmentation.users VALUES (8, '2026-11-27 19:25:56.719688+00');
-INSERT INTO segmentation.users VALUES (9, '2026-11-27 19:25:56.719698+00');
-INSERT INTO segmentation.users VALUES (10, '2026-11-27 19:25:56.719705+00');
-INSERT INTO segmentation.users VALUES (11, '2026-11-27 19:25:56.719713+00');
-INSERT INTO segmentation.users VALUES (12, '2026-11-27 19:25:56.71972+00');
-INSERT INTO segmentation.users VALUES (13, '2026-11-27 19:25:56.719727+00');
-INSERT INTO segmentation.users VALUES (14, '2026-11-27 19:25:56.719733+00');
-INSERT INTO segmentation.users VALUES (15, '2026-11-27 19:25:56.71974+00');
-INSERT INTO segmentation.users VALUES (16, '2026-11-27 19:25:56.719747+00');
-INSERT INTO segmentation.users VALUES (17, '2026-11-27 19:25:56.719755+00');
-INSERT INTO segmentation.users VALUES (18, '2026-11-27 19:25:56.719761+00');
-INSERT INTO segmentation.users VALUES (19, '2026-11-27 19:25:56.719768+00');
-INSERT INTO segmentation.users VALUES (20, '2026-11-27 19:25:56.719775+00');
-INSERT INTO segmentation.users VALUES (21, '2026-11-27 19:25:56.719782+00');
-INSERT INTO segmentation.users VALUES (22, '2026-11-27 19:25:56.719788+00');
-INSERT INTO segmentation.users VALUES (23, '2026-11-27 19:25:56.719795+00');
-INSERT INTO segmentation.users VALUES (24, '2026-11-27 19:25:56.719802+00');
-INSERT INTO segmentation.users VALUES (25, '2026-11-27 19:25:56.719811+00');
-INSERT INTO segmentation.users VALUES (26, '2026-11-27 19:25:56.719819+00');
-INSERT INTO segmentation.users VALUES (27, '2026-11-27 19:25:56.719826+00');
-INSERT INTO segmentation.users VALUES (28, '2026-11-27 19:25:56.719832+00');
-INSERT INTO segmentation.users VALUES (29, '2026-11-27 19:25:56.719839+00');
-INSERT INTO segmentation.users VALUES (30, '2026-11-27 19:25:56.719846+00');
-INSERT INTO segmentation.users VALUES (31, '2026-11-27 19:25:56.719853+00');
-INSERT INTO segmentation.users VALUES (32, '2026-11-27 19:25:56.719859+00');
-INSERT INTO segmentation.users VALUES (33, '2026-11-27 19:25:56.719866+00');
-INSERT INTO segmentation.users VALUES (34, '2026-11-27 19:25:56.719872+00');
-INSERT INTO segmentation.users VALUES (35, '2026-11-27 19:25:56.719879+00');
-INSERT INTO segmentation.users VALUES (36, '2026-11-27 19:25:56.719885+00');
-INSERT INTO segmentation.users VALUES (37, '2026-11-27 19:25:56.719892+00');
-INSERT INTO segmentation.users VALUES (38, '2026-11-27 19:25:56.719899+00');
-INSERT INTO segmentation.users VALUES (39, '2026-11-27 19:25:56.719905+00');
-INSERT INTO segmentation.users VALUES (40, '2026-11-27 19:25:56.719912+00');
+INSERT INTO segmentation.users VALUES (1, '2026-11-27 23:04:13.831876+00');
+INSERT INTO segmentation.users VALUES (2, '2026-11-27 23:04:13.831999+00');
+INSERT INTO segmentation.users VALUES (3, '2026-11-27 23:04:13.832091+00');
+INSERT INTO segmentation.users VALUES (4, '2026-11-27 23:04:13.8321+00');
+INSERT INTO segmentation.users VALUES (5, '2026-11-27 23:04:13.832108+00');
+INSERT INTO segmentation.users VALUES (6, '2026-11-27 23:04:13.832115+00');
+INSERT INTO segmentation.users VALUES (7, '2026-11-27 23:04:13.832121+00');
+INSERT INTO segmentation.users VALUES (8, '2026-11-27 23:04:13.832128+00');
+INSERT INTO segmentation.users VALUES (9, '2026-11-27 23:04:13.832135+00');
+INSERT INTO segmentation.users VALUES (10, '2026-11-27 23:04:13.832142+00');
+INSERT INTO segmentation.users VALUES (11, '2026-11-27 23:04:13.832148+00');
+INSERT INTO segmentation.users VALUES (12, '2026-11-27 23:04:13.832155+00');
+INSERT INTO segmentation.users VALUES (13, '2026-11-27 23:04:13.832167+00');
+INSERT INTO segmentation.users VALUES (14, '2026-11-27 23:04:13.832173+00');
+INSERT INTO segmentation.users VALUES (15, '2026-11-27 23:04:13.83218+00');
+INSERT INTO segmentation.users VALUES (16, '2026-11-27 23:04:13.832187+00');
+INSERT INTO segmentation.users VALUES (17, '2026-11-27 23:04:13.832194+00');
+INSERT INTO segmentation.users VALUES (18, '2026-11-27 23:04:13.832201+00');
+INSERT INTO segmentation.users VALUES (19, '2026-11-27 23:04:13.832209+00');
+INSERT INTO segmentation.users VALUES (20, '2026-11-27 23:04:13.832216+00');
+INSERT INTO segmentation.users VALUES (21, '2026-11-27 23:04:13.832224+00');
+INSERT INTO segmentation.users VALUES (22, '2026-11-27 23:04:13.832233+00');
+INSERT INTO segmentation.users VALUES (23, '2026-11-27 23:04:13.832242+00');
+INSERT INTO segmentation.users VALUES (24, '2026-11-27 23:04:13.832252+00');
+INSERT INTO segmentation.users VALUES (25, '2026-11-27 23:04:13.832259+00');
+INSERT INTO segmentation.users VALUES (26, '2026-11-27 23:04:13.832266+00');
+INSERT INTO segmentation.users VALUES (27, '2026-11-27 23:04:13.832273+00');
+INSERT INTO segmentation.users VALUES (28, '2026-11-27 23:04:13.83228+00');
+INSERT INTO segmentation.users VALUES (29, '2026-11-27 23:04:13.832292+00');
+INSERT INTO segmentation.users VALUES (30, '2026-11-27 23:04:13.832298+00');
+INSERT INTO segmentation.users VALUES (31, '2026-11-27 23:04:13.832306+00');
+INSERT INTO segmentation.users VALUES (32, '2026-11-27 23:04:13.832313+00');
+INSERT INTO segmentation.users VALUES (33, '2026-11-27 23:04:13.83232+00');
+INSERT INTO segmentation.users VALUES (34, '2026-11-27 23:04:13.832327+00');
+INSERT INTO segmentation.users VALUES (35, '2026-11-27 23:04:13.832334+00');
+INSERT INTO segmentation.users VALUES (36, '2026-11-27 23:04:13.832341+00');
+INSERT INTO segmentation.users VALUES (37, '2026-11-27 23:04:13.832348+00');
+INSERT INTO segmentation.users VALUES (38, '2026-11-27 23:04:13.832355+00');
+INSERT INTO segmentation.users VALUES (39, '2026-11-27 23:04:13.832363+00');
+INSERT INTO segmentation.users VALUES (40, '2026-11-27 23:04:13.83237+00');
 
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('5d4343f0-ea98-11f1-9196-02fc00000001', '442a06599ffbff06cb195975273c5e4ce55091201b67e2808420b5edc55f6d75', '0001_roles_and_schema', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 19:25:54.583646');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('5d47b87c-ea98-11f1-9196-02fc00000001', 'b672f77c494960abe76a90bfb2efc9692e396e2e60f7a1400c8c9c4403b64dd0', '0002_segments_and_users', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 19:25:54.610777');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('5d4931ac-ea98-11f1-9196-02fc00000001', 'dcb7f91ab8126d9cb9cf4c00551d5557a26a7ddd54f18767b12aab17e5e4acdd', '0003_memberships', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 19:25:54.620381');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('5d4c0b0c-ea98-11f1-9196-02fc00000001', '09930831877f5eb7aed1449a5149eb995ce89de405b924adcc748721cb5a8edc', '0004_keys_and_upkeep', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 19:25:54.639104');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('5d4df4ee-ea98-11f1-9196-02fc00000001', '255c1982e9e51e02cdca5ae7a1b77fee92bb89ae27660943abae2f41bae2434e', '0005_idempotency', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 19:25:54.65159');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('5d4ed06c-ea98-11f1-9196-02fc00000001', '8d9102650985a619cdb395f0645c89935a1143c18b6bc10537ceb211f45a06c4', '0006_columns_of_memberships', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 19:25:54.6572');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('5d505db0-ea98-11f1-9196-02fc00000001', '44ecece361ee732aa4026b4168febef5305781668d43a2d6b069c30a607a7244', '0007_evaluator', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 19:25:54.667406');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('5d51a0c6-ea98-11f1-9196-02fc00000001', 'd8d49d40af91fd566734e7e5d6e81e4e8a3b69c627a6d97bdb606e9168e90543', '0008_idempotency_user', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 19:25:54.675696');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('5d526902-ea98-11f1-9196-02fc00000001', '6e13bb94bff2aa697a1ebe7e662aea2eba8502c0442d70bb97cd8b69b6b5c7aa', '0009_idempotency_user_of_old_answers', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 19:25:54.68077');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('5d5347d2-ea98-11f1-9196-02fc00000001', 'fcc1943c0b93d76e5af12defe475260503433bc607d5278464cd37389823fb5c', '0010_deploys', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 19:25:54.686479');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('5d55b0e4-ea98-11f1-9196-02fc00000001', '0ead86235f4c0674f18423f83ab50fc5fd3863da9a3583b1f7240ab0b287de76', '0011_layers', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 19:25:54.70232');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('5d5931c4-ea98-11f1-9196-02fc00000001', 'ed8afa85f884fea594b04d3953a75f18b50a8a474902baacbc33b61392479d8c', '0012_one_assignment_in_layer', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 19:25:54.725297');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('5d59ed1c-ea98-11f1-9196-02fc00000001', 'be7dfd9891b2574fc9f8dc33558a32c79c2db24a5a19cd0cdcc409c47d6ebea8', '0013_told_until', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 19:25:54.730008');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('5d5e006e-ea98-11f1-9196-02fc00000001', 'be7e1860dd952694ff2a20f215333c08265d0b8d0dbf1a3979dffd1aebcb1123', '0014_changes_by_time', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 19:25:54.756726');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('5d5f9942-ea98-11f1-9196-02fc00000001', '5bb7c7ed5fce0c8e4796a12b9ce943a65380357b4e5b328b2c16740bd8738942', '0015_columns_of_rollouts', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 19:25:54.767221');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('5d623efe-ea98-11f1-9196-02fc00000001', 'f3755a7a950345e928971c3ce03bf1fff26e9a777f707bebc37cc9298a5d84c5', '0016_slugs_of_the_hot_read', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 19:25:54.784595');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('5d636ef0-ea98-11f1-9196-02fc00000001', '182678f49bf1ad81c77f0c31e28aff623a357c593102aee038373ed06f0f4f95', '0017_place', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 19:25:54.792388');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('5d67868e-ea98-11f1-9196-02fc00000001', 'fa767a17a323cae02565c6da2c784256f78270f8cff1e3d11c783cce97ce9559', '0018_begun_for_changes', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 19:25:54.819154');
-INSERT INTO segmentation_migrations._yoyo_log VALUES ('5d680f64-ea98-11f1-9196-02fc00000001', '3f2884dbd1848fe9747e7c29115b1cf3d085471a4a9bb4e3a957756375e25bfb', '0019_columns_by_name', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 19:25:54.822634');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('dbf2bb68-eab6-11f1-9146-02fc00000001', '442a06599ffbff06cb195975273c5e4ce55091201b67e2808420b5edc55f6d75', '0001_roles_and_schema', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 23:04:12.028298');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('dbf9a7ca-eab6-11f1-9146-02fc00000001', 'b672f77c494960abe76a90bfb2efc9692e396e2e60f7a1400c8c9c4403b64dd0', '0002_segments_and_users', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 23:04:12.071679');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('dbfded76-eab6-11f1-9146-02fc00000001', 'dcb7f91ab8126d9cb9cf4c00551d5557a26a7ddd54f18767b12aab17e5e4acdd', '0003_memberships', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 23:04:12.099667');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('dc06156e-eab6-11f1-9146-02fc00000001', '09930831877f5eb7aed1449a5149eb995ce89de405b924adcc748721cb5a8edc', '0004_keys_and_upkeep', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 23:04:12.153124');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('dc089f32-eab6-11f1-9146-02fc00000001', '255c1982e9e51e02cdca5ae7a1b77fee92bb89ae27660943abae2f41bae2434e', '0005_idempotency', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 23:04:12.169754');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('dc0aaa48-eab6-11f1-9146-02fc00000001', '8d9102650985a619cdb395f0645c89935a1143c18b6bc10537ceb211f45a06c4', '0006_columns_of_memberships', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 23:04:12.18314');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('dc0c5f78-eab6-11f1-9146-02fc00000001', '44ecece361ee732aa4026b4168febef5305781668d43a2d6b069c30a607a7244', '0007_evaluator', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 23:04:12.19435');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('dc0e45b8-eab6-11f1-9146-02fc00000001', 'd8d49d40af91fd566734e7e5d6e81e4e8a3b69c627a6d97bdb606e9168e90543', '0008_idempotency_user', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 23:04:12.206789');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('dc0fb6b4-eab6-11f1-9146-02fc00000001', '6e13bb94bff2aa697a1ebe7e662aea2eba8502c0442d70bb97cd8b69b6b5c7aa', '0009_idempotency_user_of_old_answers', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 23:04:12.216238');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('dc114f74-eab6-11f1-9146-02fc00000001', 'fcc1943c0b93d76e5af12defe475260503433bc607d5278464cd37389823fb5c', '0010_deploys', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 23:04:12.226704');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('dc164e7a-eab6-11f1-9146-02fc00000001', '0ead86235f4c0674f18423f83ab50fc5fd3863da9a3583b1f7240ab0b287de76', '0011_layers', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 23:04:12.259428');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('dc1da0ee-eab6-11f1-9146-02fc00000001', 'ed8afa85f884fea594b04d3953a75f18b50a8a474902baacbc33b61392479d8c', '0012_one_assignment_in_layer', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 23:04:12.307414');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('dc1e495e-eab6-11f1-9146-02fc00000001', 'be7dfd9891b2574fc9f8dc33558a32c79c2db24a5a19cd0cdcc409c47d6ebea8', '0013_told_until', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 23:04:12.311724');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('dc23c5fa-eab6-11f1-9146-02fc00000001', 'be7e1860dd952694ff2a20f215333c08265d0b8d0dbf1a3979dffd1aebcb1123', '0014_changes_by_time', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 23:04:12.34769');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('dc264ee2-eab6-11f1-9146-02fc00000001', '5bb7c7ed5fce0c8e4796a12b9ce943a65380357b4e5b328b2c16740bd8738942', '0015_columns_of_rollouts', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 23:04:12.364307');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('dc287848-eab6-11f1-9146-02fc00000001', 'f3755a7a950345e928971c3ce03bf1fff26e9a777f707bebc37cc9298a5d84c5', '0016_slugs_of_the_hot_read', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 23:04:12.37848');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('dc297194-eab6-11f1-9146-02fc00000001', '182678f49bf1ad81c77f0c31e28aff623a357c593102aee038373ed06f0f4f95', '0017_place', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 23:04:12.384849');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('dc2e392c-eab6-11f1-9146-02fc00000001', 'fa767a17a323cae02565c6da2c784256f78270f8cff1e3d11c783cce97ce9559', '0018_begun_for_changes', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 23:04:12.416173');
+INSERT INTO segmentation_migrations._yoyo_log VALUES ('dc2f8f3e-eab6-11f1-9146-02fc00000001', '3f2884dbd1848fe9747e7c29115b1cf3d085471a4a9bb4e3a957756375e25bfb', '0019_columns_by_name', 'apply', 'migrate', 'localhost', NULL, '2026-11-27 23:04:12.424938');
 
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('442a06599ffbff06cb195975273c5e4ce55091201b67e2808420b5edc55f6d75', '0001_roles_and_schema', '2026-11-27 19:25:54.585111');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('b672f77c494960abe76a90bfb2efc9692e396e2e60f7a1400c8c9c4403b64dd0', '0002_segments_and_users', '2026-11-27 19:25:54.611442');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('dcb7f91ab8126d9cb9cf4c00551d5557a26a7ddd54f18767b12aab17e5e4acdd', '0003_memberships', '2026-11-27 19:25:54.620864');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('09930831877f5eb7aed1449a5149eb995ce89de405b924adcc748721cb5a8edc', '0004_keys_and_upkeep', '2026-11-27 19:25:54.639759');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('255c1982e9e51e02cdca5ae7a1b77fee92bb89ae27660943abae2f41bae2434e', '0005_idempotency', '2026-11-27 19:25:54.652096');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('8d9102650985a619cdb395f0645c89935a1143c18b6bc10537ceb211f45a06c4', '0006_columns_of_memberships', '2026-11-27 19:25:54.658064');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('44ecece361ee732aa4026b4168febef5305781668d43a2d6b069c30a607a7244', '0007_evaluator', '2026-11-27 19:25:54.668035');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('d8d49d40af91fd566734e7e5d6e81e4e8a3b69c627a6d97bdb606e9168e90543', '0008_idempotency_user', '2026-11-27 19:25:54.6763');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('6e13bb94bff2aa697a1ebe7e662aea2eba8502c0442d70bb97cd8b69b6b5c7aa', '0009_idempotency_user_of_old_answers', '2026-11-27 19:25:54.681241');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('fcc1943c0b93d76e5af12defe475260503433bc607d5278464cd37389823fb5c', '0010_deploys', '2026-11-27 19:25:54.687018');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('0ead86235f4c0674f18423f83ab50fc5fd3863da9a3583b1f7240ab0b287de76', '0011_layers', '2026-11-27 19:25:54.702857');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('ed8afa85f884fea594b04d3953a75f18b50a8a474902baacbc33b61392479d8c', '0012_one_assignment_in_layer', '2026-11-27 19:25:54.725879');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('be7dfd9891b2574fc9f8dc33558a32c79c2db24a5a19cd0cdcc409c47d6ebea8', '0013_told_until', '2026-11-27 19:25:54.730346');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('be7e1860dd952694ff2a20f215333c08265d0b8d0dbf1a3979dffd1aebcb1123', '0014_changes_by_time', '2026-11-27 19:25:54.757031');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('5bb7c7ed5fce0c8e4796a12b9ce943a65380357b4e5b328b2c16740bd8738942', '0015_columns_of_rollouts', '2026-11-27 19:25:54.767685');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('f3755a7a950345e928971c3ce03bf1fff26e9a777f707bebc37cc9298a5d84c5', '0016_slugs_of_the_hot_read', '2026-11-27 19:25:54.78521');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('182678f49bf1ad81c77f0c31e28aff623a357c593102aee038373ed06f0f4f95', '0017_place', '2026-11-27 19:25:54.792897');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('fa767a17a323cae02565c6da2c784256f78270f8cff1e3d11c783cce97ce9559', '0018_begun_for_changes', '2026-11-27 19:25:54.819558');
-INSERT INTO segmentation_migrations._yoyo_migration VALUES ('3f2884dbd1848fe9747e7c29115b1cf3d085471a4a9bb4e3a957756375e25bfb', '0019_columns_by_name', '2026-11-27 19:25:54.822931');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('442a06599ffbff06cb195975273c5e4ce55091201b67e2808420b5edc55f6d75', '0001_roles_and_schema', '2026-11-27 23:04:12.029767');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('b672f77c494960abe76a90bfb2efc9692e396e2e60f7a1400c8c9c4403b64dd0', '0002_segments_and_users', '2026-11-27 23:04:12.072246');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('dcb7f91ab8126d9cb9cf4c00551d5557a26a7ddd54f18767b12aab17e5e4acdd', '0003_memberships', '2026-11-27 23:04:12.100205');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('09930831877f5eb7aed1449a5149eb995ce89de405b924adcc748721cb5a8edc', '0004_keys_and_upkeep', '2026-11-27 23:04:12.153795');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('255c1982e9e51e02cdca5ae7a1b77fee92bb89ae27660943abae2f41bae2434e', '0005_idempotency', '2026-11-27 23:04:12.170641');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('8d9102650985a619cdb395f0645c89935a1143c18b6bc10537ceb211f45a06c4', '0006_columns_of_memberships', '2026-11-27 23:04:12.183676');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('44ecece361ee732aa4026b4168febef5305781668d43a2d6b069c30a607a7244', '0007_evaluator', '2026-11-27 23:04:12.195085');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('d8d49d40af91fd566734e7e5d6e81e4e8a3b69c627a6d97bdb606e9168e90543', '0008_idempotency_user', '2026-11-27 23:04:12.207352');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('6e13bb94bff2aa697a1ebe7e662aea2eba8502c0442d70bb97cd8b69b6b5c7aa', '0009_idempotency_user_of_old_answers', '2026-11-27 23:04:12.216744');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('fcc1943c0b93d76e5af12defe475260503433bc607d5278464cd37389823fb5c', '0010_deploys', '2026-11-27 23:04:12.227278');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('0ead86235f4c0674f18423f83ab50fc5fd3863da9a3583b1f7240ab0b287de76', '0011_layers', '2026-11-27 23:04:12.26004');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('ed8afa85f884fea594b04d3953a75f18b50a8a474902baacbc33b61392479d8c', '0012_one_assignment_in_layer', '2026-11-27 23:04:12.307972');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('be7dfd9891b2574fc9f8dc33558a32c79c2db24a5a19cd0cdcc409c47d6ebea8', '0013_told_until', '2026-11-27 23:04:12.312132');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('be7e1860dd952694ff2a20f215333c08265d0b8d0dbf1a3979dffd1aebcb1123', '0014_changes_by_time', '2026-11-27 23:04:12.348205');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('5bb7c7ed5fce0c8e4796a12b9ce943a65380357b4e5b328b2c16740bd8738942', '0015_columns_of_rollouts', '2026-11-27 23:04:12.364806');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('f3755a7a950345e928971c3ce03bf1fff26e9a777f707bebc37cc9298a5d84c5', '0016_slugs_of_the_hot_read', '2026-11-27 23:04:12.378995');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('182678f49bf1ad81c77f0c31e28aff623a357c593102aee038373ed06f0f4f95', '0017_place', '2026-11-27 23:04:12.38531');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('fa767a17a323cae02565c6da2c784256f78270f8cff1e3d11c783cce97ce9559', '0018_begun_for_changes', '2026-11-27 23:04:12.416676');
+INSERT INTO segmentation_migrations._yoyo_migration VALUES ('3f2884dbd1848fe9747e7c29115b1cf3d085471a4a9bb4e3a957756375e25bfb', '0019_columns_by_name', '2026-11-27 23:04:12.425518');
 
-INSERT INTO segmentation_migrations._yoyo_version VALUES (2, '2026-11-27 19:25:54.454526');
+INSERT INTO segmentation_migrations._yoyo_version VALUES (2, '2026-11-27 23:04:11.722253');
 
 SELECT pg_catalog.setval('segmentation.deploys_deploy_seq', 1, true);
 
@@ -8363,11 +8355,9 @@ GRANT ALL ON FUNCTION segmentation.require_at_most(name text, given bigint, at_m
 
 REVOKE ALL ON FUNCTION segmentation.require_description(description text) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION segmentation.require_few_removed(slug text, listed bigint, removed bigint, max_removed bigint) FROM PUBLIC;
-
 REVOKE ALL ON FUNCTION segmentation.require_free_slugs(slugs text[]) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION segmentation.require_kept(moment timestamp with time zone) FROM PUBLIC;
+REVOKE ALL ON FUNCTION segmentation.require_kept(moment timestamp with time zone, name text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION segmentation.require_known_slug(slug text) FROM PUBLIC;
 
@@ -8390,9 +8380,11 @@ REVOKE ALL ON FUNCTION segmentation.require_service() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION segmentation.require_slug(slug text) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION segmentation.require_stretch(from_time timestamp with time zone, to_time timestamp with time zone) FROM PUBLIC;
+REVOKE ALL ON FUNCTION segmentation.require_stretch(from_time timestamp with time zone, to_time timestamp with time zone, may_be_empty boolean) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION segmentation.require_user_ids(user_ids bigint[]) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION segmentation.require_whole_list(slug text, listed bigint, removed bigint, max_removed bigint) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION segmentation.revoke_api_key(name text) FROM PUBLIC;
 GRANT ALL ON FUNCTION segmentation.revoke_api_key(name text) TO segmentation_admin;
