@@ -5,7 +5,7 @@ import re
 import shlex
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qsl, quote, urlsplit, urlunsplit
 
 # asyncpg reads these as libpq does.
 KNOWN_TO_BOTH = {
@@ -50,7 +50,7 @@ def for_psycopg(url: str) -> str:
     """The URL as libpq spells it."""
     parts = urlsplit(url)
     parameters = [("dbname" if name == "database" else name, value) for name, value in parse_qsl(parts.query)]
-    return urlunsplit(parts._replace(query=_query(parameters)))
+    return _url_of(parts._replace(query=_query(parameters)))
 
 
 def for_asyncpg(url: str) -> ForAsyncpg:
@@ -85,7 +85,13 @@ def for_asyncpg(url: str) -> ForAsyncpg:
         shuffled = hosts.split(",")
         random.shuffle(shuffled)
         parts = parts._replace(netloc=f"{login}{at}{','.join(shuffled)}")
-    return ForAsyncpg(urlunsplit(parts._replace(query=_query(kept))), server_settings, warnings)
+    return ForAsyncpg(_url_of(parts._replace(query=_query(kept))), server_settings, warnings)
+
+
+def _url_of(parts: SplitResult) -> str:
+    # urlunsplit leaves "//" out where no host comes after it; to libpq it is no URL then.
+    url = urlunsplit(parts)
+    return url if parts.netloc else url.replace(":", "://", 1)
 
 
 def _query(parameters: list[tuple[str, str]]) -> str:

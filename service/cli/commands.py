@@ -65,8 +65,8 @@ def commands() -> None:
 )
 @click.option(
     "--wait",
-    type=click.FloatRange(min=0),
-    default=300.0,
+    type=click.IntRange(min=0),
+    default=300,
     show_default=True,
     help="Seconds to try again, at each step, while somebody else is in the way.",
 )
@@ -92,7 +92,7 @@ def commands() -> None:
 def migrate(
     context: click.Context,
     existing: bool,
-    wait: float,
+    wait: int,
     kind: str | None,
     shards: tuple[str, ...],
     copy_catalog: bool,
@@ -101,15 +101,19 @@ def migrate(
     """Bring the database DATABASE_URL up to date; run again, it changes nothing. The login must be allowed to create roles."""
     from service.migrate import MigrationError
     from service.migrate import migrate as bring_up_to_date
-    from service.migrate.shards import ShardsError, add_shards, named
+    from service.migrate.shards import ShardsError, add_shards, check_router, named
     from service.settings import SettingsError, read_settings
 
     urls = dict(named(shard) for shard in shards)
+    if copy_catalog and not urls:
+        raise click.UsageError("--copy-catalog goes with --shard, once for each shard that gets it.")
     # As a program of its own, python -m service.migrate, it says to standard output what it does.
     tell = say if context.parent else click.echo
     step = (lambda _: None) if quiet else tell
     try:
         url = read_settings().database_url
+        if urls:
+            check_router(url, kind)
         # A router calls what its shards have, so they come first.
         for name, shard_url in urls.items():
             step(f"shard {name}:")

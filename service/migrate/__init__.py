@@ -25,7 +25,7 @@ from yoyo.exceptions import BadMigration
 
 from service import versions
 from service.migrate import bookkeeping, catalog
-from service.migrate.attempts import LOCK_TIMEOUT, SEARCH_PATH, Attempts, GaveUp, in_the_way
+from service.migrate.attempts import LOCK_TIMEOUT, OWN_SETTINGS, SEARCH_PATH, Attempts, GaveUp, in_the_way
 from service.migrate.bookkeeping import Bookkeeping
 from service.migrate.catalog import AS_OWNER, Catalog, CatalogError
 from service.urls import for_psycopg
@@ -34,13 +34,6 @@ Say = Callable[[str], None]
 
 # Any number, as long as it stays: two runs at once take turns.
 LOCK = 7_361_405_928
-# A time limit of the login, the database or the URL is for calls, not for a deploy.
-NO_LIMITS = """
-    select set_config(s.name, '0', false) from pg_catalog.pg_settings as s
-    where s.name in (
-      'statement_timeout', 'transaction_timeout', 'idle_session_timeout', 'idle_in_transaction_session_timeout'
-    )
-"""
 # A run that is killed while it waits would go on waiting, and hold up the next one.
 NO_ORPHANS = "set client_connection_check_interval = '1s'"
 # The first migration cannot append to a search path that was set to nothing; ours alone means the same.
@@ -59,11 +52,12 @@ EMPTY_PATH = """
     end
     $$
 """
-# What is between quotes, a comment, or the body of a function in standard SQL.
-QUOTED = re.compile(
-    r"\$(\w*)\$.*?\$\1\$|'[^']*'|\"[^\"]*\"|--[^\n]*|/\*.*?\*/|\bbegin\s+atomic\b.*?\bend\b",
-    re.DOTALL | re.IGNORECASE,
-)
+# What is between quotes, a comment; and what may stand in the body of a function in standard SQL, and that body.
+QUOTED = re.compile(r"\$(\w*)\$.*?\$\1\$|'[^']*'|\"[^\"]*\"|--[^\n]*|/\*.*?\*/", re.DOTALL)
+CASE = re.compile(r"\bcase\b(?:(?!\bcase\b).)*?\bend\b", re.DOTALL | re.IGNORECASE)
+BODY = re.compile(r"\bbegin\s+atomic\b.*?\bend\b", re.DOTALL | re.IGNORECASE)
+# What yoyo reads in the first lines of a step.
+TRANSACTIONAL = re.compile(r"^\s*--\s*transactional\s*:(.*)$", re.MULTILINE)
 TRANSACTION = re.compile(
     r"(?:^|;)\s*(begin|start\s+transaction|commit|end|rollback|abort|savepoint|release|prepare\s+transaction)\b",
     re.IGNORECASE,
@@ -155,7 +149,7 @@ def migrate(
         url = make_conninfo(for_psycopg(url), target_session_attrs="read-write")
         with psycopg.connect(url, autocommit=True, application_name="segmentation migrate") as connection:
             connection.execute(SEARCH_PATH)
-            connection.execute(NO_LIMITS)
+            connection.execute(OWN_SETTINGS)
             connection.execute(NO_ORPHANS)
             attempts = Attempts(connection, url, say, patience)
             attempts.take_turns(LOCK)
@@ -383,20 +377,35 @@ def _run(connection: psycopg.Connection, file: Path, text: str) -> None:
 
 
 def _check_files() -> None:
-    """Refuse, before anything is done, files that are no text, and those that would end the transaction they are part of.
+    """Refuse, before anything is done, files that cannot be read, and those that would end the transaction they are part of.
 
     Half of such a file would be done. In the body of a procedure the words may stand. PostgreSQL has no way to forbid them.
     """
+    for kind in versions.KINDS:
+        for file in versions.migration_files(kind)[-1].parent.glob("*.py"):
+            raise MigrationError(f"{versions.name_of(file)} is no *.sql file: only these are steps")
     for file in dict.fromkeys(versions.all_files()):
         name = versions.name_of(file)
         try:
             text = file.read_text("utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise MigrationError(f"{name} cannot be read: {error}") from error
-        if found := TRANSACTION.search(QUOTED.sub("", text)):
+        if "\0" in text:
+            raise MigrationError(f"{name} has a NUL character, at which it would end for PostgreSQL")
+        if (found := TRANSACTIONAL.search(text)) and found[1].strip().lower() not in ("true", "false"):
+            raise MigrationError(f"{name} says transactional:{found[1]}, which is neither true nor false")
+        if found := TRANSACTION.search(_bare(text)):
             raise MigrationError(
                 f"{name} says {found[1]}: take it out, as migrating decides where transactions begin and end"
             )
+
+
+def _bare(text: str) -> str:
+    """The statements of a file without what stands in them as a text, a comment or a body."""
+    text, found = QUOTED.sub("", text), 1
+    while found:  # the innermost first
+        text, found = CASE.subn("", text)
+    return BODY.sub("", text)
 
 
 def _told(error: psycopg.Error) -> str:

@@ -22,7 +22,18 @@ CALLS = """
       and a.backend_type is distinct from 'walsender' and (l.pid is not null or a.state = 'active')
 """
 # Whoever may create in schema public can put a function there that fits better than PostgreSQL's own: never look there.
-SEARCH_PATH = "set search_path = pg_catalog, pg_temp"
+SEARCH_PATH = "set statement_timeout = 0; set search_path = pg_catalog, pg_temp"
+# A time limit of the login, the database or the URL is for calls, not for a deploy. And definitions are read as PostgreSQL
+# writes them where nobody has set anything.
+OWN_SETTINGS = """
+    select set_config(s.name, own.setting, false)
+    from (
+      values
+        ('transaction_timeout', '0'), ('idle_session_timeout', '0'), ('idle_in_transaction_session_timeout', '0'),
+        ('quote_all_identifiers', 'off'), ('standard_conforming_strings', 'on'), ('client_encoding', 'UTF8')
+    ) as own (name, setting)
+    join pg_catalog.pg_settings as s on s.name = own.name
+"""
 # Seconds after which it is worth a word that somebody is waited for.
 MOMENT = 1.0
 
@@ -33,14 +44,14 @@ PAUSE = 0.5
 GLANCE = 0.005
 # Calls that hold what is to be locked, and will not have ended by then. Readers are in the way of ACCESS EXCLUSIVE alone.
 HOLDERS = """
-    select distinct l.pid
+    select distinct coalesce(l.pid, 0)
     from unnest(%s::regclass[], %s::boolean[]) as asked (relation, is_from_readers)
     join pg_catalog.pg_locks as l on l.relation = asked.relation
-    join pg_catalog.pg_stat_activity as a on a.pid = l.pid
-    where l.locktype = 'relation' and l.granted and l.pid <> %s
+    left join pg_catalog.pg_stat_activity as a on a.pid = l.pid
+    where l.locktype = 'relation' and l.granted and l.pid is distinct from %s
       and l.database = (select d.oid from pg_catalog.pg_database as d where d.datname = current_database())
       and (asked.is_from_readers or l.mode not in ('AccessShareLock', 'RowShareLock'))
-      and a.xact_start < clock_timestamp() - interval '50 milliseconds'
+      and (l.pid is null or a.xact_start < clock_timestamp() - interval '50 milliseconds')
 """
 
 # Everybody may see the lock that a transaction holds on itself.
@@ -51,7 +62,15 @@ TRANSACTIONS = """
 SESSIONS = """
     select a.pid, a.usename, a.application_name, a.state, a.query_start, regexp_replace(a.query, '\\s+', ' ', 'g')
     from pg_stat_activity as a
-    where a.pid = any (%s)
+    where a.pid = any (%(pids)s)
+    union all
+    -- They have no session. To PostgreSQL's functions about locks, each is 0.
+    select
+      0, min(p.owner::text), 'prepared: commit it, or roll it back, by its name', null, min(p.prepared),
+      string_agg(p.gid, ', ' order by p.prepared)
+    from pg_prepared_xacts as p
+    where 0 = any (%(pids)s) and p.database = current_database()
+    having count(*) > 0
 """
 
 
@@ -243,11 +262,12 @@ class Attempts:
         """A connection beside the one that migrates."""
         with psycopg.connect(self.url, autocommit=True) as watcher:
             watcher.execute(SEARCH_PATH)
+            watcher.execute(OWN_SETTINGS)
             yield watcher
 
 
 def _sessions(connection: psycopg.Connection, pids: Any) -> dict[int, str]:
-    return {row[0]: _session(*row) for row in connection.execute(SESSIONS, [pids or []])}
+    return {row[0]: _session(*row) for row in connection.execute(SESSIONS, {"pids": pids or []})}
 
 
 def _names(connection: psycopg.Connection, pids: Any) -> str:

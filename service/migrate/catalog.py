@@ -39,6 +39,8 @@ WAIT_AT_MOST = "select set_config('lock_timeout', %s, true)"
 # Tables in the order in which a call comes to write them. Locked in another order, a call would hold the one and wait for us,
 # while we hold what it needs next; and under much traffic one always does.
 AS_CALLS_DO = ("segments", "layers", "rollouts", "users", "memberships")
+# What may be somebody's own, with rights and triggers of its own.
+HOLDS_RIGHTS = ("table ", "materialized view ", "foreign table ", "sequence ", "type ")
 # One for most changes; one more for what depends on what was dropped and made anew, and so on.
 ROUNDS = 9
 
@@ -157,7 +159,11 @@ def make_equal(
         kept = [thing.name.partition(" ")[2] for thing in _kept(wanted, present)]
         found = [each for each in differences(wanted, present) if each.wanted or not _is_of(each.thing, kept)]
         alone = [each.thing.name for each in found if each.thing.step == 0 and not each.wanted]
-        found = [each for each in found if each.thing.step > 0 or each.wanted]
+        # And so are its triggers, and the rights to it.
+        own = [name.rpartition(" ")[2] for name in alone if name.startswith(HOLDS_RIGHTS)]
+        found = [
+            each for each in found if each.wanted or (each.thing.step > 0 and not _is_of(each.thing, own))
+        ]
         if found and found[0].thing.step == 0:
             raise CatalogError(_not_as_migrated(found))
         # A right to a view that is to go may go with it only.
@@ -335,7 +341,8 @@ def plain(thing: str) -> str:
 
 def _dependents(error: psycopg.Error) -> str:
     """Who depends on what: the hint would be to drop them as well."""
-    return plain(f"{error.diag.message_primary}: {error.diag.message_detail}".replace("\n", "; "))
+    told = ": ".join(filter(None, [error.diag.message_primary, error.diag.message_detail]))
+    return plain(told.replace("\n", "; "))
 
 
 def _run(connection: psycopg.Connection, statement: str | None) -> None:

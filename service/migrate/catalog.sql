@@ -9,8 +9,8 @@
 -- drops    the statement that takes it away, or out of the way: see catalog.py
 -- takes    of a routine: how many arguments a call may give
 --
--- Partitions are left out: each database has its own months. So are the storage parameters of tables and indexes, such
--- as those of autovacuum: who looks after a database may tune it.
+-- Of partitions only what their table has not given them, which nobody wants: each database has its own months. Storage
+-- parameters of tables and indexes, such as those of autovacuum, are left out: who looks after a database may tune it.
 with
   relations as (
     select c.*, c.oid::regclass::text as name
@@ -18,17 +18,34 @@ with
     where c.relnamespace = 'segmentation'::regnamespace
       and c.relkind in ('r', 'p', 'v', 'm', 'f', 'S')
       and not c.relispartition
-      and c.relname !~ '^outdated_\d+_'
+      and not (c.relkind = 'v' and c.relname ~ '^outdated_\d+_')
+  ),
+  partitions as (
+    select c.*, c.oid::regclass::text as name, i.inhparent as parent
+    from pg_class as c
+    join pg_inherits as i on i.inhrelid = c.oid
+    where c.relnamespace = 'segmentation'::regnamespace and c.relkind in ('r', 'p') and c.relispartition
+  ),
+  tables as (
+    select oid, name, relrowsecurity, relforcerowsecurity, 0::oid as parent from relations
+    union all
+    select oid, name, relrowsecurity, relforcerowsecurity, parent from partitions
   ),
   routines as (
     select
       p.*, p.oid::regprocedure::text as name,
       case when p.prokind in ('f', 'p') then pg_get_functiondef(p.oid) end as definition,
       left(format('outdated_%s_%s', p.oid, p.proname), 63) as outdated_name,
+      regexp_replace(p.proname, '(\W)', '\\\1', 'g') as pattern,
       l.lanpltrusted as is_trusted
     from pg_proc as p
     join pg_language as l on l.oid = p.prolang
     where p.pronamespace = 'segmentation'::regnamespace and p.proname !~ '^outdated_\d+_'
+      -- Those of an extension or a type come and go with it.
+      and not exists (
+        select from pg_depend as d
+        where d.classid = 'pg_proc'::regclass and d.objid = p.oid and d.deptype in ('e', 'i')
+      )
   ),
   views as (
     select
@@ -51,24 +68,26 @@ with
         end,
         t.tgname) as definition
     from pg_trigger as t
-    join relations as r on r.oid = t.tgrelid
+    join tables as r on r.oid = t.tgrelid
     where not t.tgisinternal
+      -- guard_history_partition gives a partition the triggers of its table.
+      and not exists (select from pg_trigger as o where o.tgrelid = r.parent and o.tgname = t.tgname)
   ),
   -- A rule and row security change what a statement does as a trigger may. sql/ has none of them.
   rules as (
     select r.oid, format('rule %I on %s', r.rulename, t.name) as name, pg_get_ruledef(r.oid) as state, null as drops
     from pg_rewrite as r
-    join relations as t on t.oid = r.ev_class
+    join tables as t on t.oid = r.ev_class
     where r.rulename <> '_RETURN'
     union all
     select p.oid, format('policy %I on %s', p.polname, t.name), '', null
     from pg_policy as p
-    join relations as t on t.oid = p.polrelid
+    join tables as t on t.oid = p.polrelid
     union all
     select
       t.oid, format('row security on %s', t.name), '',
       format('alter table %s disable row level security, no force row level security', t.name)
-    from relations as t
+    from tables as t
     where t.relrowsecurity or t.relforcerowsecurity
   ),
   -- Those that are neither the row of a table nor an array.
@@ -120,6 +139,10 @@ with
       union all
       select 'table ' || table_name, quote_ident(attname), owner, attacl from columns
       union all
+      select 'table ' || v.name, quote_ident(a.attname), v.relowner, a.attacl
+      from views as v
+      join pg_attribute as a on a.attrelid = v.oid
+      union all
       select 'type ' || name, null, typowner, coalesce(typacl, acldefault('T', typowner)) from types
       union all
       select 'schema ' || nspname, null, nspowner, coalesce(nspacl, acldefault('n', nspowner))
@@ -127,15 +150,17 @@ with
       where oid = 'segmentation'::regnamespace
       -- Of partitions only this: nobody is given a right to one.
       union all
-      select 'table ' || oid::regclass, null, relowner, relacl
-      from pg_class
-      where relnamespace = 'segmentation'::regnamespace and relkind in ('r', 'p') and relispartition
+      select 'table ' || name, null, relowner, relacl from partitions
+      union all
+      select 'table ' || p.name, quote_ident(a.attname), p.relowner, a.attacl
+      from partitions as p
+      join pg_attribute as a on a.attrelid = p.oid
     ) as g
     cross join lateral aclexplode(g.acl) as a
     -- An owner can lose rights, too. Of what others own, and of partitions, only what others were given is of interest.
     where a.grantee <> g.owner
       or g.owner = 'segmentation_owner'::regrole
-        and g.name not in (select 'table ' || c.oid::regclass from pg_class as c where c.relispartition)
+        and g.name not in (select 'table ' || p.name from partitions as p)
   ),
   comments as (
     select
@@ -170,8 +195,8 @@ select
   concat_ws(
     ';' || chr(10), format('alter routine %s rename to %I', name, outdated_name),
     case when is_trusted then regexp_replace(
-      regexp_replace(definition, '\m' || proname || '\(', outdated_name || '('),
-      '\m' || proname || '\.', outdated_name || '.', 'g')
+      regexp_replace(definition, '\m' || pattern || '\(', outdated_name || '('),
+      '\m' || pattern || '\.', outdated_name || '.', 'g')
     end) as drops,
   int4range(pronargs - pronargdefaults, case provariadic when 0 then pronargs + 1 end) as takes
 from routines
@@ -238,8 +263,9 @@ select
     )),
   null, null, null
 from pg_constraint as c
-join relations as r on r.oid = c.conrelid
+join tables as r on r.oid = c.conrelid
 where c.contype in ('c', 'f', 'p', 'u', 'x')
+  and (r.parent = 0 or c.conparentid = 0 and c.coninhcount = 0)
   -- Each shard has slots of its own: sql/shard/.
   and c.conname !~ '_of_this_shard$'
 union all
@@ -251,7 +277,8 @@ select
     case when not i.indisvalid then '(invalid)' end),
   null, null, null
 from pg_index as i
-join relations as r on r.oid = i.indrelid
+join tables as r on r.oid = i.indrelid
+where r.parent = 0 or not exists (select from pg_inherits as p where p.inhrelid = i.indexrelid)
 union all
 -- Operators, configurations of text search and whatever else a schema can hold.
 select 0, 0, o.type || ' ' || o.identity, '', null, null, null

@@ -58,6 +58,7 @@ HELD_SLOTS = """
     where c.conrelid = 'segmentation.users'::regclass and c.conname = 'users_are_of_this_shard'
 """
 USERS = "select 1 from segmentation.users limit 1"
+USED = "select 1 from segmentation.users union all select 1 from segmentation.segments limit 1"
 # Seconds; the first copy of the catalog is a part of it.
 ARRIVES_WITHIN = 60
 # A change of the catalog that changes nothing.
@@ -107,6 +108,23 @@ def add_shards(
             _add(router, router_url, shards, opened, say, copy_catalog)
     except psycopg.Error as error:
         raise ShardsError(str(error).strip()) from error
+
+
+def check_router(url: str, asked: str | None) -> None:
+    """Refuse a database that is no router, and does not become one; before any shard is touched."""
+    found, may_become = None, True
+    try:
+        with psycopg.connect(for_psycopg(url), autocommit=True) as connection:
+            place = _place(connection)
+            with suppress(psycopg.errors.UndefinedTable):
+                found = connection.execute(KIND).fetchone()
+                may_become = found == ("single",) and not connection.execute(USED).fetchone()
+    except psycopg.Error as error:
+        raise ShardsError(f"a router does not answer: {error}") from error
+    if found != ("router",) and not (asked == "router" and may_become):
+        raise ShardsError(
+            f"{place} is no router, and what has users or segments becomes none: make a new database one by --kind router"
+        )
 
 
 def _check(router: psycopg.Connection, shard: psycopg.Connection, name: str, copy_catalog: bool) -> None:

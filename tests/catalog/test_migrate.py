@@ -124,6 +124,14 @@ def test_an_error_in_a_migration_is_told_and_stops_everything(migrated: str, che
         ),
         ("migrations/9999_new.sql", b"-- caf\xe9\n", "9999_new.sql cannot be read: .*utf-8"),
         ("sql/61_new.sql", b"-- caf\xe9\n", "sql/61_new.sql cannot be read: .*utf-8"),
+        ("migrations/9999_new.sql", b"select 1;\0select 2;\n", "9999_new.sql has a NUL character"),
+        ("sql/61_new.sql", b"select 1;\0\n", "61_new.sql has a NUL character"),
+        (
+            "migrations/9999_new.sql",
+            b"-- transactional: no\nselect 1;\n",
+            "transactional: no, which is neither",
+        ),
+        ("migrations/9999_new.py", b"import nothing\n", "9999_new.py is no .*sql file"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_named(
@@ -275,6 +283,39 @@ def test_a_file_that_ends_its_transaction_is_refused_before_anything_is_done(
     with pytest.raises(MigrationError, match=rf"{file} says {said}: take it out"):
         migrate(migrated)
     assert differences(before, shape(migrated)) == []
+
+
+def test_what_stands_in_the_body_of_a_function_ends_no_transaction(migrated: str, checkout: Path) -> None:
+    (checkout / "sql" / "61_new.sql").write_text("""
+        create or replace function segmentation.new (a int) returns int language sql begin atomic
+          select case when a > 0 then case a when 1 then 1 end else 2 end;
+          select 3;
+        end;
+        comment on function segmentation.new(int) is 'begin; commit; $$';
+    """)
+    migrate(migrated)
+    assert Database(migrated).value("select segmentation.new(1)") == 3
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+def test_settings_of_the_database_do_not_disturb(is_new: bool, migrated: str, empty: str, fresh: str) -> None:
+    url = empty if is_new else migrated
+    database = Database(url)
+    alter = f"alter database {url.rpartition('/')[2]}"
+    settings = {
+        "quote_all_identifiers": "on",
+        "standard_conforming_strings": "off",
+        "client_encoding": "LATIN1",
+        "statement_timeout": "20ms",
+        "lock_timeout": "1ms",
+        "default_transaction_isolation": "serializable",
+    }
+    for name, setting in settings.items():
+        database.rows(f"{alter} set {name} = '{setting}'")
+    migrate(url)
+    for name in settings:
+        database.rows(f"{alter} reset {name}")
+    assert differences(shape(fresh), shape(url)) == []
 
 
 def test_a_right_that_the_owner_lost_is_given_back(migrated: str) -> None:

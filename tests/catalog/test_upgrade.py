@@ -207,6 +207,7 @@ FAULTS = {
         "grant execute on function old_name to segmentation_reader",
         "create procedure old_procedure() language sql as 'select 1'",
         "create aggregate old_aggregate(int) (sfunc = int4pl, stype = int)",
+        'create function "Old (name"(int) returns int language sql as $$ select 1 $$',
         "create view old_view as select * from users; grant select on old_view to public",
         "create function of_old_view() returns setof old_view language sql as 'select * from segmentation.old_view'",
     ],
@@ -229,6 +230,7 @@ FAULTS = {
         "grant create on schema segmentation to public",
         "grant select on api_keys to segmentation_reader",
         "grant update (key_digest) on api_keys to segmentation_editor",
+        "grant select (salt) on listed_segments to segmentation_evaluator",
         "grant usage on sequence segments_segment_id_seq to public",
         "revoke usage on type rollout_step from public",
         'do $$ begin create role "an other"; exception when duplicate_object then null; end $$; '
@@ -549,6 +551,65 @@ def test_what_somebody_else_made_beside_ours_stays_and_is_told(migrated: str) ->
     for thing in ("mine", "notes", "<%>", "plain", "together", "listed_segments.percent"):
         assert f"segmentation.{thing}" in line
     assert query(migrated, "select to_regclass('mine')") == [("mine",)]
+
+
+def test_what_is_somebodys_own_keeps_its_rights_and_triggers(migrated: str) -> None:
+    query(migrated, "create table notes (note text); grant select on notes to public")
+    query(
+        migrated,
+        "create trigger old before truncate on notes for each statement execute function refuse_truncate()",
+    )
+    query(migrated, "set role segmentation_owner; create table ours (note text); reset role")
+    query(migrated, "create table outdated_1_notes (note text)")
+    # Which bring functions along.
+    query(migrated, "create type span as range (subtype = int); create extension pg_trgm schema segmentation")
+    before = shape(migrated)
+    told: list[str] = []
+    migrate(migrated, told.append)
+    assert differences(before, shape(migrated)) == []
+    assert not any(line.startswith(("revoked", "dropped")) for line in told)
+    (line,) = (line for line in told if "left alone" in line)
+    for thing in ("table segmentation.outdated_1_notes", "type segmentation.span"):
+        assert thing in line
+
+
+def test_what_was_done_to_a_partition_alone_is_undone_or_told(migrated: str) -> None:
+    month = "membership_history_2031_07"
+    query(migrated, "select ensure_history_partition('2031-07-01Z')")
+    query(
+        migrated, "create function public.nope() returns trigger language plpgsql as 'begin return null; end'"
+    )
+    for fault in (
+        f"create trigger z before insert on {month} for each row execute function public.nope()",
+        f"create rule z as on delete to {month} do instead nothing",
+        f"alter table {month} enable row level security",
+        f"create policy z on {month}",
+        f"grant select (user_id) on {month} to public",
+        f"alter table {month} add constraint odd check (user_id <> 7)",
+        f"create unique index odd_idx on {month} (user_id)",
+    ):
+        query(migrated, fault)
+    told: list[str] = []
+    migrate(migrated, told.append)
+    undone = {line.partition(f" on segmentation.{month}")[0] for line in told if month in line}
+    assert undone >= {"dropped trigger z", "dropped rule z", "dropped row security", "dropped policy z"}
+    assert any(line.startswith("revoked SELECT (user_id) on table") for line in told)
+    (line,) = (line for line in told if "left alone" in line)
+    assert f"constraint odd on segmentation.{month}" in line
+    assert "index segmentation.odd_idx" in line
+    query(migrated, f"alter table {month} drop constraint odd; drop index odd_idx")
+    told.clear()
+    migrate(migrated, told.append)
+    assert not any(month in line for line in told)
+
+
+def test_a_month_that_was_detached_stays_and_is_told(migrated: str) -> None:
+    query(migrated, "select ensure_history_partition('2031-07-01Z')")
+    query(migrated, "alter table membership_history detach partition membership_history_2031_07")
+    told: list[str] = []
+    migrate(migrated, told.append)
+    (line,) = (line for line in told if "left alone" in line)
+    assert "table segmentation.membership_history_2031_07" in line
 
 
 def test_data_stays_in_every_row(migrated: str) -> None:

@@ -144,6 +144,22 @@ def test_migrate_brings_an_empty_database_up_to_date(command: Command, empty: st
     assert Database(empty).value("select count(*) from segmentation.user_segments(1000)") == 0
 
 
+@pytest.mark.parametrize("options", [[], ["--kind", "router"]])
+def test_a_shard_is_not_touched_where_there_is_no_router(
+    fails: Callable[..., str], db: Database, empty: str, options: list[str]
+) -> None:
+    db.rows("select create_segment('A')")
+    assert "is no router" in fails("migrate", *options, "--shard", f"s1={empty}")
+    assert Database(empty).value("select to_regnamespace('segmentation')") is None
+
+
+@pytest.mark.parametrize("options", [["--wait", "nan"], ["--wait", "-5"], ["--copy-catalog"]])
+def test_options_of_migrate_that_mean_nothing_are_refused(command: Command, options: list[str]) -> None:
+    done = command("migrate", *options)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert options[0] in done.stderr
+
+
 def test_the_old_way_to_migrate_says_the_same(empty: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "service.migrate"],

@@ -1,6 +1,7 @@
 """DATABASE_URL as providers give it: one that migrates serves too, and the other way about."""
 
 import asyncio
+from urllib.parse import urlencode, urlsplit
 
 import pytest
 from psycopg.conninfo import conninfo_to_dict
@@ -36,6 +37,21 @@ def test_what_migrates_serves_and_what_serves_migrates(extra: str, database_url:
     for url in (f"{database_url}?{extra}", f"{two_hosts(database_url)}?{extra}"):
         asyncio.run(check_database(Settings(database_url=url)))
     migrate(f"{two_hosts(empty)}?{extra}")
+
+
+def test_a_url_may_name_its_host_as_a_parameter(database_url: str, empty: str) -> None:
+    for url, use in (
+        (database_url, lambda url: asyncio.run(check_database(Settings(database_url=url)))),
+        (empty, migrate),
+    ):
+        parts = urlsplit(url)
+        given = {
+            "host": parts.hostname,
+            "port": parts.port,
+            "user": parts.username,
+            "password": parts.password,
+        }
+        use(f"postgresql://{parts.path}?{urlencode(given)}")
 
 
 @pytest.mark.parametrize(

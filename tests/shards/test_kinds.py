@@ -51,6 +51,19 @@ def test_a_router_has_the_functions_grants_and_comments_of_a_database_by_itself(
     assert [row for row in router.rows(PUBLIC) if row[0] != "settle"] == single
 
 
+def test_a_prepared_transaction_in_the_way_is_named(shards: Shards) -> None:
+    shard = Database(shards.urls["s0"])
+    shard.rows("drop trigger memberships_after_insert on segmentation.memberships")
+    shard.rows("begin; lock table segmentation.memberships in row exclusive mode; prepare transaction 'lost'")
+    try:
+        with pytest.raises(MigrationError, match=r'prepared: .* by its name, .*"lost"'):
+            migrate(shards.urls["s0"], patience=1)
+    finally:
+        shard.rows("rollback prepared 'lost'")
+    migrate(shards.urls["s0"])
+    shards.take_clock("s0")
+
+
 def test_migrating_a_router_or_a_shard_again_changes_nothing(shards: Shards) -> None:
     for name in ("router", "s0"):
         told: list[str] = []
