@@ -171,11 +171,11 @@ def _of_postgresql(request: Request[Any, Any, Any], error: asyncpg.PostgresError
     if code == "forbidden":
         caller = request.auth
         # Some calls may be made by fewer roles with a parameter than without.
-        given = "?" * bool(request.query_params) + "&".join(f"{name}=" for name in request.query_params)
+        call = f"{request.scope['path_template']}?{'&'.join(f'{name}=' for name in request.query_params)}"
         return Problem(
             code,
             f"The API key {caller.name} has the role {caller.role}, which may not"
-            f" {request.method} {request.scope['path_template']}{given}.",
+            f" {request.method} {call.removesuffix('?')}.",
             hint="Use a key with a higher role: evaluator < reader < editor < admin.",
             role=caller.role,
         )

@@ -15,6 +15,12 @@ def migration_files(kind: str = "single") -> list[Path]:
     return [file for file in _files("migrations", "*.sql", kind) if ".rollback." not in file.name]
 
 
+def migration_folder(kind: str) -> Path:
+    """Where those migrations are that databases of this kind have besides."""
+    folder = project_path("migrations")
+    return folder if kind == "single" else folder / kind
+
+
 def schema_files(kind: str = "single") -> list[Path]:
     """What the schema holds: routines, views, triggers, comments, grants."""
     return _files("sql", "*.sql", kind)

@@ -25,7 +25,7 @@ from yoyo.exceptions import BadMigration
 
 from service import versions
 from service.migrate import bookkeeping, catalog
-from service.migrate.attempts import LOCK_TIMEOUT, OWN_SETTINGS, SEARCH_PATH, Attempts, GaveUp, in_the_way
+from service.migrate.attempts import LOCK_TIMEOUT, OWN_SETTINGS, Attempts, GaveUp, in_the_way
 from service.migrate.bookkeeping import Bookkeeping
 from service.migrate.catalog import AS_OWNER, Catalog, CatalogError
 from service.urls import for_psycopg
@@ -148,7 +148,6 @@ def migrate(
         # A standby cannot be migrated, whatever the URL prefers for serving.
         url = make_conninfo(for_psycopg(url), target_session_attrs="read-write")
         with psycopg.connect(url, autocommit=True, application_name="segmentation migrate") as connection:
-            connection.execute(SEARCH_PATH)
             connection.execute(OWN_SETTINGS)
             connection.execute(NO_ORPHANS)
             attempts = Attempts(connection, url, say, patience)
@@ -237,7 +236,7 @@ def _apply_migrations(
     os.environ.setdefault("USER", "migrate")
     connection.execute(f"create schema if not exists {bookkeeping.SCHEMA}")
     kept = attempts(bookkeeping.TABLE, lambda: Bookkeeping(connection))
-    steps = read_migrations(str(versions.migration_files(kind)[-1].parent))
+    steps = read_migrations(str(versions.migration_folder(kind)))
     for migration in attempts(bookkeeping.TABLE, lambda: kept.to_apply(steps)):
         name = versions.name_of(Path(migration.path))
         try:
@@ -381,9 +380,6 @@ def _check_files() -> None:
 
     Half of such a file would be done. In the body of a procedure the words may stand. PostgreSQL has no way to forbid them.
     """
-    for kind in versions.KINDS:
-        for file in versions.migration_files(kind)[-1].parent.glob("*.py"):
-            raise MigrationError(f"{versions.name_of(file)} is no *.sql file: only these are steps")
     for file in dict.fromkeys(versions.all_files()):
         name = versions.name_of(file)
         try:
@@ -398,6 +394,9 @@ def _check_files() -> None:
             raise MigrationError(
                 f"{name} says {found[1]}: take it out, as migrating decides where transactions begin and end"
             )
+    for kind in versions.KINDS:
+        for file in versions.migration_folder(kind).glob("*.py"):
+            raise MigrationError(f"{versions.name_of(file)} is no *.sql file: only these are steps")
 
 
 def _bare(text: str) -> str:

@@ -22,10 +22,11 @@ CALLS = """
       and a.backend_type is distinct from 'walsender' and (l.pid is not null or a.state = 'active')
 """
 # Whoever may create in schema public can put a function there that fits better than PostgreSQL's own: never look there.
-SEARCH_PATH = "set statement_timeout = 0; set search_path = pg_catalog, pg_temp"
 # A time limit of the login, the database or the URL is for calls, not for a deploy. And definitions are read as PostgreSQL
 # writes them where nobody has set anything.
 OWN_SETTINGS = """
+    set statement_timeout = 0;
+    set search_path = pg_catalog, pg_temp;
     select set_config(s.name, own.setting, false)
     from (
       values
@@ -261,7 +262,6 @@ class Attempts:
     def _watcher(self) -> Iterator[psycopg.Connection]:
         """A connection beside the one that migrates."""
         with psycopg.connect(self.url, autocommit=True) as watcher:
-            watcher.execute(SEARCH_PATH)
             watcher.execute(OWN_SETTINGS)
             yield watcher
 

@@ -27,9 +27,9 @@ with
     where c.relnamespace = 'segmentation'::regnamespace and c.relkind in ('r', 'p') and c.relispartition
   ),
   tables as (
-    select oid, name, relrowsecurity, relforcerowsecurity, 0::oid as parent from relations
+    select oid, name, relowner, relrowsecurity, relforcerowsecurity, 0::oid as parent from relations
     union all
-    select oid, name, relrowsecurity, relforcerowsecurity, parent from partitions
+    select oid, name, relowner, relrowsecurity, relforcerowsecurity, parent from partitions
   ),
   routines as (
     select
@@ -99,7 +99,7 @@ with
   ),
   columns as (
     select
-      r.name as table_name, r.owner, a.attname, a.attacl, format('%s.%I', r.name, a.attname) as name,
+      format('%s.%I', r.name, a.attname) as name,
       concat_ws(
         ' ',
         format_type(a.atttypid, a.atttypmod),
@@ -109,9 +109,9 @@ with
         'generated ' || nullif(a.attgenerated::text, ''),
         'default ' || pg_get_expr(d.adbin, d.adrelid)) as state
     from (
-      select oid, relowner as owner, name, relkind = 'v' as is_of_view from relations where relkind <> 'S'
+      select oid, name, relkind = 'v' as is_of_view from relations where relkind <> 'S'
       union all
-      select typrelid, typowner, name, false from types where typrelid <> 0
+      select typrelid, name, false from types where typrelid <> 0
     ) as r
     join pg_attribute as a on a.attrelid = r.oid and a.attnum > 0 and not a.attisdropped
     left join pg_attrdef as d on d.adrelid = a.attrelid and d.adnum = a.attnum
@@ -137,11 +137,9 @@ with
       from relations
       where relkind = 'S'
       union all
-      select 'table ' || table_name, quote_ident(attname), owner, attacl from columns
-      union all
-      select 'table ' || v.name, quote_ident(a.attname), v.relowner, a.attacl
-      from views as v
-      join pg_attribute as a on a.attrelid = v.oid
+      select 'table ' || t.name, quote_ident(a.attname), t.relowner, a.attacl
+      from tables as t
+      join pg_attribute as a on a.attrelid = t.oid
       union all
       select 'type ' || name, null, typowner, coalesce(typacl, acldefault('T', typowner)) from types
       union all
@@ -151,10 +149,6 @@ with
       -- Of partitions only this: nobody is given a right to one.
       union all
       select 'table ' || name, null, relowner, relacl from partitions
-      union all
-      select 'table ' || p.name, quote_ident(a.attname), p.relowner, a.attacl
-      from partitions as p
-      join pg_attribute as a on a.attrelid = p.oid
     ) as g
     cross join lateral aclexplode(g.acl) as a
     -- An owner can lose rights, too. Of what others own, and of partitions, only what others were given is of interest.

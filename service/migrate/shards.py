@@ -112,19 +112,14 @@ def add_shards(
 
 def check_router(url: str, asked: str | None) -> None:
     """Refuse a database that is no router, and does not become one; before any shard is touched."""
-    found, may_become = None, True
-    try:
-        with psycopg.connect(for_psycopg(url), autocommit=True) as connection:
-            place = _place(connection)
-            with suppress(psycopg.errors.UndefinedTable):
-                found = connection.execute(KIND).fetchone()
-                may_become = found == ("single",) and not connection.execute(USED).fetchone()
-    except psycopg.Error as error:
-        raise ShardsError(f"a router does not answer: {error}") from error
-    if found != ("router",) and not (asked == "router" and may_become):
-        raise ShardsError(
-            f"{place} is no router, and what has users or segments becomes none: make a new database one by --kind router"
-        )
+    with _open(url, "router") as connection:
+        found = _kind(connection)
+        may_become = not found or (found == "single" and not connection.execute(USED).fetchone())
+        if found != "router" and not (asked == "router" and may_become):
+            raise ShardsError(
+                f"{_place(connection)} is no router, and what has users or segments becomes none: make a new database one by "
+                "--kind router"
+            )
 
 
 def _check(router: psycopg.Connection, shard: psycopg.Connection, name: str, copy_catalog: bool) -> None:
@@ -258,19 +253,28 @@ def follower_of(name: str) -> str:
 
 def connect(url: str, kind: str) -> psycopg.Connection:
     """A session on a database that is what it should be."""
-    try:
-        connection = psycopg.connect(for_psycopg(url), autocommit=True)
-    except psycopg.OperationalError as error:
-        raise ShardsError(f"a {kind} does not answer: {error}") from error
+    connection = _open(url, kind)
     connection.execute(f"set lock_timeout = '{MINUTES}min'".encode())
-    found = None
-    with suppress(psycopg.errors.UndefinedTable):
-        found = connection.execute(KIND).fetchone()
-    if found != (kind,):
+    if _kind(connection) != kind:
         place = _place(connection)
         connection.close()
         raise ShardsError(f"{place} is no {kind}: migrate it with --kind {kind}")
     return connection
+
+
+def _open(url: str, kind: str) -> psycopg.Connection:
+    try:
+        return psycopg.connect(for_psycopg(url), autocommit=True)
+    except psycopg.OperationalError as error:
+        raise ShardsError(f"a {kind} does not answer: {error}") from error
+
+
+def _kind(connection: psycopg.Connection) -> str | None:
+    """What a database is; nothing, if it was never migrated."""
+    with suppress(psycopg.errors.UndefinedTable):
+        ((kind,),) = connection.execute(KIND).fetchall()
+        return str(kind)
+    return None
 
 
 def _place(connection: psycopg.Connection) -> str:

@@ -98,7 +98,7 @@ class Round(NamedTuple):
 def sweep(sizes: Sizes) -> list[Row]:
     """Reads at a fixed rate before, during and after a sweep, with writers at work all the time; a few times."""
     with copy_of(data_set(sizes, sizes.users)) as database:
-        rounds = [_one_sweep(database, sizes, number) for number in range(1, min(ROUNDS, sizes.rounds) + 1)]
+        rounds = [_one_sweep(database, sizes, number) for number in range(1, _rounds(sizes) + 1)]
     waits = sum(len(each.writers.waits) + each.writers.seen_waiting for each in rounds)
     times = [time for each in rounds for time in each.writers.times]
     return [
@@ -120,11 +120,15 @@ def sweep(sizes: Sizes) -> list[Row]:
     ]
 
 
+def _rounds(sizes: Sizes) -> int:
+    return min(ROUNDS, sizes.rounds)
+
+
 def _one_sweep(database: str, sizes: Sizes, number: int) -> Round:
     # A few users above those who are swept.
     writing = range(sizes.expired + 1, sizes.expired + 10_001)
     with connect(database) as dba:
-        progress(f"sweeping {sizes.expired:,} expired rows, round {number} of {min(ROUNDS, sizes.rounds)}")
+        progress(f"sweeping {sizes.expired:,} expired rows, round {number} of {_rounds(sizes)}")
         with dba.transaction(), psycopg.ClientCursor(dba) as cursor:
             cursor.execute(EXPIRED, {"expired": sizes.expired, "slug": f"CAMPAIGN_{number}"})
         dba.execute("vacuum analyze memberships")
