@@ -86,7 +86,7 @@ def going_on(*clients: Callable[[], object]) -> Iterator[None]:
             calls += 1
         return calls
 
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(len(clients)) as pool:
         calls = [pool.submit(go_on, client) for client in clients]
         try:
             yield

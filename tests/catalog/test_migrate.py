@@ -142,6 +142,16 @@ def test_a_file_that_cannot_be_used_is_named(
         migrate(migrated)
 
 
+@pytest.mark.parametrize("pattern", ["migrations/*.sql", "sql/*.sql", "sql/server/*.sql"])
+def test_a_copy_without_its_files_is_told(pattern: str, migrated: str, checkout: Path) -> None:
+    before = shape(migrated)
+    for file in checkout.glob(pattern):
+        file.unlink()
+    with pytest.raises(FileNotFoundError, match="is not whole"):
+        migrate(migrated)
+    assert differences(before, shape(migrated)) == []
+
+
 def test_a_migration_without_a_transaction_is_applied_too(migrated: str, checkout: Path) -> None:
     (checkout / "migrations" / "9999_new.sql").write_text(
         "-- transactional: false\ncreate index concurrently new_idx on segmentation.users (registered_at);\n"

@@ -1,31 +1,21 @@
 """A deploy that nobody notices: reads, writes, an import, a report and a forgotten transaction go on meanwhile."""
 
 import re
-import shutil
-import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import count
 from pathlib import Path
 
 import httpx
 import pytest
 
-from service import project_path, versions
+from service import project_path
 from service.migrate import migrate
+from tests.catalog.conftest import checkout, going_on  # noqa: F401
 from tests.conftest import Database
 from tests.launcher import Server
 
 # A call that waits so long for a lock fails, and with it the test: here no time is measured.
 LONGEST_WAIT = "0.5"
-
-
-@pytest.fixture
-def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the SQL files, for a test to change."""
-    for folder in ("migrations", "sql"):
-        shutil.copytree(project_path(folder), tmp_path / folder)
-    monkeypatch.setattr(versions, "project_path", lambda name: tmp_path / name)
-    return tmp_path
 
 
 @pytest.fixture
@@ -52,24 +42,24 @@ def server(deployed: str) -> Iterator[Server]:
 
 
 def test_no_call_fails_while_functions_and_triggers_are_deployed(
-    deployed: str, server: Server, checkout: Path
+    deployed: str,
+    server: Server,
+    checkout: Path,  # noqa: F811
 ) -> None:
     database = Database(deployed)
     key = database.value("select create_api_key('test', 'admin')")
     client = httpx.Client(base_url=server.url, headers={"Authorization": f"Bearer {key}"}, timeout=60)
     forgotten = Database(deployed)
     forgotten.rows("begin; select * from user_history(7); select * from list_segments()")
-    stop = threading.Event()
 
-    def again_and_again(call: Callable[[int], httpx.Response]) -> list[str]:
-        failed = []
-        number = 0
-        while not stop.is_set():
-            number += 1
-            response = call(number)
-            if not response.is_success:
-                failed.append(f"{response.request.url} {response.status_code} {response.text}")
-        return failed if number else ["nothing was called"]
+    def answered(call: Callable[[int], httpx.Response]) -> Callable[[], None]:
+        numbers = count(1)
+
+        def ask() -> None:
+            response = call(next(numbers))
+            assert response.is_success, f"{response.request.url} {response.status_code} {response.text}"
+
+        return ask
 
     def import_of(number: int) -> httpx.Response:
         ids = "\n".join(str(user_id) for user_id in range(10_000 + number, 12_000 + number))
@@ -91,26 +81,21 @@ def test_no_call_fails_while_functions_and_triggers_are_deployed(
         import_of,
         report,
     ]
-    with ThreadPoolExecutor(len(calls)) as pool:
-        traffic: list[Future[list[str]]] = [pool.submit(again_and_again, call) for call in calls]
-        try:
-            for round_ in range(3):
-                for file in project_path("sql").glob("[0-8]*.sql"):
-                    text = re.sub(r"\nbegin\n", f"\nbegin -- round {round_}\n", file.read_text())
-                    (checkout / "sql" / file.name).write_text(text)
-                head = ("a int", "a int, b int default 2", "a bigint")[round_]
-                event = ("truncate", "truncate or update", "update")[round_]
-                (checkout / "sql" / "61_new.sql").write_text(
-                    f"create or replace function segmentation.new ({head}) returns int language plpgsql as $$ "
-                    "begin return 1; end $$; "
-                    f"create or replace trigger new before {event} on segmentation.report_links "
-                    "for each statement execute function segmentation.refuse_truncate();"
-                )
-                told: list[str] = []
-                migrate(deployed, told.append)
-                assert len([line for line in told if line.startswith("changed function")]) > 40
-                assert [line for line in told if "trigger new" in line]
-        finally:
-            stop.set()
-        assert [failure for each in traffic for failure in each.result()] == []
+    with going_on(*map(answered, calls)):
+        for round_ in range(3):
+            for file in project_path("sql").glob("[0-8]*.sql"):
+                text = re.sub(r"\nbegin\n", f"\nbegin -- round {round_}\n", file.read_text())
+                (checkout / "sql" / file.name).write_text(text)
+            head = ("a int", "a int, b int default 2", "a bigint")[round_]
+            event = ("truncate", "truncate or update", "update")[round_]
+            (checkout / "sql" / "61_new.sql").write_text(
+                f"create or replace function segmentation.new ({head}) returns int language plpgsql as $$ "
+                "begin return 1; end $$; "
+                f"create or replace trigger new before {event} on segmentation.report_links "
+                "for each statement execute function segmentation.refuse_truncate();"
+            )
+            told: list[str] = []
+            migrate(deployed, told.append)
+            assert len([line for line in told if line.startswith("changed function")]) > 40
+            assert [line for line in told if "trigger new" in line]
     forgotten.rows("commit")
